@@ -1,0 +1,1 @@
+//! CPU kernels for training convolutional networks, over plain channels-last slices.

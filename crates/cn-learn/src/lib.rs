@@ -1,0 +1,1 @@
+//! The training loop: schedules, learning-rate finder, freezing, metrics, events, checkpoints.

@@ -1,0 +1,1 @@
+//! From tables of predictions to honest numbers, plots and pages.

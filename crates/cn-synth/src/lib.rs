@@ -1,0 +1,1 @@
+//! Synthetic handwriting: stroke skeletons of Chinese numerals, writers, pens.

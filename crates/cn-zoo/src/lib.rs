@@ -1,0 +1,1 @@
+//! ResNets built from cn-ops: parameter names, groups, heads and weight files.
