@@ -1,1 +1,39 @@
-//! From tables of predictions to honest numbers, plots and pages.
+//! From tables of predictions, and what else a run folder holds, to honest numbers, tables and pictures.
+//!
+//! A classifier's usual numbers flatter it: counting yes/no answers scores 93 % for saying nothing, and a NaN compares
+//! as neither right nor wrong. Here everything is computed from one sound table, [`Predictions`]: [`Predictions::answers`]
+//! turns it into [`Answers`] at a threshold, and these into rates with intervals, a score for each class, and pairs that
+//! are confused. [`RunFolder`] names the files of a run; [`Summary`], [`ModelCard`], [`EpochRecord`] are what is in them.
+//!
+//! This crate never knows how a model computes: it has no tensors and no models.
+//!
+//! ```
+//! use cn_report::{Prediction, Predictions, Thresholds};
+//!
+//! let mut table = Predictions::new(["0", "1"])?;
+//! for (path, target, probabilities) in [("a.png", 0, vec![0.9, 0.1]), ("b.png", 1, vec![0.3, 0.4])] {
+//!     table.push(Prediction { path: path.into(), group: None, targets: vec![target], probabilities })?;
+//! }
+//! let answers = table.answers(Thresholds::uniform(0.5)?)?;
+//! assert_eq!(answers.exact_match().share(), 0.5); // For `b.png` no class exceeds 0.5 ...
+//! assert_eq!(answers.counts().none, 1); // ... so it was refused, ...
+//! assert_eq!(table.top1().share(), 1.0); // ... though its most probable class is right.
+//! # Ok::<(), cn_report::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod error;
+mod run_folder;
+mod scores;
+
+pub use error::{Error, Result};
+pub use run_folder::{
+    Activation, ClassCard, DataCard, DataSummary, EpochRecord, MODEL_SCHEMA, Metrics, ModelCard, Normalisation,
+    Prediction, Predictions, RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Transform, ValSummary, WeightsCard,
+    write_atomic,
+};
+pub use scores::{
+    AnswerCounts, Answers, ClassScore, ConfusedPair, Confusion, GroupScore, ImageLoss, Rate, Thresholds,
+    bce_with_logits,
+};

@@ -1,0 +1,201 @@
+use std::path::PathBuf;
+
+/// What can go wrong when a run folder is read or written, or when predictions make no sense.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file or folder could not be written; what was there before is still there.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that every run folder has is not there.
+    #[error("`{}` does not exist", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The folder already holds a run.
+    #[error("`{}` already holds a run", path.display())]
+    RunExists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// JSON that is damaged or has other keys than expected.
+    #[error("`{}` line {line} column {column}: not the JSON that was expected", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// Column in characters, from 1 (0 when the line is empty).
+        column: u64,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A table that is not CSV: a wrong number of cells, an open quote, text that is not UTF-8.
+    #[error("`{}` line {line}: not the table that was expected", path.display())]
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// What the parser said.
+        source: csv::Error,
+    },
+    /// The first line of a table names other columns.
+    #[error("`{}` line 1 column {column}: expected {expected}, found `{found}`", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// Column, counted in cells from 1.
+        column: usize,
+        /// What the header has there, empty when it ends before.
+        found: String,
+        /// What it should have.
+        expected: &'static str,
+    },
+    /// One cell of a table.
+    #[error("`{}` line {line} column `{column}`: expected {expected}, found `{found}`", path.display())]
+    Cell {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// Name of the column.
+        column: String,
+        /// What the cell holds.
+        found: String,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// A file written by a newer version of the program.
+    #[error("`{}` has schema {found}, this program reads up to {supported}", path.display())]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// The file's schema.
+        found: u32,
+        /// The newest schema that can be read.
+        supported: u32,
+    },
+    /// A probability that is no probability: NaN, infinite, below 0 or above 1.
+    #[error("image `{image}` class `{class}`: {value} is not a probability")]
+    Probability {
+        /// Path of the image.
+        image: String,
+        /// Label of the class.
+        class: String,
+        /// The value.
+        value: f32,
+    },
+    /// An image with more or fewer probabilities than there are classes.
+    #[error("image `{image}`: {found} probabilities for {expected} classes")]
+    ProbabilityCount {
+        /// Path of the image.
+        image: String,
+        /// Values given.
+        found: usize,
+        /// Number of classes.
+        expected: usize,
+    },
+    /// A target that is not an index into the classes.
+    #[error("image `{image}`: target {target} is not below the class count {n_classes}")]
+    Target {
+        /// Path of the image.
+        image: String,
+        /// The index given.
+        target: usize,
+        /// Number of classes.
+        n_classes: usize,
+    },
+    /// No class at all, or one label twice.
+    #[error("the {n_classes} class labels are not usable: {problem}")]
+    Classes {
+        /// Number of labels given.
+        n_classes: usize,
+        /// What is wrong with them.
+        problem: String,
+    },
+    /// Thresholds that do not fit.
+    #[error("{found} thresholds for {expected} classes")]
+    ThresholdCount {
+        /// Thresholds given.
+        found: usize,
+        /// Number of classes.
+        expected: usize,
+    },
+    /// A threshold outside 0..=1, or NaN.
+    #[error("threshold {value} is not between 0 and 1")]
+    Threshold {
+        /// The value.
+        value: f32,
+    },
+    /// A model card whose values contradict each other.
+    #[error("model card: `{key}` {problem}")]
+    ModelCard {
+        /// Name of the key.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A picture that cannot be drawn.
+    #[error("picture: {what} is {found}, expected {expected}")]
+    Picture {
+        /// The argument.
+        what: &'static str,
+        /// Its value.
+        found: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The PNG encoder refused.
+    #[error("cannot encode a PNG of {width}x{height} pixels")]
+    Png {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// What the encoder said.
+        source: png::EncodingError,
+    },
+}
+
+impl Error {
+    /// What a person can do about it, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Read { .. } => "check that the path is right and that you may read it",
+            Self::Write { .. } => "check the free space and that you may write there",
+            Self::Missing { .. } => "name the folder of a run that was trained to its end",
+            Self::RunExists { .. } => "choose another `--out`, or continue it with `--resume`",
+            Self::Json { .. } | Self::Csv { .. } | Self::Header { .. } | Self::Cell { .. } => {
+                "the file was cut or edited: restore it, or evaluate the run again"
+            }
+            Self::Schema { .. } => "use the version of the program that wrote the run, or a newer one",
+            Self::Probability { value, .. } if value.is_nan() => "the training diverged: lower the learning rate",
+            Self::Probability { .. } => "pass logits through a sigmoid or softmax first",
+            Self::ProbabilityCount { .. } => "the model and the vocabulary have to belong together",
+            Self::Target { .. } | Self::Classes { .. } => "targets index the sorted, unique labels",
+            Self::ThresholdCount { .. } => "give one threshold, or one for each class",
+            Self::Threshold { .. } => "thresholds are probabilities, such as 0.2 or 0.5",
+            Self::ModelCard { .. } => "restore `model.json`, it belongs to `model.safetensors`",
+            Self::Picture { .. } | Self::Png { .. } => return None,
+        })
+    }
+}
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,114 @@
+//! The files of a run: where they lie, what is in them, how they are read and written.
+
+mod atomic;
+mod epochs;
+mod json;
+mod model_card;
+mod predictions;
+mod summary;
+
+use std::path::{Path, PathBuf};
+
+pub use atomic::write_atomic;
+pub use epochs::{EpochRecord, Metrics};
+pub use model_card::{Activation, ClassCard, DataCard, MODEL_SCHEMA, ModelCard, Normalisation, Transform, WeightsCard};
+pub use predictions::{Prediction, Predictions};
+pub use summary::{DataSummary, SUMMARY_SCHEMA, SecondsSummary, Summary, ValSummary};
+
+use crate::error::{Error, Result};
+
+/// The folder of a run: knows the name of each file, reads nothing by itself.
+///
+/// ```
+/// let run = cn_report::RunFolder::new("runs/x");
+/// assert!(run.summary().ends_with("summary.json"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+macro_rules! paths {
+    ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
+        impl RunFolder {
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $name(&self) -> PathBuf {
+                self.root.join($file)
+            })*
+        }
+    };
+}
+
+paths! {
+    /// `config.toml`: every value that the run used; the first file written. Its content belongs to the command line.
+    config = "config.toml";
+    /// `manifest.json`: hashes, versions, machine.
+    manifest = "manifest.json";
+    /// `metrics.jsonl`: one [`EpochRecord`] a line.
+    metrics = "metrics.jsonl";
+    /// `history.csv`: the same as a table.
+    history = "history.csv";
+    /// `checkpoints/`: a folder.
+    checkpoints = "checkpoints";
+    /// `interpret/`: a folder; what a report needs from the model.
+    interpret = "interpret";
+    /// `model.safetensors`: the final weights.
+    weights = "model.safetensors";
+    /// `model.json`: the [`ModelCard`].
+    model_card = "model.json";
+    /// `predictions.csv`: [`Predictions`] of the validation images.
+    predictions = "predictions.csv";
+    /// `summary.json`: the [`Summary`].
+    summary = "summary.json";
+    /// `report.html`.
+    report = "report.html";
+}
+
+impl RunFolder {
+    /// The run in `root`, which need not exist yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether a run was started here: `config.toml`, the first file of a run, is there.
+    #[must_use]
+    pub fn holds_run(&self) -> bool {
+        self.config().exists()
+    }
+
+    /// Whether a run was finished here: `summary.json`, the last file of a run, is there.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.summary().exists()
+    }
+
+    /// Makes the folder, with its parents. A folder that exists and holds no run is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RunExists`] if it holds a run, [`Error::Write`] if it cannot be made.
+    pub fn create(&self) -> Result<()> {
+        if self.holds_run() {
+            return Err(Error::RunExists { path: self.root.clone() });
+        }
+        std::fs::create_dir_all(&self.root).map_err(|source| Error::Write { path: self.root.clone(), source })
+    }
+}
+
+/// Reads a whole file, and says [`Error::Missing`] where there is none.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing { path: path.to_owned() },
+        _ => Error::Read { path: path.to_owned(), source },
+    })
+}
+
+#[cfg(test)]
+mod tests;
