@@ -1,0 +1,156 @@
+//! Matrix products and the fully connected layer.
+
+use crate::Float;
+use crate::parallel::rows_per_piece;
+use rayon::prelude::*;
+
+/// A view of a matrix with any strides, in elements.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a, T> {
+    pub data: &'a [T],
+    pub row_stride: usize,
+    pub col_stride: usize,
+}
+
+impl<'a, T> View<'a, T> {
+    pub(crate) fn rows(data: &'a [T], row_stride: usize) -> Self {
+        Self { data, row_stride, col_stride: 1 }
+    }
+    pub(crate) fn transposed(self) -> Self {
+        Self { data: self.data, row_stride: self.col_stride, col_stride: self.row_stride }
+    }
+}
+
+/// `c (m, n) = a (m, k) b (k, n)`, added to `c` if `add`; one thread.
+pub(crate) fn gemm<T: Float>(dims: [usize; 3], a: View<'_, T>, b: View<'_, T>, c: &mut [T], ldc: usize, add: bool) {
+    let [m, n, k] = dims;
+    if m == 0 || n == 0 {
+        return;
+    }
+    let last = |v: &View<'_, T>, r: usize, c: usize| (r - 1) * v.row_stride + (c - 1) * v.col_stride;
+    assert!(k > 0 && last(&a, m, k) < a.data.len() && last(&b, k, n) < b.data.len() && (m - 1) * ldc + n <= c.len());
+    gemm_checked(dims, a, b, c, ldc, add);
+}
+
+#[allow(unsafe_code)]
+fn gemm_checked<T: Float>([m, n, k]: [usize; 3], a: View<'_, T>, b: View<'_, T>, c: &mut [T], ldc: usize, add: bool) {
+    // SAFETY: `gemm` has checked that the last element of each matrix lies inside its slice, and `c` is unique.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            c.as_mut_ptr(),
+            1,
+            ldc as isize,
+            add,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            T::ONE,
+            T::ONE,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// Sizes of a fully connected layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearShape {
+    /// B, rows.
+    pub batch: usize,
+    /// Columns of the input.
+    pub in_features: usize,
+    /// Columns of the output.
+    pub out_features: usize,
+}
+
+impl LinearShape {
+    fn check<T>(&self, x: &[T], w: &[T], y: &[T]) {
+        assert_eq!(x.len(), self.batch * self.in_features, "length of the input");
+        assert_eq!(w.len(), self.out_features * self.in_features, "length of the weight");
+        assert_eq!(y.len(), self.batch * self.out_features, "length of the output");
+    }
+}
+
+/// `y (B, O) = x (B, I) w^T`, with `w` `(O, I)` as PyTorch keeps it.
+///
+/// # Panics
+///
+/// If the length of a slice does not fit `shape`.
+pub fn forward<T: Float>(shape: &LinearShape, x: &[T], w: &[T], y: &mut [T]) {
+    shape.check(x, w, y);
+    let (i, o) = (shape.in_features, shape.out_features);
+    y.par_chunks_mut(32 * o).zip(x.par_chunks(32 * i)).for_each(|(y, x)| {
+        gemm([x.len() / i, o, i], View::rows(x, i), View::rows(w, i).transposed(), y, o, false);
+    });
+}
+
+/// `dx (B, I) = dy (B, O) w`.
+///
+/// # Panics
+///
+/// If the length of a slice does not fit `shape`.
+pub fn backward_input<T: Float>(shape: &LinearShape, dy: &[T], w: &[T], dx: &mut [T]) {
+    shape.check(dx, w, dy);
+    let (i, o) = (shape.in_features, shape.out_features);
+    dx.par_chunks_mut(32 * i).zip(dy.par_chunks(32 * o)).for_each(|(dx, dy)| {
+        gemm([dy.len() / o, i, o], View::rows(dy, o), View::rows(w, i), dx, i, false);
+    });
+}
+
+/// `dw (O, I) += dy^T x`.
+///
+/// # Panics
+///
+/// If the length of a slice does not fit `shape`.
+pub fn backward_weight<T: Float>(shape: &LinearShape, x: &[T], dy: &[T], dw: &mut [T]) {
+    shape.check(x, dw, dy);
+    let (b, i, o) = (shape.batch, shape.in_features, shape.out_features);
+    dw.par_chunks_mut(32 * i).enumerate().for_each(|(piece, dw)| {
+        gemm([dw.len() / i, i, b], View::rows(&dy[piece * 32..], o).transposed(), View::rows(x, i), dw, i, true);
+    });
+}
+
+/// `y (B, O) += bias (O)` in every row.
+///
+/// # Panics
+///
+/// If `y` does not hold whole rows of `bias`.
+pub fn add_bias<T: Float>(bias: &[T], y: &mut [T]) {
+    assert_eq!(y.len() % bias.len(), 0, "the output holds whole rows");
+    for row in y.chunks_exact_mut(bias.len()) {
+        row.iter_mut().zip(bias).for_each(|(y, b)| *y += *b);
+    }
+}
+
+/// `sums (C) +=` the sum of the rows of `x (B, C)`.
+///
+/// # Panics
+///
+/// If `x` does not hold whole rows of `sums`.
+pub fn add_column_sums<T: Float>(x: &[T], sums: &mut [T]) {
+    assert_eq!(x.len() % sums.len(), 0, "the input holds whole rows");
+    for row in x.chunks_exact(sums.len()) {
+        sums.iter_mut().zip(row).for_each(|(s, x)| *s += *x);
+    }
+}
+
+/// `y[i] += x[i]`.
+///
+/// # Panics
+///
+/// If the lengths differ.
+pub fn add_assign<T: Float>(y: &mut [T], x: &[T]) {
+    assert_eq!(y.len(), x.len(), "equal lengths");
+    let piece = rows_per_piece(1);
+    y.par_chunks_mut(piece).zip(x.par_chunks(piece)).for_each(|(y, x)| {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y += *x);
+    });
+}

@@ -1,0 +1,255 @@
+//! Batch normalisation over the rows of `(rows, C)`, with an optional residual sum and ReLU in the same pass.
+//!
+//! `y = relu((x - mean) / sqrt(var + eps) * gamma + beta + residual)`; the variance is the biased one, the running
+//! variance receives the unbiased one (Ioffe & Szegedy, arXiv:1502.03167, with PyTorch's conventions).
+
+use crate::Float;
+use crate::parallel::{map_pieces, rows_per_piece};
+use rayon::prelude::*;
+
+/// What follows the affine map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    Identity,
+    /// `max(x, 0)`, with derivative 0 at 0.
+    Relu,
+}
+
+/// A batch norm: scale and shift of each of C channels, and what follows.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNorm<'a, T> {
+    /// Scales, `(C)`.
+    pub gamma: &'a [T],
+    /// Shifts, `(C)`.
+    pub beta: &'a [T],
+    /// Added to the variance.
+    pub eps: f64,
+    /// What follows, after the residual is added.
+    pub activation: Activation,
+}
+
+/// Moments of a batch, one value a channel.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moments<T> {
+    /// Means, `(C)`.
+    pub mean: Vec<T>,
+    /// Biased variances, `(C)`.
+    pub var: Vec<T>,
+    /// `1 / sqrt(var + eps)`, `(C)`.
+    pub inv_std: Vec<T>,
+}
+
+impl<T: Float> Moments<T> {
+    /// Moments given from outside, as running ones are.
+    #[must_use]
+    pub fn given(mean: &[T], var: &[T], eps: f64) -> Self {
+        let inv_std = var.iter().map(|v| T::from_f64(1.0 / (v.to_f64() + eps).sqrt())).collect();
+        Self { mean: mean.to_vec(), var: var.to_vec(), inv_std }
+    }
+
+    /// Moves running moments towards these: `running += momentum * (now - running)`, the variance unbiased.
+    ///
+    /// `rows` is the number of values a channel that these moments are of.
+    pub fn update_running(&self, rows: usize, momentum: f64, running_mean: &mut [T], running_var: &mut [T]) {
+        let unbiased = if rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 };
+        let step =
+            |running: &mut T, now: f64| *running = T::from_f64((1.0 - momentum) * running.to_f64() + momentum * now);
+        running_mean.iter_mut().zip(&self.mean).for_each(|(r, m)| step(r, m.to_f64()));
+        running_var.iter_mut().zip(&self.var).for_each(|(r, v)| step(r, v.to_f64() * unbiased));
+    }
+}
+
+/// Moments of `x (rows, channels)`, over the rows.
+///
+/// Pieces are summed around their own mean and joined in order (Chan, Golub & LeVeque 1979), so that a large mean does
+/// not eat the variance.
+///
+/// # Panics
+///
+/// If `x` is empty or does not hold whole rows.
+#[must_use]
+pub fn moments<T: Float>(x: &[T], channels: usize, eps: f64) -> Moments<T> {
+    assert!(!x.is_empty() && x.len().is_multiple_of(channels), "whole rows of {channels} channels");
+    let rows = x.len() / channels;
+    let pieces = map_pieces(rows, rows_per_piece(channels), |r| {
+        let x = &x[r.start * channels..r.end * channels];
+        let n = T::from_f64(r.len() as f64);
+        let mut mean = vec![T::ZERO; channels];
+        x.chunks_exact(channels).for_each(|row| mean.iter_mut().zip(row).for_each(|(m, x)| *m += *x));
+        mean.iter_mut().for_each(|m| *m = *m / n);
+        let mut m2 = vec![T::ZERO; channels];
+        for row in x.chunks_exact(channels) {
+            for ((m2, x), m) in m2.iter_mut().zip(row).zip(&mean) {
+                let d = *x - *m;
+                *m2 += d * d;
+            }
+        }
+        (r.len(), mean, m2)
+    });
+    let (mut n, mut mean, mut m2) = (0.0, vec![0.0; channels], vec![0.0; channels]);
+    for (rows, piece_mean, piece_m2) in &pieces {
+        let k = *rows as f64;
+        for c in 0..channels {
+            let d = piece_mean[c].to_f64() - mean[c];
+            mean[c] += d * k / (n + k);
+            m2[c] += piece_m2[c].to_f64() + d * d * n * k / (n + k);
+        }
+        n += k;
+    }
+    let var: Vec<f64> = m2.iter().map(|m| m / rows as f64).collect();
+    Moments {
+        mean: mean.iter().map(|&m| T::from_f64(m)).collect(),
+        inv_std: var.iter().map(|v| T::from_f64(1.0 / (v + eps).sqrt())).collect(),
+        var: var.iter().map(|&v| T::from_f64(v)).collect(),
+    }
+}
+
+/// `y = activation((x - mean) * inv_std * gamma + beta + residual)`; all of `x`, `residual`, `y` are `(rows, C)`.
+///
+/// # Panics
+///
+/// If the length of a slice does not fit.
+pub fn forward<T: Float>(bn: &BatchNorm<'_, T>, moments: &Moments<T>, x: &[T], residual: Option<&[T]>, y: &mut [T]) {
+    let channels = bn.gamma.len();
+    assert!(x.len() == y.len() && x.len().is_multiple_of(channels), "equal, whole rows");
+    assert!(residual.is_none_or(|r| r.len() == x.len()), "length of the residual");
+    let scale: Vec<T> = (0..channels).map(|c| bn.gamma[c] * moments.inv_std[c]).collect();
+    let piece = rows_per_piece(channels) * channels;
+    y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| {
+        let range = i * piece..i * piece + y.len();
+        let x = &x[range.clone()];
+        let affine = |c: usize, x: T| (x - moments.mean[c]) * scale[c] + bn.beta[c];
+        match residual.map(|r| &r[range]) {
+            Some(r) => for_rows(channels, y, x, r, |c, y, x, r| *y = bn.activation.apply(affine(c, x) + r)),
+            None => for_rows(channels, y, x, x, |c, y, x, _| *y = bn.activation.apply(affine(c, x))),
+        }
+    });
+}
+
+fn for_rows<T: Copy>(channels: usize, y: &mut [T], a: &[T], b: &[T], mut each: impl FnMut(usize, &mut T, T, T)) {
+    for ((y, a), b) in y.chunks_exact_mut(channels).zip(a.chunks_exact(channels)).zip(b.chunks_exact(channels)) {
+        for (c, ((y, a), b)) in y.iter_mut().zip(a).zip(b).enumerate() {
+            each(c, y, *a, *b);
+        }
+    }
+}
+
+impl Activation {
+    #[inline(always)]
+    fn apply<T: Float>(self, x: T) -> T {
+        // Written so that NaN passes through: a broken run must show.
+        if self == Self::Relu && x < T::ZERO { T::ZERO } else { x }
+    }
+
+    #[inline(always)]
+    fn mask<T: Float>(self, y: T, dy: T) -> T {
+        if self == Self::Relu && y <= T::ZERO { T::ZERO } else { dy }
+    }
+}
+
+/// What the backward pass of a batch norm reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved<'a, T> {
+    /// Input of the forward pass, `(rows, C)`.
+    pub x: &'a [T],
+    /// Output of the forward pass, `(rows, C)`; only read under [`Activation::Relu`].
+    pub y: &'a [T],
+    /// Moments that the forward pass used.
+    pub moments: &'a Moments<T>,
+    /// Whether the moments came from this batch, and so depend on `x`.
+    pub source: Source,
+}
+
+/// Where the moments of a forward pass came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The batch itself (training).
+    Batch,
+    /// Running averages, constants to the gradient (evaluation).
+    Running,
+}
+
+/// What the backward pass of a batch norm writes.
+#[derive(Debug)]
+pub struct Gradients<'a, T> {
+    /// Overwritten by the gradient of `x`, `(rows, C)`.
+    pub dx: &'a mut [T],
+    /// Overwritten by the gradient of the residual, `(rows, C)`.
+    pub d_residual: Option<&'a mut [T]>,
+    /// The gradient of gamma is added, `(C)`.
+    pub dgamma: &'a mut [T],
+    /// The gradient of beta is added, `(C)`.
+    pub dbeta: &'a mut [T],
+}
+
+/// Backward pass of [`forward`], given `dy (rows, C)`.
+///
+/// # Panics
+///
+/// If the length of a slice does not fit.
+pub fn backward<T: Float>(bn: &BatchNorm<'_, T>, saved: &Saved<'_, T>, dy: &[T], out: Gradients<'_, T>) {
+    let channels = bn.gamma.len();
+    assert!(dy.len() == saved.x.len() && dy.len() == out.dx.len(), "equal lengths");
+    assert!(bn.activation == Activation::Identity || saved.y.len() == dy.len(), "length of the output");
+    let y = if bn.activation == Activation::Relu { saved.y } else { dy };
+    let (sum_g, sum_gx) = sums(bn, saved, y, dy);
+    let rows = (dy.len() / channels) as f64;
+    let moments = saved.moments;
+    // dx = a * g + b * (x - mean) + c, with one a, b, c for each channel.
+    let batch = if saved.source == Source::Batch { 1.0 } else { 0.0 };
+    let a: Vec<T> = (0..channels).map(|c| bn.gamma[c] * moments.inv_std[c]).collect();
+    let coefficient = |c: usize, sum: f64| T::from_f64(-batch * a[c].to_f64() * sum / rows);
+    let b: Vec<T> = (0..channels).map(|c| coefficient(c, sum_gx[c] * moments.inv_std[c].to_f64())).collect();
+    let shift: Vec<T> = (0..channels).map(|c| coefficient(c, sum_g[c])).collect();
+    let piece = rows_per_piece(channels) * channels;
+    let dx_of = |c: usize, g: T, x: T| a[c] * g + b[c] * (x - moments.mean[c]) + shift[c];
+    let x = saved.x;
+    let pieces = out.dx.par_chunks_mut(piece).enumerate();
+    match out.d_residual {
+        Some(dr) => pieces.zip(dr.par_chunks_mut(piece)).for_each(|((i, dx), dr)| {
+            let r = i * piece..i * piece + dx.len();
+            for_rows(channels, dr, &y[r.clone()], &dy[r.clone()], |_, dr, y, dy| *dr = bn.activation.mask(y, dy));
+            for_rows(channels, dx, dr, &x[r], |c, dx, g, x| *dx = dx_of(c, g, x));
+        }),
+        None => pieces.for_each(|(i, dx)| {
+            let r = i * piece..i * piece + dx.len();
+            for_rows(channels, dx, &y[r.clone()], &dy[r.clone()], |_, g, y, dy| *g = bn.activation.mask(y, dy));
+            dx.chunks_exact_mut(channels).zip(x[r].chunks_exact(channels)).for_each(|(dx, x)| {
+                dx.iter_mut().zip(x).enumerate().for_each(|(c, (dx, x))| *dx = dx_of(c, *dx, *x));
+            });
+        }),
+    }
+    for c in 0..channels {
+        out.dbeta[c] += T::from_f64(sum_g[c]);
+        out.dgamma[c] += T::from_f64(sum_gx[c]);
+    }
+}
+
+/// Sums over the rows of the masked gradient `g`, and of `g * xhat`.
+fn sums<T: Float>(bn: &BatchNorm<'_, T>, saved: &Saved<'_, T>, y: &[T], dy: &[T]) -> (Vec<f64>, Vec<f64>) {
+    let channels = bn.gamma.len();
+    let rows = dy.len() / channels;
+    let pieces = map_pieces(rows, rows_per_piece(channels), |r| {
+        let r = r.start * channels..r.end * channels;
+        let (mut g_sum, mut gx_sum) = (vec![T::ZERO; channels], vec![T::ZERO; channels]);
+        let rows = saved.x[r.clone()].chunks_exact(channels).zip(y[r.clone()].chunks_exact(channels));
+        for ((x, y), dy) in rows.zip(dy[r].chunks_exact(channels)) {
+            for c in 0..channels {
+                let g = bn.activation.mask(y[c], dy[c]);
+                g_sum[c] += g;
+                gx_sum[c] += g * (x[c] - saved.moments.mean[c]);
+            }
+        }
+        (g_sum, gx_sum)
+    });
+    let (mut sum_g, mut sum_gx) = (vec![0.0; channels], vec![0.0; channels]);
+    for (g, gx) in &pieces {
+        for c in 0..channels {
+            sum_g[c] += g[c].to_f64();
+            sum_gx[c] += gx[c].to_f64() * saved.moments.inv_std[c].to_f64();
+        }
+    }
+    (sum_g, sum_gx)
+}

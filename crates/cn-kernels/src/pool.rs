@@ -1,0 +1,239 @@
+//! Pooling, channels last.
+
+use crate::Float;
+use crate::conv::ConvShape;
+use rayon::prelude::*;
+
+/// The sizes of a max pool; padding counts as minus infinity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolShape {
+    /// B, images.
+    pub batch: usize,
+    /// H of the input.
+    pub height: usize,
+    /// W of the input.
+    pub width: usize,
+    /// C, channels.
+    pub channels: usize,
+    /// Kh and Kw; at most 255 positions.
+    pub kernel: [usize; 2],
+    /// Steps between windows.
+    pub stride: [usize; 2],
+    /// Rows above and below, columns left and right; at most half a window.
+    pub padding: [usize; 2],
+}
+
+impl PoolShape {
+    fn as_conv(&self) -> ConvShape {
+        ConvShape {
+            batch: self.batch,
+            height: self.height,
+            width: self.width,
+            in_channels: self.channels,
+            out_channels: self.channels,
+            kernel: self.kernel,
+            stride: self.stride,
+            padding: self.padding,
+        }
+    }
+
+    /// Ho, rows of the output.
+    #[must_use]
+    pub fn out_height(&self) -> usize {
+        self.as_conv().out_height()
+    }
+
+    /// Wo, columns of the output.
+    #[must_use]
+    pub fn out_width(&self) -> usize {
+        self.as_conv().out_width()
+    }
+
+    /// Elements of the output.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
+        self.as_conv().output_len()
+    }
+
+    /// Elements of the input.
+    #[must_use]
+    pub fn input_len(&self) -> usize {
+        self.as_conv().input_len()
+    }
+
+    /// Says whether such a pool can be computed.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        let window = self.kernel[0] * self.kernel[1];
+        self.as_conv().validate().is_ok() && window <= 255 && (0..2).all(|i| 2 * self.padding[i] <= self.kernel[i])
+    }
+
+    fn check<T>(&self, x: &[T], y: &[T], winners: &[u8]) {
+        assert!(self.is_valid(), "a pool that can be: {self:?}");
+        assert_eq!(x.len(), self.input_len(), "length of the input");
+        assert_eq!(y.len(), self.output_len(), "length of the output");
+        assert_eq!(winners.len(), self.output_len(), "length of the winners");
+    }
+
+    /// Rows (or columns) of the input under window `at`, as `(first tap, first position, positions)`.
+    fn span(&self, axis: usize, at: usize) -> (usize, usize, usize) {
+        let size = [self.height, self.width][axis];
+        let start = at * self.stride[axis];
+        let skip = self.padding[axis].saturating_sub(start);
+        let first = (start + skip) - self.padding[axis];
+        (skip, first, (self.kernel[axis] - skip).min(size - first))
+    }
+}
+
+/// `y (B, Ho, Wo, C)` = the largest value of each window of `x (B, H, W, C)`, and in `winners` its place in the window.
+///
+/// The first of equal values in row-major order wins; NaN wins over all.
+///
+/// # Panics
+///
+/// If the length of a slice does not fit `shape`.
+pub fn max_forward<T: Float>(shape: &PoolShape, x: &[T], y: &mut [T], winners: &mut [u8]) {
+    shape.check(x, y, winners);
+    let (c, wo, ho) = (shape.channels, shape.out_width(), shape.out_height());
+    y.par_chunks_mut(wo * c).zip(winners.par_chunks_mut(wo * c)).enumerate().for_each(|(row, (y, winners))| {
+        let image = &x[row / ho * shape.height * shape.width * c..];
+        let (ky0, iy0, rows) = shape.span(0, row % ho);
+        for (ox, (y, winners)) in y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c)).enumerate() {
+            let (kx0, ix0, cols) = shape.span(1, ox);
+            y.fill(T::NEG_INFINITY);
+            winners.fill((ky0 * shape.kernel[1] + kx0) as u8);
+            for dy in 0..rows {
+                for dx in 0..cols {
+                    let tap = ((ky0 + dy) * shape.kernel[1] + kx0 + dx) as u8;
+                    let x = &image[((iy0 + dy) * shape.width + ix0 + dx) * c..][..c];
+                    for ((y, w), x) in y.iter_mut().zip(winners.iter_mut()).zip(x) {
+                        let better = *x > *y || x.to_f64().is_nan();
+                        *y = if better { *x } else { *y };
+                        *w = if better { tap } else { *w };
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// `dx (B, H, W, C)`: each `dy` goes to the winner of its window; windows that overlap add up.
+///
+/// # Panics
+///
+/// If the length of a slice does not fit `shape`.
+pub fn max_backward<T: Float>(shape: &PoolShape, dy: &[T], winners: &[u8], dx: &mut [T]) {
+    shape.check(dx, dy, winners);
+    let (c, wo, ho) = (shape.channels, shape.out_width(), shape.out_height());
+    let (image_in, image_out) = (shape.height * shape.width * c, ho * wo * c);
+    dx.par_chunks_mut(image_in).enumerate().for_each(|(b, dx)| {
+        dx.fill(T::ZERO);
+        for oy in 0..ho {
+            let (ky0, iy0, rows) = shape.span(0, oy);
+            for ox in 0..wo {
+                let (kx0, ix0, cols) = shape.span(1, ox);
+                let at = b * image_out + (oy * wo + ox) * c;
+                for i in 0..rows * cols {
+                    let (r, k) = (i / cols, i % cols);
+                    let tap = ((ky0 + r) * shape.kernel[1] + kx0 + k) as u8;
+                    let dx = &mut dx[((iy0 + r) * shape.width + ix0 + k) * c..][..c];
+                    for ((dx, dy), w) in dx.iter_mut().zip(&dy[at..at + c]).zip(&winners[at..at + c]) {
+                        *dx += if *w == tap { *dy } else { T::ZERO };
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// `y (B, 2 C)`: over the positions of `x (B, P, C)`, the largest value of each channel, then the mean of each.
+///
+/// `winners (B, C)` receives the position of the largest value, the first of equal ones.
+///
+/// # Panics
+///
+/// If `winners` is not `(B, C)`, or `x` is not `(B, P, C)` for some `P`.
+pub fn concat_forward<T: Float>(channels: usize, x: &[T], y: &mut [T], winners: &mut [u32]) {
+    let batch = winners.len() / channels;
+    assert!(
+        batch > 0 && y.len() == 2 * winners.len() && x.len().is_multiple_of(winners.len()),
+        "(B, P, C), (B, 2C), (B, C)"
+    );
+    let image = x.len() / batch;
+    let positions = T::from_f64((image / channels) as f64);
+    y.par_chunks_mut(2 * channels).zip(winners.par_chunks_mut(channels)).zip(x.par_chunks(image)).for_each(
+        |((y, w), x)| {
+            let (max, mean) = y.split_at_mut(channels);
+            max.copy_from_slice(&x[..channels]);
+            mean.fill(T::ZERO);
+            w.fill(0);
+            for (p, x) in x.chunks_exact(channels).enumerate() {
+                for c in 0..channels {
+                    let better = x[c] > max[c] || x[c].to_f64().is_nan();
+                    max[c] = if better { x[c] } else { max[c] };
+                    w[c] = if better { p as u32 } else { w[c] };
+                    mean[c] += x[c];
+                }
+            }
+            mean.iter_mut().for_each(|m| *m = *m / positions);
+        },
+    );
+}
+
+/// Backward pass of [`concat_forward`]: `dx (B, P, C)` from `dy (B, 2 C)`.
+///
+/// # Panics
+///
+/// As [`concat_forward`].
+pub fn concat_backward<T: Float>(channels: usize, dy: &[T], winners: &[u32], dx: &mut [T]) {
+    let batch = winners.len() / channels;
+    assert!(
+        batch > 0 && dy.len() == 2 * winners.len() && dx.len().is_multiple_of(winners.len()),
+        "(B, P, C), (B, 2C), (B, C)"
+    );
+    let image = dx.len() / batch;
+    let share = T::from_f64(1.0 / (image / channels) as f64);
+    dx.par_chunks_mut(image).zip(dy.par_chunks(2 * channels)).zip(winners.par_chunks(channels)).for_each(
+        |((dx, dy), w)| {
+            let (d_max, d_mean) = dy.split_at(channels);
+            for row in dx.chunks_exact_mut(channels) {
+                row.iter_mut().zip(d_mean).for_each(|(dx, d)| *dx = *d * share);
+            }
+            w.iter().zip(d_max).enumerate().for_each(|(c, (&p, d))| dx[p as usize * channels + c] += *d);
+        },
+    );
+}
+
+/// `y (B, C)`: the mean over the positions of `x (B, P, C)`.
+///
+/// # Panics
+///
+/// If `x` is not `(B, P, C)` for the `B` of `y`.
+pub fn mean_forward<T: Float>(channels: usize, x: &[T], y: &mut [T]) {
+    let batch = y.len() / channels;
+    assert!(batch > 0 && y.len().is_multiple_of(channels) && x.len().is_multiple_of(y.len()), "(B, P, C), (B, C)");
+    let image = x.len() / batch;
+    let share = T::from_f64(1.0 / (image / channels) as f64);
+    y.par_chunks_mut(channels).zip(x.par_chunks(image)).for_each(|(y, x)| {
+        y.fill(T::ZERO);
+        x.chunks_exact(channels).for_each(|x| y.iter_mut().zip(x).for_each(|(y, x)| *y += *x));
+        y.iter_mut().for_each(|y| *y = *y * share);
+    });
+}
+
+/// Backward pass of [`mean_forward`].
+///
+/// # Panics
+///
+/// As [`mean_forward`].
+pub fn mean_backward<T: Float>(channels: usize, dy: &[T], dx: &mut [T]) {
+    let batch = dy.len() / channels;
+    assert!(batch > 0 && dy.len().is_multiple_of(channels) && dx.len().is_multiple_of(dy.len()), "(B, P, C), (B, C)");
+    let image = dx.len() / batch;
+    let share = T::from_f64(1.0 / (image / channels) as f64);
+    dx.par_chunks_mut(image).zip(dy.par_chunks(channels)).for_each(|(dx, dy)| {
+        for row in dx.chunks_exact_mut(channels) {
+            row.iter_mut().zip(dy).for_each(|(dx, d)| *dx = *d * share);
+        }
+    });
+}

@@ -1,0 +1,123 @@
+//! Tensors whose memory is used again.
+
+use crate::Result;
+use candle_core::{DType, Device, DeviceLocation, Shape, Tensor};
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+type Key = (DeviceLocation, DType, usize);
+type Free = Mutex<HashMap<Key, Vec<Tensor>>>;
+
+/// Memory for activations: what is dropped is handed out again, so that a step in the steady state allocates nothing.
+///
+/// Cloning gives another handle of the same pool.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    free: Arc<Free>,
+}
+
+impl Pool {
+    /// A contiguous tensor of this shape with unspecified (old, but initialised) contents.
+    ///
+    /// # Errors
+    ///
+    /// If the device is out of memory.
+    pub fn take(&self, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Activation> {
+        let shape = shape.into();
+        let key = (device.location(), dtype, shape.elem_count());
+        let reused = lock(&self.free).get_mut(&key).and_then(Vec::pop);
+        let flat = match reused {
+            Some(flat) => flat,
+            None => Tensor::zeros(key.2, dtype, device)?,
+        };
+        let tensor = flat.reshape(shape)?;
+        let memory = Memory::Pooled { flat, key, free: Arc::downgrade(&self.free) };
+        Ok(Activation(Arc::new(Lease { tensor, memory })))
+    }
+
+    /// Frees the memory that no activation uses at present.
+    pub fn clear(&self) {
+        lock(&self.free).clear();
+    }
+}
+
+fn lock(free: &Free) -> std::sync::MutexGuard<'_, HashMap<Key, Vec<Tensor>>> {
+    free.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A tensor on its way through a network; its memory returns to the [`Pool`] when the last clone is dropped.
+///
+/// Derefs to [`Tensor`]. A clone of that inner tensor must not outlive the activation, since its contents will change;
+/// [`Activation::to_tensor`] gives one of its own.
+#[derive(Clone, Debug)]
+pub struct Activation(Arc<Lease>);
+
+#[derive(Debug)]
+struct Lease {
+    tensor: Tensor,
+    memory: Memory,
+}
+
+/// Where the memory of an activation goes when it is dropped.
+#[derive(Debug)]
+enum Memory {
+    /// Back to the pool.
+    Pooled { flat: Tensor, key: Key, free: Weak<Free> },
+    /// It belongs to another activation, kept alive here.
+    Of(#[expect(dead_code, reason = "held for its drop")] Activation),
+    /// It belongs to the tensor.
+    Own,
+}
+
+impl Activation {
+    /// A copy that nobody else writes to.
+    ///
+    /// # Errors
+    ///
+    /// If the device is out of memory.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        Ok(self.0.tensor.copy()?)
+    }
+
+    /// Whether this is the only handle, so that its memory may be written to in place.
+    #[must_use]
+    pub fn is_unique(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && matches!(self.0.memory, Memory::Pooled { .. })
+    }
+
+    /// The same memory under another shape of as many elements.
+    ///
+    /// # Errors
+    ///
+    /// If the number of elements differs.
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
+        let tensor = self.0.tensor.reshape(shape.into())?;
+        // The view keeps the lease that it was made from alive.
+        Ok(Self(Arc::new(Lease { tensor, memory: Memory::Of(self.clone()) })))
+    }
+}
+
+impl Deref for Activation {
+    type Target = Tensor;
+    fn deref(&self) -> &Tensor {
+        &self.0.tensor
+    }
+}
+
+/// Wraps a tensor that belongs to no pool.
+impl From<Tensor> for Activation {
+    fn from(tensor: Tensor) -> Self {
+        Self(Arc::new(Lease { tensor, memory: Memory::Own }))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Memory::Pooled { flat, key, free } = std::mem::replace(&mut self.memory, Memory::Own)
+            && let Some(free) = free.upgrade()
+        {
+            lock(&free).entry(key).or_default().push(flat);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What can go wrong in a layer.
+
+use candle_core::{DType, Shape};
+
+/// The result of an operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An operation that could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor whose shape does not fit.
+    #[error("`{name}` has shape {found:?}, expected {expected}")]
+    Shape {
+        /// The argument, or the parameter's name.
+        name: String,
+        /// What would fit, in words or letters.
+        expected: String,
+        /// What came.
+        found: Shape,
+    },
+    /// A tensor whose element type does not fit.
+    #[error("`{name}` holds {found:?}, expected {expected}")]
+    DType {
+        /// The argument.
+        name: &'static str,
+        /// What would fit.
+        expected: &'static str,
+        /// What came.
+        found: DType,
+    },
+    /// A convolution that cannot be.
+    #[error(transparent)]
+    ConvShape(#[from] cn_kernels::conv::ShapeError),
+    /// A backward pass without the forward pass that saves for it.
+    #[error("`{layer}` has nothing saved: call `forward` with a pass that saves before `backward`")]
+    NothingSaved {
+        /// The kind of layer.
+        layer: &'static str,
+    },
+    /// A setting outside its range.
+    #[error("`{name}` is {value}, expected {expected}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// What came.
+        value: f64,
+        /// The range.
+        expected: &'static str,
+    },
+    /// A tensor on a device that this build cannot compute on.
+    #[error("no kernel for {device} in this build")]
+    Device {
+        /// The device.
+        device: String,
+    },
+    /// An error of candle's.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// What to do about it, where there is something to say.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Device { .. } => Some("build with the feature `cuda`, or use the CPU"),
+            Self::NothingSaved { .. } => Some("use `Pass::train`, or `Pass::eval` followed by `saving`"),
+            _ => None,
+        }
+    }
+}

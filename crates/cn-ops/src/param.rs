@@ -1,0 +1,213 @@
+//! Trained tensors, and the flat buffer that holds them all.
+
+use crate::storage::{shape_error, with_float, write};
+use crate::{Layer, Result, Slot};
+use candle_core::{Shape, Tensor};
+
+/// A trained tensor and its gradient.
+///
+/// Once [`Parameters::gather`] has run, both are views of flat buffers: never hold a read of one view while writing
+/// another one of the same buffer.
+#[derive(Debug)]
+pub struct Param {
+    value: Tensor,
+    grad: Tensor,
+    trainable: bool,
+    decay: bool,
+    norm: bool,
+}
+
+impl Param {
+    /// A weight, which decays.
+    ///
+    /// # Errors
+    ///
+    /// If the device is out of memory.
+    pub fn weight(value: Tensor) -> Result<Self> {
+        let grad = value.zeros_like()?;
+        Ok(Self { value, grad, trainable: true, decay: true, norm: false })
+    }
+
+    /// A scale or shift of a norm, which never decays and stays trainable when its group is frozen.
+    ///
+    /// # Errors
+    ///
+    /// If the device is out of memory.
+    pub fn norm(value: Tensor) -> Result<Self> {
+        Ok(Self { decay: false, norm: true, ..Self::weight(value)? })
+    }
+
+    /// A bias, which does not decay.
+    ///
+    /// # Errors
+    ///
+    /// If the device is out of memory.
+    pub fn bias(value: Tensor) -> Result<Self> {
+        Ok(Self { decay: false, ..Self::weight(value)? })
+    }
+
+    /// The values.
+    #[must_use]
+    pub fn value(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// The gradient, of the same shape; backward passes add to it.
+    #[must_use]
+    pub fn grad(&self) -> &Tensor {
+        &self.grad
+    }
+
+    /// Whether a backward pass must fill the gradient.
+    #[must_use]
+    pub fn is_trainable(&self) -> bool {
+        self.trainable
+    }
+}
+
+/// One tensor inside the flat buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Full name, PyTorch's.
+    pub name: String,
+    /// Shape of the tensor.
+    pub shape: Shape,
+    /// First element in the flat buffer.
+    pub offset: usize,
+    /// Number of elements.
+    pub len: usize,
+    /// Parameter group, from 0 (early layers) up.
+    pub group: usize,
+    /// Whether weight decay applies.
+    pub decay: bool,
+    /// Whether it belongs to a norm.
+    pub norm: bool,
+    /// Whether it is trained at present.
+    pub trainable: bool,
+}
+
+/// All trained tensors of a model in one flat buffer, and their gradients in another.
+#[derive(Debug)]
+pub struct Parameters {
+    values: Tensor,
+    grads: Tensor,
+    entries: Vec<Entry>,
+}
+
+impl Parameters {
+    /// Moves the parameters of `layer` into one flat buffer, in the order of [`Layer::visit`]; `group_of` gives each
+    /// name its parameter group.
+    ///
+    /// # Errors
+    ///
+    /// If the parameters differ in type or device, or memory runs out.
+    pub fn gather(layer: &mut dyn Layer, group_of: impl Fn(&str) -> usize) -> Result<Self> {
+        let (mut entries, mut flat, mut offset) = (Vec::new(), Vec::new(), 0);
+        layer.visit("", &mut |name, slot| {
+            if let Slot::Param(p) = slot {
+                let len = p.value.elem_count();
+                entries.push(Entry {
+                    name: name.into(),
+                    shape: p.value.shape().clone(),
+                    offset,
+                    len,
+                    group: group_of(name),
+                    decay: p.decay,
+                    norm: p.norm,
+                    trainable: p.trainable,
+                });
+                offset += len;
+                flat.push(p.value.flatten_all()?);
+            }
+            Ok(())
+        })?;
+        // `cat` of one tensor would share its memory.
+        let values = Tensor::cat(&flat, 0)?.copy()?;
+        let grads = values.zeros_like()?;
+        let mut next = entries.iter();
+        layer.visit("", &mut |_, slot| {
+            if let Slot::Param(p) = slot {
+                let entry: &Entry = next.next().expect("`visit` shows the same parameters every time");
+                p.value = view(&values, entry)?;
+                p.grad = view(&grads, entry)?;
+            }
+            Ok(())
+        })?;
+        Ok(Self { values, grads, entries })
+    }
+
+    /// All values, `(P)`.
+    #[must_use]
+    pub fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// All gradients, `(P)`.
+    #[must_use]
+    pub fn grads(&self) -> &Tensor {
+        &self.grads
+    }
+
+    /// What lies where, in order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Number of parameter groups.
+    #[must_use]
+    pub fn n_groups(&self) -> usize {
+        self.entries.iter().map(|e| e.group + 1).max().unwrap_or(0)
+    }
+
+    /// Sets every gradient to zero.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn zero_grads(&self) -> Result<()> {
+        with_float!("gradients", self.grads, T => write::<T, _>(&self.grads, |g| g.fill(0.0)))
+    }
+
+    /// The values of one entry, a view.
+    ///
+    /// # Errors
+    ///
+    /// If `entry` is not one of [`Parameters::entries`].
+    pub fn value_of(&self, entry: &Entry) -> Result<Tensor> {
+        view(&self.values, entry)
+    }
+
+    /// The gradient of one entry, a view.
+    ///
+    /// # Errors
+    ///
+    /// If `entry` is not one of [`Parameters::entries`].
+    pub fn grad_of(&self, entry: &Entry) -> Result<Tensor> {
+        view(&self.grads, entry)
+    }
+
+    /// Trains exactly the entries that `wanted` names, in `layer` (whose parameters were gathered) and in updates.
+    ///
+    /// # Errors
+    ///
+    /// If `layer` is not the one that was gathered.
+    pub fn set_trainable(&mut self, layer: &mut dyn Layer, wanted: impl Fn(&Entry) -> bool) -> Result<()> {
+        for entry in &mut self.entries {
+            entry.trainable = wanted(entry);
+        }
+        let mut next = self.entries.iter();
+        layer.visit("", &mut |name, slot| {
+            if let Slot::Param(p) = slot {
+                let entry = next.next().filter(|e| e.name == name);
+                let entry = entry.ok_or_else(|| shape_error(name, "a parameter that was gathered", p.value.shape()))?;
+                p.trainable = entry.trainable;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn view(flat: &Tensor, entry: &Entry) -> Result<Tensor> {
+    Ok(flat.narrow(0, entry.offset, entry.len)?.reshape(entry.shape.clone())?)
+}
