@@ -26,6 +26,7 @@
 mod error;
 mod run_folder;
 mod scores;
+mod text;
 
 pub use error::{Error, Result};
 pub use run_folder::{
@@ -36,4 +37,8 @@ pub use run_folder::{
 pub use scores::{
     AnswerCounts, Answers, ClassScore, ConfusedPair, Confusion, GroupScore, ImageLoss, Rate, Thresholds,
     bce_with_logits,
+};
+pub use text::{
+    ClassNames, EpochTable, class_table, clock, confused_table, confusion_table, group_table, headline,
+    top_losses_table,
 };

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::json;
 use crate::error::{Error, Result};
+use crate::scores::Thresholds;
 
 /// The schema of [`ModelCard`] that this version writes.
 pub const MODEL_SCHEMA: u32 = 1;
@@ -132,6 +133,20 @@ impl ModelCard {
     /// Labels of the outputs, in order.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.classes.iter().map(|class| class.label.as_str())
+    }
+
+    /// The thresholds of the classes: one for all where they are equal.
+    ///
+    /// # Errors
+    ///
+    /// If one is outside 0..=1, or there are no classes.
+    pub fn thresholds(&self) -> Result<Thresholds> {
+        self.validate_classes()?;
+        let values: Vec<f32> = self.classes.iter().map(|class| class.threshold).collect();
+        match values.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|value| value == first) => Thresholds::uniform(*first),
+            _ => Thresholds::per_class(values),
+        }
     }
 
     /// Checks that sizes, counts and ranges agree.

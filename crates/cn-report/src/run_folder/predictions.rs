@@ -23,6 +23,22 @@ pub struct Prediction {
     pub probabilities: Vec<f32>,
 }
 
+impl Prediction {
+    /// The class of the highest probability; of equal ones the first.
+    ///
+    /// 0 if there are no probabilities.
+    #[must_use]
+    pub fn most_probable(&self) -> usize {
+        self.most_probable_of(0..self.probabilities.len()).unwrap_or(0)
+    }
+
+    /// The same among some classes in ascending order.
+    pub(crate) fn most_probable_of(&self, classes: impl IntoIterator<Item = usize>) -> Option<usize> {
+        let p = |class: usize| self.probabilities[class];
+        classes.into_iter().reduce(|best, class| if p(class) > p(best) { class } else { best })
+    }
+}
+
 /// A table of predictions, `predictions.csv`: everything that the numbers of this crate are computed from.
 ///
 /// Always sound: targets are valid, sorted and unique, probabilities lie in 0..=1 and are as many as the classes.

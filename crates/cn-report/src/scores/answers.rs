@@ -109,10 +109,7 @@ impl Predictions {
     /// Images whose most probable class is one of their targets; of equal probabilities the first class counts.
     #[must_use]
     pub fn top1(&self) -> Rate {
-        Rate::count(self.rows().iter().map(|row| {
-            let best = most_probable(row, 0..row.probabilities.len());
-            best.is_some_and(|class| row.targets.contains(&class))
-        }))
+        Rate::count(self.rows().iter().map(|row| row.targets.contains(&row.most_probable())))
     }
 }
 
@@ -121,13 +118,13 @@ fn passing(row: &Prediction, thresholds: &Thresholds) -> Vec<usize> {
     classes.filter(|&(class, &p)| p > thresholds.of(class)).map(|(class, _)| class).collect()
 }
 
-/// The first of the most probable among `classes`.
-pub(super) fn most_probable(row: &Prediction, classes: impl IntoIterator<Item = usize>) -> Option<usize> {
-    let p = |class: usize| row.probabilities[class];
-    classes.into_iter().reduce(|best, class| if p(class) > p(best) { class } else { best })
-}
+impl<'a> Answers<'a> {
+    /// The table that was asked.
+    #[must_use]
+    pub fn table(&self) -> &'a Predictions {
+        self.table
+    }
 
-impl Answers<'_> {
     /// The classes that pass for image `row`, ascending.
     ///
     /// # Panics
@@ -152,6 +149,14 @@ impl Answers<'_> {
         let [[true_negative, _], [_, true_positive]] = self.multilabel_bits();
         let total = self.table.rows().len() * self.table.classes().len();
         Rate { hits: true_negative + true_positive, total }
+    }
+
+    /// [`Answers::accuracy_multi`] of a model that never says yes: what there is to beat.
+    #[must_use]
+    pub fn accuracy_multi_of_silence(&self) -> Rate {
+        let total = self.table.rows().len() * self.table.classes().len();
+        let labels: usize = self.table.rows().iter().map(|row| row.targets.len()).sum();
+        Rate { hits: total - labels, total }
     }
 
     /// All yes/no answers in one 2x2 table: `[[true negative, false positive], [false negative, true positive]]`.

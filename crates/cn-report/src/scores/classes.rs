@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::answers::{Answers, most_probable};
+use super::answers::Answers;
 
 /// One class against the rest: a 2x2 table and what follows from it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -129,7 +129,7 @@ impl Answers<'_> {
         self.table.is_single_label().then(|| {
             let images = self.table.rows().iter().zip(&self.passed).enumerate();
             images.map(move |(i, (row, passed))| {
-                let predicted = most_probable(row, passed.iter().copied()).unwrap_or(none);
+                let predicted = row.most_probable_of(passed.iter().copied()).unwrap_or(none);
                 (row.targets[0], predicted, i)
             })
         })

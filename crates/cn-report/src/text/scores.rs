@@ -1,0 +1,142 @@
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use super::layout::{Align, Table};
+use crate::run_folder::ModelCard;
+use crate::scores::{Answers, ClassScore, ConfusedPair, Confusion, GroupScore, ImageLoss};
+
+/// How class labels are shown to people: `10 十`, or the label alone where nothing else is known.
+#[derive(Debug, Clone, Default)]
+pub struct ClassNames(HashMap<String, String>);
+
+impl ClassNames {
+    /// From pairs of label and display text.
+    pub fn new<L: Into<String>, D: Into<String>>(pairs: impl IntoIterator<Item = (L, D)>) -> Self {
+        Self(pairs.into_iter().map(|(label, display)| (label.into(), display.into())).collect())
+    }
+
+    /// The label, followed by its display text if that is another.
+    #[must_use]
+    pub fn show(&self, label: &str) -> String {
+        match self.0.get(label) {
+            Some(display) if display != label => format!("{label} {display}"),
+            _ => label.to_owned(),
+        }
+    }
+
+    /// What stands for the class in little room: the display text, or the label.
+    #[must_use]
+    pub fn short<'a>(&'a self, label: &'a str) -> &'a str {
+        self.0.get(label).map_or(label, String::as_str)
+    }
+}
+
+impl From<&ModelCard> for ClassNames {
+    fn from(card: &ModelCard) -> Self {
+        Self::new(card.classes.iter().map(|class| (&class.label, &class.display)))
+    }
+}
+
+/// The numbers to quote, with what they mean, five lines.
+#[must_use]
+pub fn headline(answers: &Answers<'_>) -> String {
+    let val = answers.val_summary();
+    let exact = answers.exact_match();
+    let counts = answers.counts();
+    let [low, high] = val.exact_match_ci95;
+    let silent = answers.accuracy_multi_of_silence().share();
+    let threshold = val.threshold.map_or("a threshold per class".into(), |value| format!("threshold {value}"));
+    let lines = [
+        (
+            "exact match",
+            format!(
+                "{:.4}  {} of {} images, 95 % interval {low:.4} to {high:.4}",
+                val.exact_match, exact.hits, exact.total
+            ),
+        ),
+        ("top-1", format!("{:.4}", val.top1)),
+        ("accuracy_multi", format!("{:.4}  at {threshold}; saying nothing scores {silent:.4}", val.accuracy_multi)),
+        ("loss", format!("{:.6}", val.loss)),
+        ("answers", format!("{} none, {} one, {} several", counts.none, counts.one, counts.several)),
+    ];
+    lines.iter().fold(String::new(), |mut text, (name, value)| {
+        writeln!(text, "{name:<14}  {value}").expect("a string takes any text");
+        text
+    })
+}
+
+/// Precision, recall, F1 and support of each class; `-` where a share is of nothing.
+#[must_use]
+pub fn class_table(scores: &[ClassScore], names: &ClassNames) -> String {
+    use Align::{Left, Right};
+    let columns = [("class", Left), ("precision", Right), ("recall", Right), ("f1", Right), ("images", Right)];
+    let mut table = Table::new(columns);
+    let share = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
+    for score in scores {
+        let support = score.support.to_string();
+        table.row([names.show(&score.label), share(score.precision), share(score.recall), share(score.f1), support]);
+    }
+    table.render()
+}
+
+/// True classes down, predicted classes and `none` across; `.` stands for no image.
+#[must_use]
+pub fn confusion_table(confusion: &Confusion, names: &ClassNames) -> String {
+    let columns = confusion.labels.iter().map(|label| names.short(label)).chain(["none"]);
+    let columns = columns.map(|name| (name, Align::Right));
+    let mut table = Table::new([("true", Align::Left)].into_iter().chain(columns));
+    for (label, counts) in confusion.labels.iter().zip(&confusion.counts) {
+        let cells = counts.iter().map(|&count| if count == 0 { ".".into() } else { count.to_string() });
+        table.row([names.show(label)].into_iter().chain(cells));
+    }
+    table.render()
+}
+
+/// What was taken for what, and how often.
+#[must_use]
+pub fn confused_table(pairs: &[ConfusedPair], names: &ClassNames) -> String {
+    let mut table = Table::new([("true", Align::Left), ("predicted", Align::Left), ("images", Align::Right)]);
+    for pair in pairs {
+        let predicted = pair.predicted.as_ref().map_or("none".into(), |label| names.show(label));
+        table.row([names.show(&pair.truth), predicted, pair.count.to_string()]);
+    }
+    table.render()
+}
+
+/// The images of `losses` (see [`crate::Predictions::top_losses`]): loss, true classes, classes that pass, and the
+/// probability of the most probable class.
+///
+/// # Panics
+///
+/// If a row is not one of the table of `answers`.
+#[must_use]
+pub fn top_losses_table(answers: &Answers<'_>, losses: &[ImageLoss], names: &ClassNames) -> String {
+    use Align::{Left, Right};
+    let columns = [("image", Left), ("loss", Right), ("true", Left), ("predicted", Left), ("most probable", Left)];
+    let mut table = Table::new(columns);
+    let labels = answers.table().classes();
+    let several = |classes: &[usize]| match classes {
+        [] => "none".to_owned(),
+        _ => classes.iter().map(|&class| names.show(&labels[class])).collect::<Vec<_>>().join(", "),
+    };
+    for image in losses {
+        let row = &answers.table().rows()[image.row];
+        let best = row.most_probable();
+        let best = format!("{} {:.4}", names.show(&labels[best]), row.probabilities[best]);
+        let loss = format!("{:.4}", image.loss);
+        table.row([row.path.clone(), loss, several(&row.targets), several(answers.passed(image.row)), best]);
+    }
+    table.render()
+}
+
+/// Exact match of each group, as they come.
+#[must_use]
+pub fn group_table(scores: &[GroupScore]) -> String {
+    let columns = [("group", Align::Left), ("exact match", Align::Right), ("right", Align::Right)];
+    let mut table = Table::new(columns.into_iter().chain([("images", Align::Right)]));
+    for GroupScore { group, exact } in scores {
+        let group = group.as_deref().unwrap_or("-").to_owned();
+        table.row([group, format!("{:.4}", exact.share()), exact.hits.to_string(), exact.total.to_string()]);
+    }
+    table.render()
+}

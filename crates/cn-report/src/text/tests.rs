@@ -1,0 +1,138 @@
+use expect_test::expect;
+
+use super::*;
+use crate::{EpochRecord, Prediction, Predictions, Thresholds};
+
+fn names() -> ClassNames {
+    ClassNames::new([("0", "零"), ("10", "十"), ("100000000", "亿")])
+}
+
+fn table() -> Predictions {
+    let mut table = Predictions::new(["0", "10", "100000000"]).unwrap();
+    for (path, group, target, probabilities) in [
+        ("input_1_1_1.jpg", "1", 0, [0.99, 0.01, 0.0]),
+        ("input_1_2_11.jpg", "1", 1, [0.02, 0.1, 0.3]),
+        ("input_20_1_15.jpg", "20", 2, [0.0, 0.75, 0.25]),
+        ("input_20_2_15.jpg", "20", 2, [0.6, 0.0, 0.9]),
+    ] {
+        let (path, group) = (path.to_owned(), Some(group.to_owned()));
+        table.push(Prediction { path, group, targets: vec![target], probabilities: probabilities.to_vec() }).unwrap();
+    }
+    table
+}
+
+fn record(epoch: usize, phase: usize, val_loss: Option<f64>, seconds: f64) -> EpochRecord {
+    EpochRecord {
+        epoch,
+        phase,
+        step: 187,
+        lr: vec![1e-3],
+        train_loss: 0.123_456_78,
+        val_loss,
+        metrics: [("accuracy_multi", 0.999), ("top1", 0.5)].into_iter().collect(),
+        seconds,
+        img_s: 100.0,
+    }
+}
+
+#[test]
+fn epochs_look_as_in_fastai() {
+    let records = [record(0, 0, Some(0.5), 59.9), record(1, 1, None, 61.0), record(2, 1, Some(f64::NAN), 7325.0)];
+    expect![[r#"
+        epoch     train_loss  valid_loss  accuracy_multi  time
+        0         0.123457    0.500000    0.999000        00:59
+
+        epoch     train_loss  valid_loss  accuracy_multi  time
+        0         0.123457    -           0.999000        01:01
+        1         0.123457    NaN         0.999000        2:02:05
+    "#]]
+    .assert_eq(&EpochTable::new(["accuracy_multi"]).phases(&records));
+}
+
+#[test]
+fn a_metric_that_no_epoch_has_is_a_dash() {
+    let row = EpochTable::new(["f1"]).row(3, &record(3, 0, Some(0.5), 1.0));
+    expect!["3         0.123457    0.500000    -         00:01"].assert_eq(&row);
+}
+
+#[test]
+fn headline_says_what_silence_scores() {
+    let table = table();
+    let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
+    expect![[r#"
+        exact match     0.2500  1 of 4 images, 95 % interval 0.0456 to 0.6994
+        top-1           0.5000
+        accuracy_multi  0.6667  at threshold 0.5; saying nothing scores 0.6667
+        loss            0.541150
+        answers         1 none, 2 one, 1 several
+    "#]]
+    .assert_eq(&headline(&answers));
+}
+
+#[test]
+fn chinese_characters_take_two_columns() {
+    let table = table();
+    let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
+    expect![[r#"
+        class         precision  recall      f1  images
+        0 零             0.5000  1.0000  0.6667       1
+        10 十            0.0000  0.0000  0.0000       1
+        100000000 亿     1.0000  0.5000  0.6667       2
+    "#]]
+    .assert_eq(&class_table(&answers.class_scores(), &names()));
+    expect![[r#"
+        true          零  十  亿  none
+        0 零           1   .   .     .
+        10 十          .   .   .     1
+        100000000 亿   .   1   1     .
+    "#]]
+    .assert_eq(&confusion_table(&answers.confusion().unwrap(), &names()));
+    expect![[r#"
+        true          predicted  images
+        10 十         none            1
+        100000000 亿  10 十           1
+    "#]]
+    .assert_eq(&confused_table(&answers.most_confused(1).unwrap(), &names()));
+}
+
+#[test]
+fn top_losses_and_groups() {
+    let table = table();
+    let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
+    expect![[r#"
+        image                loss  true          predicted           most probable
+        input_20_1_15.jpg  0.9242  100000000 亿  10 十               10 十 0.7500
+        input_1_2_11.jpg   0.8932  10 十         none                100000000 亿 0.3000
+        input_20_2_15.jpg  0.3406  100000000 亿  0 零, 100000000 亿  100000000 亿 0.9000
+    "#]]
+    .assert_eq(&top_losses_table(&answers, &table.top_losses(3), &names()));
+    expect![[r#"
+        group  exact match  right  images
+        20          0.0000      0       2
+        1           0.5000      1       2
+    "#]]
+    .assert_eq(&group_table(&answers.group_scores()));
+}
+
+#[test]
+fn no_precision_of_nothing() {
+    let table = table();
+    let answers = table.answers(Thresholds::uniform(0.95).unwrap()).unwrap();
+    expect![[r#"
+        class      precision  recall      f1  images
+        0             1.0000  1.0000  1.0000       1
+        10                 -  0.0000  0.0000       1
+        100000000          -  0.0000  0.0000       2
+    "#]]
+    .assert_eq(&class_table(&answers.class_scores(), &ClassNames::default()));
+}
+
+#[test]
+fn escape_codes_in_labels_are_shown_not_obeyed() {
+    let names = ClassNames::new([("0", "\u{1b}[31mred\nline")]);
+    let table = table();
+    let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
+    let text = class_table(&answers.class_scores()[..1], &names);
+    assert!(text.contains(r"0 \u{1b}[31mred\nline"));
+    assert_eq!(text.lines().count(), 2);
+}
