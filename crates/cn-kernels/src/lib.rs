@@ -33,6 +33,8 @@ pub mod optim;
 mod parallel;
 pub mod pool;
 pub mod resample;
+mod simd;
 
 pub use float::Float;
 pub use parallel::{parallel, with_threads};
+pub use simd::{Isa, IsaError};

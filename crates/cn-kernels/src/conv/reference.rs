@@ -1,4 +1,4 @@
-//! Any convolution as matrix products over windows that are gathered block by block.
+//! Any convolution, of any element type, as matrix products over gathered windows: what `f64` and tests use.
 
 use super::{ConvShape, Write};
 use crate::Float;

@@ -1,0 +1,92 @@
+//! GFLOP/s of the convolutions of a ResNet-18, forward and both gradients, at one image size.
+//!
+//! `cargo run --release -p cn-kernels --example conv_speed [SIZE] [BATCH] [THREADS]`
+#![allow(clippy::print_stdout)]
+
+use cn_kernels::conv::{self, ConvShape, Write};
+use std::time::Instant;
+
+/// Seconds of the fastest of several calls.
+fn best(mut f: impl FnMut()) -> f64 {
+    f();
+    let mut best = f64::INFINITY;
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < 0.15 {
+        let t = Instant::now();
+        f();
+        best = best.min(t.elapsed().as_secs_f64());
+    }
+    best
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1).map(|a| a.parse::<usize>());
+    let size = args.next().transpose()?.unwrap_or(64);
+    let batch = args.next().transpose()?.unwrap_or(64);
+    let threads = args.next().transpose()?.unwrap_or(2);
+    cn_kernels::with_threads(threads, || table(size, batch))?;
+    Ok(())
+}
+
+fn table(size: usize, batch: usize) {
+    let layer = |div: usize, i, o, k: usize, s: usize| ConvShape {
+        batch,
+        height: size / div,
+        width: size / div,
+        in_channels: i,
+        out_channels: o,
+        kernel: [k, k],
+        stride: [s, s],
+        padding: [k / 2, k / 2],
+    };
+    let layers = [
+        (1, layer(1, 3, 64, 7, 2)),
+        (4, layer(4, 64, 64, 3, 1)),
+        (1, layer(4, 64, 128, 3, 2)),
+        (1, layer(4, 64, 128, 1, 2)),
+        (3, layer(8, 128, 128, 3, 1)),
+        (1, layer(8, 128, 256, 3, 2)),
+        (1, layer(8, 128, 256, 1, 2)),
+        (3, layer(16, 256, 256, 3, 1)),
+        (1, layer(16, 256, 512, 3, 2)),
+        (1, layer(16, 256, 512, 1, 2)),
+        (3, layer(32, 512, 512, 3, 1)),
+    ];
+    let mut total = [0.0; 3];
+    println!(
+        "{:>2} {:>5} {:>9} {:>6} | GFLOP/s of direct arithmetic: forward, data gradient, weight gradient | ms",
+        "n", "image", "channels", "window"
+    );
+    for (n, s) in layers {
+        let random = |n: usize| (0..n).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect::<Vec<_>>();
+        let (x, w, dy) = (random(s.input_len()), random(s.weight_len()), random(s.output_len()));
+        let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+        let times = [
+            best(|| conv::forward(&s, &x, &w, &mut y)),
+            if s.in_channels == 3 { 0.0 } else { best(|| conv::backward_input(&s, &dy, &w, &mut dx, Write::Set)) },
+            best(|| conv::backward_weight(&s, &x, &dy, &mut dw)),
+        ];
+        let rate = times.map(|t| s.flops() / t / 1e9);
+        println!(
+            "{n:>2} {:>5} {:>9} {:>6} | {:>7.0} {:>7.0} {:>7.0} | {:>7.2} {:>7.2} {:>7.2}",
+            s.height,
+            format!("{}>{}", s.in_channels, s.out_channels),
+            format!("{}/{}", s.kernel[0], s.stride[0]),
+            rate[0],
+            rate[1],
+            rate[2],
+            times[0] * 1e3,
+            times[1] * 1e3,
+            times[2] * 1e3
+        );
+        (0..3).for_each(|i| total[i] += n as f64 * times[i]);
+    }
+    let sum: f64 = total.iter().sum();
+    println!(
+        "all layers, ms: {:.1} {:.1} {:.1}; convolutions alone: {:.0} images/s",
+        total[0] * 1e3,
+        total[1] * 1e3,
+        total[2] * 1e3,
+        batch as f64 / sum
+    );
+}

@@ -1,0 +1,164 @@
+//! Any convolution of `f32` as matrix products over windows that are gathered block by block.
+
+use super::packed::{Packed, tap_chunks};
+use super::windows::{Taps, gather, scatter};
+use super::{ConvShape, Write};
+use crate::parallel::map_pieces;
+use crate::simd::Isa;
+use crate::simd::matmul::{Left, PANEL, Panel, matmul};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Output pixels per block: their windows and one panel of weights stay in the second-level cache.
+const BLOCK: usize = 96;
+/// Matrix columns of a block of windows.
+const DEPTH: usize = 1152;
+/// Below as many output pixels, the weights are the larger matrix, and threads share them out.
+const FEW_PIXELS: usize = 768;
+
+pub(super) fn forward(isa: Isa, s: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
+    let weights = Packed::forward(s, w);
+    if pixels(s) < FEW_PIXELS && weights.panels() > 1 {
+        forward_by_panel(isa, s, x, &weights, y);
+    } else {
+        forward_by_block(isa, s, x, &weights, y);
+    }
+}
+
+fn pixels(s: &ConvShape) -> usize {
+    s.batch * s.out_height() * s.out_width()
+}
+
+fn forward_by_block(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mut [f32]) {
+    let o = s.out_channels;
+    let chunks = tap_chunks(s, DEPTH);
+    y.par_chunks_mut(BLOCK * o).enumerate().for_each_init(Vec::new, |windows, (block, y)| {
+        let rows = y.len() / o;
+        for taps in &chunks {
+            let left = gathered(s, taps, x, block * BLOCK..block * BLOCK + rows, windows);
+            for p in 0..weights.panels() {
+                let right = weights.panel(p, taps.start * s.in_channels);
+                matmul(isa, [rows, left.row_stride], left, right, &mut y[p * PANEL..], o, write_of(taps));
+            }
+        }
+    });
+}
+
+fn forward_by_panel(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mut [f32]) {
+    let (o, rows, k) = (s.out_channels, pixels(s), s.window_len());
+    let all = 0..s.kernel[0] * s.kernel[1];
+    let mut windows = vec![0.0; rows * k];
+    windows.par_chunks_mut(BLOCK * k).enumerate().for_each(|(b, out)| {
+        gather(s, &all, x, b * BLOCK..b * BLOCK + out.len() / k, out);
+    });
+    let columns: Vec<Vec<f32>> = (0..weights.panels())
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|p| {
+            let mut columns = vec![0.0; rows * PANEL];
+            for taps in tap_chunks(s, DEPTH) {
+                let first = taps.start * s.in_channels;
+                let left = Left { data: &windows[first..], row_stride: k, col_stride: 1 };
+                let depth = taps.len() * s.in_channels;
+                matmul(isa, [rows, depth], left, weights.panel(p, first), &mut columns, PANEL, write_of(&taps));
+            }
+            columns
+        })
+        .collect();
+    y.par_chunks_mut(o).enumerate().for_each(|(row, y)| {
+        for (y, columns) in y.chunks_mut(PANEL).zip(&columns) {
+            y.copy_from_slice(&columns[row * PANEL..][..y.len()]);
+        }
+    });
+}
+
+fn write_of(taps: &Taps) -> Write {
+    if taps.start == 0 { Write::Set } else { Write::Add }
+}
+
+fn gathered<'a>(s: &ConvShape, taps: &Taps, x: &[f32], pixels: Range<usize>, windows: &'a mut Vec<f32>) -> Left<'a> {
+    let depth = taps.len() * s.in_channels;
+    let len = pixels.len() * depth;
+    windows.resize(windows.len().max(len), 0.0);
+    gather(s, taps, x, pixels, &mut windows[..len]);
+    Left { data: &windows[..len], row_stride: depth, col_stride: 1 }
+}
+
+pub(super) fn backward_input(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32], write: Write) {
+    let (o, k) = (s.out_channels, s.window_len());
+    let weights = Packed::transposed(s, w);
+    let all = 0..s.kernel[0] * s.kernel[1];
+    let (out_pixels, in_len) = (s.out_height() * s.out_width(), s.height * s.width * s.in_channels);
+    // Whole images, so that no two threads scatter to one place; several if they are small, to use the weights well.
+    let images = BLOCK.div_ceil(2 * out_pixels);
+    dx.par_chunks_mut(images * in_len).enumerate().for_each_init(Vec::new, |windows, (group, dx)| {
+        if write == Write::Set {
+            dx.fill(0.0);
+        }
+        let first = group * images;
+        let (start, end) = (first * out_pixels, (first + dx.len() / in_len) * out_pixels);
+        for at in (start..end).step_by(BLOCK) {
+            let rows = BLOCK.min(end - at);
+            windows.resize(windows.len().max(rows * k), 0.0);
+            let left = Left { data: &dy[at * o..], row_stride: o, col_stride: 1 };
+            for p in 0..weights.panels() {
+                matmul(isa, [rows, o], left, weights.panel(p, 0), &mut windows[p * PANEL..], k, Write::Set);
+            }
+            scatter(s, &all, &windows[..rows * k], at..at + rows, first, dx);
+        }
+    });
+}
+
+/// Largest weight, in elements, of which each group of images forms a sum of its own.
+const SMALL_WEIGHT: usize = 160_000;
+/// Groups of images that form sums of their own; fixed, so that the order of additions is.
+const GROUPS: usize = 8;
+
+pub(super) fn backward_weight(isa: Isa, s: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    let all = 0..s.kernel[0] * s.kernel[1];
+    if s.weight_len() <= SMALL_WEIGHT {
+        let pixels = pixels(s);
+        let sums = map_pieces(pixels, pixels.div_ceil(GROUPS), |pixels| weight_sum(isa, s, &all, x, dy, pixels));
+        for sum in &sums {
+            add_windows_first(s, &all, sum, dw);
+        }
+    } else {
+        let chunks = tap_chunks(s, 1);
+        let sums = map_pieces(chunks.len(), 1, |c| weight_sum(isa, s, &chunks[c.start], x, dy, 0..pixels(s)));
+        for (taps, sum) in chunks.iter().zip(&sums) {
+            add_windows_first(s, taps, sum, dw);
+        }
+    }
+}
+
+/// The gradient of the weights of some taps, from some pixels: `(taps * I, O)`.
+fn weight_sum(isa: Isa, s: &ConvShape, taps: &Taps, x: &[f32], dy: &[f32], pixels: Range<usize>) -> Vec<f32> {
+    let (o, k) = (s.out_channels, taps.len() * s.in_channels);
+    let mut sum = vec![0.0; k * o];
+    let mut windows = Vec::new();
+    for at in pixels.clone().step_by(BLOCK) {
+        let rows = BLOCK.min(pixels.end - at);
+        let gathered = gathered(s, taps, x, at..at + rows, &mut windows);
+        let left = Left { data: gathered.data, row_stride: 1, col_stride: k };
+        for col in (0..o).step_by(PANEL) {
+            let right = Panel { data: &dy[at * o + col..], stride: o, cols: PANEL.min(o - col) };
+            matmul(isa, [k, rows], left, right, &mut sum[col..], o, Write::Add);
+        }
+    }
+    sum
+}
+
+/// Adds `(taps, I, O)` to `(O, I, Kh, Kw)`.
+fn add_windows_first(s: &ConvShape, taps: &Taps, sum: &[f32], dw: &mut [f32]) {
+    let (o, i, all) = (s.out_channels, s.in_channels, s.kernel[0] * s.kernel[1]);
+    dw.par_chunks_mut(16 * i * all).enumerate().for_each(|(block, dw)| {
+        for c in 0..i {
+            for t in taps.clone() {
+                let sum = &sum[((t - taps.start) * i + c) * o + block * 16..];
+                for (dw, sum) in dw.chunks_exact_mut(i * all).zip(sum) {
+                    dw[c * all + t] += *sum;
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,76 @@
+//! Weights in the order in which matrix products read them.
+
+use super::ConvShape;
+use super::windows::Taps;
+use crate::simd::matmul::{PANEL, Panel};
+use rayon::prelude::*;
+
+/// A matrix of `rows` by `cols`, cut into panels of [`PANEL`] columns, each `(rows, PANEL)` and contiguous.
+#[derive(Debug)]
+pub(super) struct Packed {
+    data: Vec<f32>,
+    rows: usize,
+    cols: usize,
+}
+
+impl Packed {
+    /// Fills each panel by `fill(first column, columns, panel)`, in parallel; columns past the last stay zero.
+    fn new(rows: usize, cols: usize, fill: impl Fn(usize, usize, &mut [f32]) + Send + Sync) -> Self {
+        let mut data = vec![0.0; rows * cols.div_ceil(PANEL) * PANEL];
+        data.par_chunks_mut(rows * PANEL).enumerate().for_each(|(p, panel)| {
+            fill(p * PANEL, (cols - p * PANEL).min(PANEL), panel);
+        });
+        Self { data, rows, cols }
+    }
+
+    /// The weight as `(Kh Kw I, O)`: right-hand side of the forward pass.
+    pub(super) fn forward(s: &ConvShape, w: &[f32]) -> Self {
+        let (i, taps) = (s.in_channels, s.kernel[0] * s.kernel[1]);
+        Self::new(s.window_len(), s.out_channels, |first, cols, panel| {
+            // Some input channels at a time, so that the reads and the writes both stay in the first-level cache.
+            for channels in (0..i).step_by(16) {
+                for o in 0..cols {
+                    let w = &w[(first + o) * i * taps..][..i * taps];
+                    for c in channels..(channels + 16).min(i) {
+                        for tap in 0..taps {
+                            panel[(tap * i + c) * PANEL + o] = w[c * taps + tap];
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    /// The weight as `(O, Kh Kw I)`: right-hand side of the product that gives the windows' gradient.
+    pub(super) fn transposed(s: &ConvShape, w: &[f32]) -> Self {
+        let (i, taps) = (s.in_channels, s.kernel[0] * s.kernel[1]);
+        Self::new(s.out_channels, s.window_len(), |first, cols, panel| {
+            for (o, row) in panel.chunks_exact_mut(PANEL).enumerate() {
+                let w = &w[o * i * taps..][..i * taps];
+                for (at, row) in (first..first + cols).zip(row) {
+                    *row = w[at % i * taps + at / i];
+                }
+            }
+        })
+    }
+
+    pub(super) fn panels(&self) -> usize {
+        self.cols.div_ceil(PANEL)
+    }
+
+    /// Rows of panel `p` from `first` on.
+    pub(super) fn panel(&self, p: usize, first: usize) -> Panel<'_> {
+        Panel {
+            data: &self.data[(p * self.rows + first) * PANEL..(p + 1) * self.rows * PANEL],
+            stride: PANEL,
+            cols: (self.cols - p * PANEL).min(PANEL),
+        }
+    }
+}
+
+/// Cuts the taps of a window into runs of at most about `limit` matrix columns, at least one tap each.
+pub(super) fn tap_chunks(s: &ConvShape, limit: usize) -> Vec<Taps> {
+    let taps = s.kernel[0] * s.kernel[1];
+    let step = (limit / s.in_channels).clamp(1, taps);
+    (0..taps).step_by(step).map(|t| t..(t + step).min(taps)).collect()
+}
