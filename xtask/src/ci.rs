@@ -1,0 +1,67 @@
+//! `cargo xtask ci`: what `.ci/run` runs after the tests.
+
+use crate::args::Args;
+use crate::{tidy, workspace};
+use anyhow::{Result, bail};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// One cargo command, the rustup component that it needs, and variables for it.
+struct Step {
+    args: &'static [&'static str],
+    component: Option<&'static str>,
+    env: &'static [(&'static str, &'static str)],
+}
+
+const STEPS: [Step; 4] = [
+    Step { args: &["fmt", "--all", "--check"], component: Some("rustfmt"), env: &[] },
+    Step {
+        args: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        component: Some("clippy"),
+        env: &[],
+    },
+    Step { args: &["doc", "--workspace", "--no-deps"], component: None, env: &[("RUSTDOCFLAGS", "-D warnings")] },
+    // `cargo test` builds neither.
+    Step { args: &["build", "--workspace", "--benches", "--examples"], component: None, env: &[] },
+];
+
+/// Runs the task: every step, also after one that failed.
+pub(crate) fn run(args: Args) -> Result<()> {
+    args.finish()?;
+    let mut failed = Vec::new();
+    for step in &STEPS {
+        let mut command = workspace::cargo();
+        command.args(step.args).envs(step.env.iter().copied());
+        let name = workspace::show(&command);
+        if step.component.is_some_and(|_| !has_subcommand(step.args[0])) {
+            let component = step.component.unwrap_or_default();
+            println!("skipped: {name} (no `{component}`; `rustup component add {component}`)");
+            continue;
+        }
+        println!("running: {name}");
+        let begin = Instant::now();
+        if let Err(error) = workspace::run(&mut command) {
+            failed.push(error.to_string());
+        }
+        println!("took {:.0} s", begin.elapsed().as_secs_f64());
+    }
+    println!("running: cargo xtask tidy");
+    if let Err(error) = tidy::run(Args::new(Vec::new())) {
+        failed.push(error.to_string());
+    }
+    if !failed.is_empty() {
+        bail!("{}", failed.join("; "));
+    }
+    println!("all checks passed");
+    Ok(())
+}
+
+fn has_subcommand(name: &str) -> bool {
+    let mut cargo: Command = workspace::cargo();
+    cargo
+        .args([name, "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}

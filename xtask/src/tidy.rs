@@ -1,0 +1,5 @@
+//! t
+use crate::args::Args;
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    args.finish()
+}
