@@ -4,17 +4,24 @@ use crate::Result;
 use candle_core::{DType, Device, DeviceLocation, Shape, Tensor};
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 type Key = (DeviceLocation, DType, usize);
-type Free = Mutex<HashMap<Key, Vec<Tensor>>>;
+
+/// What the handles of one pool share.
+#[derive(Debug, Default)]
+struct Shelf {
+    free: Mutex<HashMap<Key, Vec<Tensor>>>,
+    allocated: AtomicUsize,
+}
 
 /// Memory for activations: what is dropped is handed out again, so that a step in the steady state allocates nothing.
 ///
 /// Cloning gives another handle of the same pool.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
-    free: Arc<Free>,
+    shelf: Arc<Shelf>,
 }
 
 impl Pool {
@@ -26,24 +33,36 @@ impl Pool {
     pub fn take(&self, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Activation> {
         let shape = shape.into();
         let key = (device.location(), dtype, shape.elem_count());
-        let reused = lock(&self.free).get_mut(&key).and_then(Vec::pop);
+        let reused = self.shelf.lock().get_mut(&key).and_then(Vec::pop);
         let flat = match reused {
             Some(flat) => flat,
-            None => Tensor::zeros(key.2, dtype, device)?,
+            None => {
+                let flat = Tensor::zeros(key.2, dtype, device)?;
+                self.shelf.allocated.fetch_add(key.2 * dtype.size_in_bytes(), Ordering::Relaxed);
+                flat
+            }
         };
         let tensor = flat.reshape(shape)?;
-        let memory = Memory::Pooled { flat, key, free: Arc::downgrade(&self.free) };
+        let memory = Memory::Pooled { flat, key, shelf: Arc::downgrade(&self.shelf) };
         Ok(Activation(Arc::new(Lease { tensor, memory })))
     }
 
     /// Frees the memory that no activation uses at present.
     pub fn clear(&self) {
-        lock(&self.free).clear();
+        self.shelf.lock().clear();
+    }
+
+    /// Bytes that this pool has asked devices for since it was made; stays the same once the pool serves every request.
+    #[must_use]
+    pub fn allocated(&self) -> usize {
+        self.shelf.allocated.load(Ordering::Relaxed)
     }
 }
 
-fn lock(free: &Free) -> std::sync::MutexGuard<'_, HashMap<Key, Vec<Tensor>>> {
-    free.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shelf {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Vec<Tensor>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A tensor on its way through a network; its memory returns to the [`Pool`] when the last clone is dropped.
@@ -63,7 +82,7 @@ struct Lease {
 #[derive(Debug)]
 enum Memory {
     /// Back to the pool.
-    Pooled { flat: Tensor, key: Key, free: Weak<Free> },
+    Pooled { flat: Tensor, key: Key, shelf: Weak<Shelf> },
     /// It belongs to another activation, kept alive here.
     Of(#[expect(dead_code, reason = "held for its drop")] Activation),
     /// It belongs to the tensor.
@@ -114,10 +133,10 @@ impl From<Tensor> for Activation {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Memory::Pooled { flat, key, free } = std::mem::replace(&mut self.memory, Memory::Own)
-            && let Some(free) = free.upgrade()
+        if let Memory::Pooled { flat, key, shelf } = std::mem::replace(&mut self.memory, Memory::Own)
+            && let Some(shelf) = shelf.upgrade()
         {
-            lock(&free).entry(key).or_default().push(flat);
+            shelf.lock().entry(key).or_default().push(flat);
         }
     }
 }

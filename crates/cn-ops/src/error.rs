@@ -32,6 +32,21 @@ pub enum Error {
     /// A convolution that cannot be.
     #[error(transparent)]
     ConvShape(#[from] cn_kernels::conv::ShapeError),
+    /// A pool that cannot be.
+    #[error("cannot pool: {0:?}")]
+    PoolShape(cn_kernels::pool::PoolShape),
+    /// A tensor that the model does not have.
+    #[error("the model has no tensor `{name}`")]
+    UnknownTensor {
+        /// The name that was given.
+        name: String,
+    },
+    /// Two tensors of one name in a model.
+    #[error("two tensors of the model are named `{name}`")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
     /// A backward pass without the forward pass that saves for it.
     #[error("`{layer}` has nothing saved: call `forward` with a pass that saves before `backward`")]
     NothingSaved {
@@ -65,6 +80,11 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Device { .. } => Some("build with the feature `cuda`, or use the CPU"),
+            Self::PoolShape(_) => {
+                Some("a window has at most 255 positions, fits the image, and is at least twice the padding")
+            }
+            Self::UnknownTensor { .. } => Some("names are PyTorch's; `Model::named_tensors` lists them"),
+            Self::DuplicateName { .. } => Some("give the children of a container different names"),
             Self::NothingSaved { .. } => Some("use `Pass::train`, or `Pass::eval` followed by `saving`"),
             _ => None,
         }

@@ -1,7 +1,9 @@
 //! The trait that every layer has, and what travels through a network beside the activations.
 
+use crate::storage::{check_shape, read, with_float, write};
 use crate::{Activation, Param, Pool, Result};
-use candle_core::Tensor;
+use candle_core::{Shape, Tensor};
+use cn_kernels::linear;
 use std::collections::BTreeMap;
 
 /// The key of everything random in one training batch: image `ids[b]` draws from (seed, epoch, id) alone.
@@ -35,19 +37,21 @@ pub struct Pass<'a> {
     pub saves: bool,
     /// Named activations and gradients that somebody wants.
     pub trace: Option<&'a mut Trace>,
+    /// Full name of the layer that runs; kept up to date only under a trace.
+    path: String,
 }
 
 impl<'a> Pass<'a> {
     /// A forward pass that a backward pass will follow.
     #[must_use]
     pub fn train(pool: &Pool, draw: Draw<'a>) -> Self {
-        Self { mode: Mode::Train(draw), pool: pool.clone(), saves: true, trace: None }
+        Self { mode: Mode::Train(draw), pool: pool.clone(), saves: true, trace: None, path: String::new() }
     }
 
     /// A forward pass with running statistics, which keeps nothing.
     #[must_use]
     pub fn eval(pool: &Pool) -> Self {
-        Self { mode: Mode::Eval, pool: pool.clone(), saves: false, trace: None }
+        Self { mode: Mode::Eval, pool: pool.clone(), saves: false, trace: None, path: String::new() }
     }
 
     /// The same, but a backward pass may follow (Grad-CAM asks for it in eval mode).
@@ -62,6 +66,55 @@ impl<'a> Pass<'a> {
     pub fn traced(mut self, trace: &'a mut Trace) -> Self {
         self.trace = Some(trace);
         self
+    }
+
+    /// Runs the forward pass of the child `name` of the present layer; every container calls its children so.
+    ///
+    /// # Errors
+    ///
+    /// As the child.
+    pub fn forward_child(&mut self, name: &str, child: &mut dyn Layer, x: &Activation) -> Result<Activation> {
+        self.within(name, |pass| {
+            let y = child.forward(x, pass)?;
+            if let Some(trace) = pass.trace.as_deref_mut() {
+                trace.activation(&pass.path, &y)?;
+            }
+            Ok(y)
+        })
+    }
+
+    /// Runs the backward pass of the child `name` of the present layer.
+    ///
+    /// # Errors
+    ///
+    /// As the child.
+    pub fn backward_child(
+        &mut self,
+        name: &str,
+        child: &mut dyn Layer,
+        dy: Activation,
+        dx: InputGrad,
+    ) -> Result<Option<Activation>> {
+        self.within(name, |pass| {
+            if let Some(trace) = pass.trace.as_deref_mut() {
+                trace.gradient(&pass.path, &dy)?;
+            }
+            child.backward(dy, dx, pass)
+        })
+    }
+
+    fn within<R>(&mut self, name: &str, run: impl FnOnce(&mut Self) -> R) -> R {
+        if self.trace.is_none() {
+            return run(self);
+        }
+        let outer = self.path.len();
+        if outer > 0 {
+            self.path.push('.');
+        }
+        self.path.push_str(name);
+        let result = run(self);
+        self.path.truncate(outer);
+        result
     }
 }
 
@@ -113,8 +166,52 @@ pub enum InputGrad {
     Skip,
     /// Returned in memory from the pool.
     New,
-    /// Added to this activation, which is returned.
+    /// Added to this activation, which is returned. Whoever passes it holds no other handle of its memory.
     AddTo(Activation),
+}
+
+impl InputGrad {
+    /// Answers the request with what `compute` writes into a tensor of this shape (unspecified contents before).
+    ///
+    /// For layers that have no cheaper way to add: their sum goes through memory of its own.
+    ///
+    /// # Errors
+    ///
+    /// What `compute` returns, or if the activation to add to has another shape.
+    pub fn fill(
+        self,
+        shape: impl Into<Shape>,
+        like: &Tensor,
+        pass: &Pass<'_>,
+        compute: impl FnOnce(&Tensor) -> Result<()>,
+    ) -> Result<Option<Activation>> {
+        if matches!(self, Self::Skip) {
+            return Ok(None);
+        }
+        let dx = pass.pool.take(shape, like.dtype(), like.device())?;
+        compute(&dx)?;
+        self.give(dx)
+    }
+
+    /// Answers the request with a gradient that exists already.
+    ///
+    /// # Errors
+    ///
+    /// If the activation to add to has another shape.
+    pub fn give(self, dx: Activation) -> Result<Option<Activation>> {
+        match self {
+            Self::Skip => Ok(None),
+            Self::New => Ok(Some(dx)),
+            Self::AddTo(sum) => {
+                check_shape("gradient of the input", &sum, dx.dims())?;
+                with_float!("gradient of the input", sum, T => {
+                    let dx = read::<T>(&dx)?;
+                    write::<T, _>(&sum, |sum| linear::add_assign(sum, &dx))
+                })?;
+                Ok(Some(sum))
+            }
+        }
+    }
 }
 
 /// A parameter or a buffer, as [`Layer::visit`] shows it.
@@ -157,4 +254,18 @@ pub trait Layer: Send {
 /// `prefix.name`, or `name` alone at the root.
 pub(crate) fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.into() } else { format!("{prefix}.{name}") }
+}
+
+impl<L: Layer + ?Sized> Layer for Box<L> {
+    fn forward(&mut self, x: &Activation, pass: &mut Pass<'_>) -> Result<Activation> {
+        (**self).forward(x, pass)
+    }
+
+    fn backward(&mut self, dy: Activation, dx: InputGrad, pass: &mut Pass<'_>) -> Result<Option<Activation>> {
+        (**self).backward(dy, dx, pass)
+    }
+
+    fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {
+        (**self).visit(prefix, f)
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::storage::{shape_error, with_float, write};
 use crate::{Layer, Result, Slot};
-use candle_core::{Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 
 /// A trained tensor and its gradient.
 ///
@@ -24,6 +24,7 @@ impl Param {
     ///
     /// If the device is out of memory.
     pub fn weight(value: Tensor) -> Result<Self> {
+        let value = value.detach().contiguous()?;
         let grad = value.zeros_like()?;
         Ok(Self { value, grad, trainable: true, decay: true, norm: false })
     }
@@ -121,8 +122,11 @@ impl Parameters {
             }
             Ok(())
         })?;
-        // `cat` of one tensor would share its memory.
-        let values = Tensor::cat(&flat, 0)?.copy()?;
+        let values = match flat.as_slice() {
+            [] => Tensor::zeros(0, DType::F32, &Device::Cpu)?,
+            // `cat` of one tensor would share its memory.
+            flat => Tensor::cat(flat, 0)?.copy()?,
+        };
         let grads = values.zeros_like()?;
         let mut next = entries.iter();
         layer.visit("", &mut |_, slot| {

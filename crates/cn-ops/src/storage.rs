@@ -1,34 +1,57 @@
 //! Slices of tensors on the CPU.
 
-use crate::{Error, Result};
+use crate::{Activation, Error, Pool, Result};
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, InplaceOp1, Layout, Shape, Storage, Tensor, WithDType};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Shape, Storage, Tensor, WithDType};
 use cn_kernels::Float;
 use std::cell::Cell;
 use std::ops::{Deref, Range};
 
-/// An element type that candle stores and the kernels compute with.
-pub(crate) trait Element: WithDType + Float {
+/// Runs `$body` with `$t` standing for the element type of `$tensor`, `f32` or `f64`.
+macro_rules! with_float {
+    ($name:literal, $tensor:expr, $t:ident => $body:expr) => {
+        match $tensor.dtype() {
+            candle_core::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            found => Err($crate::Error::DType { name: $name, expected: "f32 or f64", found }),
+        }
+    };
+}
+pub(crate) use with_float;
+
+/// An element type that candle stores.
+pub(crate) trait Stored: WithDType {
     fn slice_mut(storage: &mut CpuStorage) -> candle_core::Result<&mut [Self]>;
 }
 
-impl Element for f32 {
-    fn slice_mut(storage: &mut CpuStorage) -> candle_core::Result<&mut [f32]> {
-        match storage {
-            CpuStorage::F32(data) => Ok(data),
-            other => candle_core::bail!("expected f32, found {:?}", other.dtype()),
+macro_rules! stored {
+    ($t:ident, $variant:ident) => {
+        impl Stored for $t {
+            fn slice_mut(storage: &mut CpuStorage) -> candle_core::Result<&mut [$t]> {
+                match storage {
+                    CpuStorage::$variant(data) => Ok(data),
+                    other => candle_core::bail!("expected {}, found {:?}", stringify!($t), other.dtype()),
+                }
+            }
         }
-    }
+    };
 }
+stored!(f32, F32);
+stored!(f64, F64);
+stored!(i64, I64);
+stored!(u8, U8);
+stored!(u32, U32);
 
-impl Element for f64 {
-    fn slice_mut(storage: &mut CpuStorage) -> candle_core::Result<&mut [f64]> {
-        match storage {
-            CpuStorage::F64(data) => Ok(data),
-            other => candle_core::bail!("expected f64, found {:?}", other.dtype()),
-        }
-    }
-}
+/// An element type that candle stores and the kernels compute with.
+pub(crate) trait Element: Stored + Float {}
+impl Element for f32 {}
+impl Element for f64 {}
 
 /// Elements of a contiguous tensor on the CPU; holds its read lock.
 struct Read<G, T> {
@@ -37,7 +60,7 @@ struct Read<G, T> {
     element: std::marker::PhantomData<T>,
 }
 
-impl<G: Deref<Target = Storage>, T: Element> Deref for Read<G, T> {
+impl<G: Deref<Target = Storage>, T: Stored> Deref for Read<G, T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
         match &*self.guard {
@@ -47,8 +70,8 @@ impl<G: Deref<Target = Storage>, T: Element> Deref for Read<G, T> {
     }
 }
 
-/// The elements of `tensor`, which must be contiguous, on the CPU, and of type `T`.
-pub(crate) fn read<T: Element>(tensor: &Tensor) -> Result<impl Deref<Target = [T]> + '_> {
+/// The elements of `tensor`, which must be contiguous, on the CPU, and of type `T`; holds its read lock meanwhile.
+pub(crate) fn read<T: Stored>(tensor: &Tensor) -> Result<impl Deref<Target = [T]> + '_> {
     let (guard, layout) = tensor.storage_and_layout();
     let range = contiguous(layout)?;
     match &*guard {
@@ -82,7 +105,7 @@ where
 /// Lets `f` write the elements of `tensor`, which must be contiguous, on the CPU, and of type `T`.
 ///
 /// Holds the write lock of the storage meanwhile: views of one flat buffer cannot be read or written inside `f`.
-pub(crate) fn write<T: Element, R>(tensor: &Tensor, f: impl FnOnce(&mut [T]) -> R) -> Result<R> {
+pub(crate) fn write<T: Stored, R>(tensor: &Tensor, f: impl FnOnce(&mut [T]) -> R) -> Result<R> {
     let mut result = None;
     let op = Writer(Cell::new(Some(|storage: &mut CpuStorage, layout: &Layout| {
         let range = contiguous(layout).map_err(candle_core::Error::wrap)?;
@@ -94,29 +117,46 @@ pub(crate) fn write<T: Element, R>(tensor: &Tensor, f: impl FnOnce(&mut [T]) -> 
     Ok(result.expect("candle ran the op"))
 }
 
+/// The same values in memory that nobody else reads, so that they may be written over.
+pub(crate) fn owned(value: Activation, pool: &Pool) -> Result<Activation> {
+    if value.is_unique() {
+        return Ok(value);
+    }
+    let copy = pool.take(value.shape().clone(), value.dtype(), value.device())?;
+    with_float!("gradient", value, T => {
+        let value = read::<T>(&value)?;
+        write::<T, _>(&copy, |copy| copy.copy_from_slice(&value))
+    })?;
+    Ok(copy)
+}
+
+/// Overwrites the elements of `to` with those of `from`, converted; the shapes are equal.
+pub(crate) fn copy_into(to: &Tensor, from: &Tensor) -> Result<()> {
+    // Through a vector of its own: `from` may be a view of the memory of `to`.
+    let from = from.to_dtype(to.dtype())?.flatten_all()?;
+    match to.dtype() {
+        DType::F32 => copy_values::<f32>(to, &from),
+        DType::F64 => copy_values::<f64>(to, &from),
+        DType::I64 => copy_values::<i64>(to, &from),
+        found => Err(Error::DType { name: "tensor to load", expected: "f32, f64 or i64", found }),
+    }
+}
+
+fn copy_values<T: Stored>(to: &Tensor, from: &Tensor) -> Result<()> {
+    let values = from.to_vec1::<T>()?;
+    write::<T, _>(to, |to| to.copy_from_slice(&values))
+}
+
 /// Fails unless `tensor` has as many dimensions as `N`; returns them.
 pub(crate) fn dims<const N: usize>(name: &str, tensor: &Tensor, expected: &str) -> Result<[usize; N]> {
     tensor.dims().try_into().map_err(|_| shape_error(name, expected, tensor.shape()))
 }
 
+/// Fails unless `tensor` has exactly this shape.
+pub(crate) fn check_shape(name: &str, tensor: &Tensor, expected: &[usize]) -> Result<()> {
+    if tensor.dims() == expected { Ok(()) } else { Err(shape_error(name, &format!("{expected:?}"), tensor.shape())) }
+}
+
 pub(crate) fn shape_error(name: &str, expected: &str, found: &Shape) -> Error {
     Error::Shape { name: name.into(), expected: expected.into(), found: found.clone() }
 }
-
-/// Runs `$body` with `$t` standing for the element type of `$tensor`, `f32` or `f64`.
-macro_rules! with_float {
-    ($name:literal, $tensor:expr, $t:ident => $body:expr) => {
-        match $tensor.dtype() {
-            candle_core::DType::F32 => {
-                type $t = f32;
-                $body
-            }
-            candle_core::DType::F64 => {
-                type $t = f64;
-                $body
-            }
-            found => Err($crate::Error::DType { name: $name, expected: "f32 or f64", found }),
-        }
-    };
-}
-pub(crate) use with_float;

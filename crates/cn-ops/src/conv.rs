@@ -1,0 +1,148 @@
+//! Convolution.
+
+use crate::layer::join;
+use crate::storage::{check_shape, dims, read, shape_error, with_float, write};
+use crate::{Activation, Error, InputGrad, Layer, Param, Pass, Result, Slot, Visit};
+use candle_core::Tensor;
+use cn_kernels::conv::{self, ConvShape, Write};
+use cn_kernels::linear;
+
+/// How the windows of a [`Conv2d`] lie; down, then right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dConfig {
+    /// Steps between windows.
+    pub stride: [usize; 2],
+    /// Zeros around the image: above and below, left and right.
+    pub padding: [usize; 2],
+}
+
+/// Stride 1, no padding.
+impl Default for Conv2dConfig {
+    fn default() -> Self {
+        Self { stride: [1, 1], padding: [0, 0] }
+    }
+}
+
+impl Conv2dConfig {
+    /// Sizes of the convolution of `x (B, H, W, I)` with `w (O, I, Kh, Kw)`.
+    pub(crate) fn shape(&self, x: &Tensor, w: &Tensor) -> Result<ConvShape> {
+        let [batch, height, width, in_channels] = dims("x", x, "(B, H, W, I)")?;
+        let [out_channels, expected, kh, kw] = dims("weight", w, "(O, I, Kh, Kw)")?;
+        if in_channels != expected {
+            return Err(shape_error("x", &format!("(B, H, W, {expected})"), x.shape()));
+        }
+        let (stride, padding) = (self.stride, self.padding);
+        let shape = ConvShape { batch, height, width, in_channels, out_channels, kernel: [kh, kw], stride, padding };
+        shape.validate()?;
+        Ok(shape)
+    }
+}
+
+/// Two-dimensional convolution of `(B, H, W, I)` to `(B, Ho, Wo, O)`, without a bias unless one is given.
+#[derive(Debug)]
+pub struct Conv2d {
+    weight: Param,
+    bias: Option<Param>,
+    config: Conv2dConfig,
+    saved: Option<Saved>,
+}
+
+#[derive(Debug)]
+struct Saved {
+    shape: ConvShape,
+    /// Absent if the weight was frozen.
+    x: Option<Activation>,
+}
+
+impl Conv2d {
+    /// A convolution with this `weight (O, I, Kh, Kw)`.
+    ///
+    /// # Errors
+    ///
+    /// If `weight` has not four dimensions, or the device is out of memory.
+    pub fn new(weight: Tensor, config: Conv2dConfig) -> Result<Self> {
+        dims::<4>("weight", &weight, "(O, I, Kh, Kw)")?;
+        Ok(Self { weight: Param::weight(weight)?, bias: None, config, saved: None })
+    }
+
+    /// The same, and `bias (O)` is added to every pixel.
+    ///
+    /// # Errors
+    ///
+    /// If the shape of `bias` does not fit, or the device is out of memory.
+    pub fn with_bias(mut self, bias: Tensor) -> Result<Self> {
+        check_shape("bias", &bias, &self.weight.value().dims()[..1])?;
+        self.bias = Some(Param::bias(bias)?);
+        Ok(self)
+    }
+
+    fn parameter_grads(&self, saved: &Saved, dy: &Activation) -> Result<()> {
+        if self.weight.is_trainable() {
+            let x = saved.x.as_ref().ok_or(Error::NothingSaved { layer: "Conv2d" })?;
+            with_float!("dy", dy, T => {
+                let (x, dy) = (read::<T>(x)?, read::<T>(dy)?);
+                write::<T, _>(self.weight.grad(), |dw| conv::backward_weight(&saved.shape, &x, &dy, dw))
+            })?;
+        }
+        match &self.bias {
+            Some(bias) if bias.is_trainable() => with_float!("dy", dy, T => {
+                let dy = read::<T>(dy)?;
+                write::<T, _>(bias.grad(), |sums| linear::add_column_sums(&dy, sums))
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn input_grad(&self, s: &ConvShape, dy: &Activation, dx: InputGrad, pass: &Pass<'_>) -> Result<Option<Activation>> {
+        let shape = [s.batch, s.height, s.width, s.in_channels];
+        let (dx, mode) = match dx {
+            InputGrad::Skip => return Ok(None),
+            InputGrad::New => (pass.pool.take(&shape[..], dy.dtype(), dy.device())?, Write::Set),
+            InputGrad::AddTo(sum) => (sum, Write::Add),
+        };
+        check_shape("gradient of the input", &dx, &shape)?;
+        with_float!("dy", dy, T => {
+            let (dy, w) = (read::<T>(dy)?, read::<T>(self.weight.value())?);
+            write::<T, _>(&dx, |dx| conv::backward_input(s, &dy, &w, dx, mode))
+        })?;
+        Ok(Some(dx))
+    }
+}
+
+impl Layer for Conv2d {
+    fn forward(&mut self, x: &Activation, pass: &mut Pass<'_>) -> Result<Activation> {
+        let shape = self.config.shape(x, self.weight.value())?;
+        let out = [shape.batch, shape.out_height(), shape.out_width(), shape.out_channels];
+        let y = pass.pool.take(&out[..], x.dtype(), x.device())?;
+        with_float!("x", x, T => {
+            let (x, w) = (read::<T>(x)?, read::<T>(self.weight.value())?);
+            write::<T, _>(&y, |y| conv::forward(&shape, &x, &w, y))?;
+            match &self.bias {
+                Some(bias) => {
+                    let bias = read::<T>(bias.value())?;
+                    write::<T, _>(&y, |y| linear::add_bias(&bias, y))
+                }
+                None => Ok(()),
+            }
+        })?;
+        let x = self.weight.is_trainable().then(|| x.clone());
+        self.saved = pass.saves.then_some(Saved { shape, x });
+        Ok(y)
+    }
+
+    fn backward(&mut self, dy: Activation, dx: InputGrad, pass: &mut Pass<'_>) -> Result<Option<Activation>> {
+        let saved = self.saved.take().ok_or(Error::NothingSaved { layer: "Conv2d" })?;
+        let s = &saved.shape;
+        check_shape("dy", &dy, &[s.batch, s.out_height(), s.out_width(), s.out_channels])?;
+        self.parameter_grads(&saved, &dy)?;
+        self.input_grad(s, &dy, dx, pass)
+    }
+
+    fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {
+        f(&join(prefix, "weight"), Slot::Param(&mut self.weight))?;
+        match &mut self.bias {
+            Some(bias) => f(&join(prefix, "bias"), Slot::Param(bias)),
+            None => Ok(()),
+        }
+    }
+}

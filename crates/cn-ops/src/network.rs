@@ -1,0 +1,143 @@
+//! A layer that can be trained.
+
+use crate::storage::{check_shape, copy_into};
+use crate::{Activation, Entry, Error, InputGrad, Layer, Mode, Model, Parameters, Pass, Pool, Result, Slot};
+use candle_core::{Shape, Tensor};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A layer with its parameters in one flat buffer and the memory of its activations.
+pub struct Network {
+    layer: Box<dyn Layer>,
+    parameters: Parameters,
+    pool: Pool,
+}
+
+impl Network {
+    /// Takes over `layer`, whose parameters move into one flat buffer; `group_of` gives each of them, by its full name,
+    /// its parameter group (0 for the earliest layers).
+    ///
+    /// # Errors
+    ///
+    /// If the parameters differ in type or device, or memory runs out.
+    pub fn new(layer: impl Layer + 'static, group_of: impl Fn(&str) -> usize) -> Result<Self> {
+        let mut layer: Box<dyn Layer> = Box::new(layer);
+        let parameters = Parameters::gather(&mut layer, group_of)?;
+        Ok(Self { layer, parameters, pool: Pool::default() })
+    }
+
+    /// The memory of the activations.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The layer, to visit or to run by hand.
+    pub fn layer_mut(&mut self) -> &mut dyn Layer {
+        &mut *self.layer
+    }
+
+    /// Output for `images (B, H, W, C)` under a pass of the caller's, as for named activations:
+    ///
+    /// ```
+    /// # use cn_ops::*;
+    /// # use candle_core::{Device, DType, Tensor};
+    /// # fn main() -> Result<()> {
+    /// # let device = Device::Cpu;
+    /// # let weight = Tensor::ones((2, 1, 1, 1), DType::F32, &device)?;
+    /// # let layers = Sequential::new().push("conv", Conv2d::new(weight, Conv2dConfig::default())?).push("pool", MeanPool::new());
+    /// # let mut network = Network::new(layers, |_| 0)?;
+    /// # let images = Tensor::ones((3, 4, 4, 1), DType::F32, &device)?;
+    /// let mut trace = Trace::of(["conv"]);
+    /// let logits = network.forward_pass(&images, Pass::eval(network.pool()).saving().traced(&mut trace))?;
+    /// network.backward_pass(&logits, Pass::eval(network.pool()).traced(&mut trace))?;
+    /// assert_eq!(trace.activations["conv"].dims(), [3, 4, 4, 2]);
+    /// assert_eq!(trace.gradients["conv"].dims(), [3, 4, 4, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::forward`].
+    pub fn forward_pass(&mut self, images: &Tensor, mut pass: Pass<'_>) -> Result<Activation> {
+        let images = images.detach().contiguous()?;
+        self.layer.forward(&images.into(), &mut pass)
+    }
+
+    /// Walks back from `d_logits`, the gradient of the last output, and adds those of the trainable parameters (also
+    /// after a pass in evaluation mode: [`Parameters::zero_grads`] clears them). The mode of `pass` plays no part.
+    ///
+    /// # Errors
+    ///
+    /// If no forward pass that saves came before.
+    pub fn backward_pass(&mut self, d_logits: &Activation, mut pass: Pass<'_>) -> Result<()> {
+        self.layer.backward(d_logits.clone(), InputGrad::Skip, &mut pass)?;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network").field("parameters", &self.parameters.entries().len()).finish_non_exhaustive()
+    }
+}
+
+impl Model for Network {
+    fn forward(&mut self, images: &Tensor, mode: Mode<'_>) -> Result<Activation> {
+        let pass = match mode {
+            Mode::Train(draw) => Pass::train(&self.pool, draw),
+            Mode::Eval => Pass::eval(&self.pool),
+        };
+        self.forward_pass(images, pass)
+    }
+
+    fn backward(&mut self, d_logits: &Activation) -> Result<()> {
+        self.backward_pass(d_logits, Pass::eval(&self.pool))
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn set_trainable(&mut self, wanted: &dyn Fn(&Entry) -> bool) -> Result<()> {
+        self.parameters.set_trainable(&mut self.layer, wanted)
+    }
+
+    fn named_tensors(&mut self) -> Result<Vec<(String, Tensor)>> {
+        let mut tensors = Vec::new();
+        self.layer.visit("", &mut |name, slot| {
+            let tensor = match slot {
+                Slot::Param(param) => param.value().clone(),
+                Slot::Buffer(buffer) => buffer.clone(),
+            };
+            tensors.push((name.to_string(), tensor));
+            Ok(())
+        })?;
+        check_unique(&tensors)?;
+        Ok(tensors)
+    }
+
+    fn load_tensors(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
+        load_into(&self.named_tensors()?, tensors)
+    }
+}
+
+fn check_unique(tensors: &[(String, Tensor)]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    match tensors.iter().find(|(name, _)| !names.insert(name)) {
+        Some((name, _)) => Err(Error::DuplicateName { name: name.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Overwrites those of `model` that `tensors` names, after all of them have been checked.
+pub(crate) fn load_into(model: &[(String, Tensor)], tensors: &[(String, Tensor)]) -> Result<()> {
+    check_unique(tensors)?;
+    let by_name: BTreeMap<&str, &Tensor> = model.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let find = |name: &str| by_name.get(name).copied().ok_or_else(|| Error::UnknownTensor { name: name.to_string() });
+    for (name, from) in tensors {
+        let to: &Shape = find(name)?.shape();
+        check_shape(name, from, to.dims())?;
+    }
+    tensors.iter().try_for_each(|(name, from)| copy_into(find(name)?, from))
+}
