@@ -6,15 +6,50 @@
 //! Activations come from a [`Pool`], so a training step allocates nothing after the first.
 //!
 //! - [`Layer`], and [`Sequential`] and [`Residual`] that compose layers;
-//! - [`Network`], a layer with its parameters and its pool, which is a [`Model`];
-//! - [`bce_with_logits`] and [`softmax_cross_entropy`], the losses; [`Adam`], the optimizer.
+//! - [`Network`], a layer with its parameters and its pool, which is a [`Model`]; [`CandleModel`] makes one of any module
+//!   that was written for candle;
+//! - [`Loss`], [`bce_with_logits`] and [`softmax_cross_entropy`]; [`Adam`], the optimizer;
+//! - [`autograd`]: convolution, max pool and loss as operations that candle's own `backward` knows.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use cn_ops::{Adam, AdamConfig, Conv2d, Conv2dConfig, Draw, Hyper, Linear, Loss, MeanPool, Mode, Model, Network, Relu, Sequential};
+//!
+//! let device = &Device::Cpu;
+//! let filled = |shape: &[usize]| Tensor::rand(-0.3f32, 0.3, shape, device);
+//! let layers = Sequential::new()
+//!     .push("conv1", Conv2d::new(filled(&[8, 1, 3, 3])?, Conv2dConfig { stride: [2, 2], padding: [1, 1] })?)
+//!     .push("relu", Relu::new())
+//!     .push("pool", MeanPool::new())
+//!     .push("fc", Linear::new(filled(&[2, 8])?)?);
+//! let mut model = Network::new(layers, |_| 0)?;
+//! let mut adam = Adam::new(model.parameters(), AdamConfig::default())?;
+//!
+//! // Two dark and two bright images.
+//! let images = Tensor::cat(&[Tensor::zeros((2, 8, 8, 1), DType::F32, device)?, Tensor::ones((2, 8, 8, 1), DType::F32, device)?], 0)?;
+//! let targets = Tensor::new(&[[1f32, 0.], [1., 0.], [0., 1.], [0., 1.]], device)?;
+//! let mut losses = Vec::new();
+//! for epoch in 0..100 {
+//!     let mode = Mode::Train(Draw { seed: 42, epoch, ids: &[0, 1, 2, 3] });
+//!     let logits = model.forward(&images, mode)?;
+//!     let (loss, d_logits) = Loss::CrossEntropy { label_smoothing: 0.0 }.compute(&logits, &targets)?;
+//!     model.parameters().zero_grads()?;
+//!     model.backward(&d_logits)?;
+//!     adam.step(model.parameters(), &Hyper { lr: &[0.01], beta1: 0.9 })?;
+//!     losses.push(loss.to_scalar::<f32>()?);
+//! }
+//! assert!(losses[99] < 0.8 * losses[0]);
+//! # Ok::<(), cn_ops::Error>(())
+//! ```
 //!
 //! Activations are `(B, H, W, C)`; weights keep PyTorch's names and `(O, I, Kh, Kw)` order.
 #![forbid(unsafe_code)]
 
 mod activation;
 mod adam;
+pub mod autograd;
 mod batch_norm;
+mod candle_model;
 mod conv;
 mod dropout;
 mod error;
@@ -35,6 +70,7 @@ mod storage;
 pub use activation::{Activation, Pool};
 pub use adam::{Adam, AdamConfig, Hyper};
 pub use batch_norm::{BatchNorm, BatchNormConfig};
+pub use candle_model::CandleModel;
 pub use conv::{Conv2d, Conv2dConfig};
 pub use dropout::Dropout;
 pub use error::{Error, Result};

@@ -83,7 +83,7 @@ pub fn softmax_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<(Tenso
 }
 
 /// The targets in the type of the logits.
-fn check(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+pub(crate) fn check(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     dims::<2>("logits", logits, "(B, K)")?;
     if logits.elem_count() == 0 {
         return Err(shape_error("logits", "(B, K), no size 0", logits.shape()));

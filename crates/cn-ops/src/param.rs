@@ -103,41 +103,51 @@ impl Parameters {
     ///
     /// If the parameters differ in type or device, or memory runs out.
     pub fn gather(layer: &mut dyn Layer, group_of: impl Fn(&str) -> usize) -> Result<Self> {
-        let (mut entries, mut flat, mut offset) = (Vec::new(), Vec::new(), 0);
+        let (mut tensors, mut flags) = (Vec::new(), Vec::new());
         layer.visit("", &mut |name, slot| {
             if let Slot::Param(p) = slot {
-                let len = p.value.elem_count();
-                entries.push(Entry {
-                    name: name.into(),
-                    shape: p.value.shape().clone(),
-                    offset,
-                    len,
-                    group: group_of(name),
-                    decay: p.decay,
-                    norm: p.norm,
-                    trainable: p.trainable,
-                });
-                offset += len;
-                flat.push(p.value.flatten_all()?);
+                tensors.push((name.to_string(), p.value.clone()));
+                flags.push((p.decay, p.norm, p.trainable));
             }
             Ok(())
         })?;
+        let mut flags = flags.into_iter();
+        let parameters = Self::join(tensors.iter().map(|(name, value)| (name.as_str(), value)), |entry| {
+            (entry.decay, entry.norm, entry.trainable) = flags.next().expect("one for each parameter");
+            entry.group = group_of(&entry.name);
+        })?;
+        let mut next = parameters.entries.iter();
+        layer.visit("", &mut |_, slot| {
+            if let Slot::Param(p) = slot {
+                let entry: &Entry = next.next().expect("`visit` shows the same parameters every time");
+                p.value = view(&parameters.values, entry)?;
+                p.grad = view(&parameters.grads, entry)?;
+            }
+            Ok(())
+        })?;
+        Ok(parameters)
+    }
+
+    /// Copies named tensors into one flat buffer; `describe` completes their entries.
+    pub(crate) fn join<'a>(
+        tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
+        mut describe: impl FnMut(&mut Entry),
+    ) -> Result<Self> {
+        let (mut entries, mut flat, mut offset) = (Vec::new(), Vec::new(), 0);
+        for (name, value) in tensors {
+            let (name, shape, len) = (name.to_string(), value.shape().clone(), value.elem_count());
+            let mut entry = Entry { name, shape, offset, len, group: 0, decay: true, norm: false, trainable: true };
+            describe(&mut entry);
+            entries.push(entry);
+            offset += len;
+            flat.push(value.detach().flatten_all()?);
+        }
         let values = match flat.as_slice() {
             [] => Tensor::zeros(0, DType::F32, &Device::Cpu)?,
             // `cat` of one tensor would share its memory.
             flat => Tensor::cat(flat, 0)?.copy()?,
         };
-        let grads = values.zeros_like()?;
-        let mut next = entries.iter();
-        layer.visit("", &mut |_, slot| {
-            if let Slot::Param(p) = slot {
-                let entry: &Entry = next.next().expect("`visit` shows the same parameters every time");
-                p.value = view(&values, entry)?;
-                p.grad = view(&grads, entry)?;
-            }
-            Ok(())
-        })?;
-        Ok(Self { values, grads, entries })
+        Ok(Self { grads: values.zeros_like()?, values, entries })
     }
 
     /// All values, `(P)`.
@@ -197,9 +207,7 @@ impl Parameters {
     ///
     /// If `layer` is not the one that was gathered.
     pub fn set_trainable(&mut self, layer: &mut dyn Layer, wanted: impl Fn(&Entry) -> bool) -> Result<()> {
-        for entry in &mut self.entries {
-            entry.trainable = wanted(entry);
-        }
+        self.mark_trainable(wanted);
         let mut next = self.entries.iter();
         layer.visit("", &mut |name, slot| {
             if let Slot::Param(p) = slot {
@@ -209,6 +217,13 @@ impl Parameters {
             }
             Ok(())
         })
+    }
+}
+
+impl Parameters {
+    /// Trains exactly the entries that `wanted` names, in updates.
+    pub(crate) fn mark_trainable(&mut self, wanted: impl Fn(&Entry) -> bool) {
+        self.entries.iter_mut().for_each(|entry| entry.trainable = wanted(entry));
     }
 }
 
