@@ -1,0 +1,260 @@
+//! One file's bytes to pixels.
+
+use std::{
+    io::Cursor,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use image::{
+    DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage,
+    imageops::{FilterType, resize},
+    metadata::Orientation,
+};
+use serde::{Deserialize, Serialize};
+use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
+use zune_jpeg::JpegDecoder;
+
+/// How files become pixels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecodeConfig {
+    /// Channels of the result.
+    pub channels: Channels,
+    /// Images with a longer side are shrunk to it, averaging over the pixels that fall together.
+    pub longest_side: u32,
+    /// Images of more pixels are refused before anything is allocated for them.
+    pub max_image_pixels: u64,
+    /// All images together may take this many bytes.
+    pub max_total_bytes: u64,
+}
+
+impl Default for DecodeConfig {
+    /// Channels as the files have them, longest side 512, 100 million pixels an image, 16 GiB in all.
+    fn default() -> Self {
+        Self {
+            channels: Channels::AsFiles,
+            longest_side: 512,
+            max_image_pixels: 100_000_000,
+            max_total_bytes: 16 << 30,
+        }
+    }
+}
+
+/// Channels of decoded images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Channels {
+    /// 1 if all files are grey, else 3.
+    AsFiles,
+    /// 1; colours are reduced to their luma, with Pillow's weights (ITU-R 601).
+    Grey,
+    /// 3, red green blue.
+    Rgb,
+}
+
+/// Why an image cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadReason {
+    /// There is no such file, or it is a link to nowhere.
+    #[error("missing")]
+    Missing,
+    /// A folder, pipe or device.
+    #[error("not a file")]
+    NotAFile,
+    /// The system refuses to read it.
+    #[error("unreadable: {0}")]
+    Unreadable(String),
+    /// No bytes.
+    #[error("empty")]
+    Empty,
+    /// No image, or of a format that is not supported.
+    #[error("no image of a supported format (JPEG, PNG, BMP, GIF, WebP, TIFF)")]
+    UnknownFormat,
+    /// More pixels than [`DecodeConfig::max_image_pixels`].
+    #[error("{width} x {height} pixels are more than the {limit} allowed")]
+    TooLarge {
+        /// Width in pixels.
+        width: u64,
+        /// Height in pixels.
+        height: u64,
+        /// The limit, in pixels.
+        limit: u64,
+    },
+    /// A file of more bytes than any image within the limits needs.
+    #[error("{bytes} bytes are more than an image of the size allowed can have")]
+    FileTooLarge {
+        /// Size of the file.
+        bytes: u64,
+    },
+    /// Truncated or corrupt.
+    #[error("damaged: {0}")]
+    Damaged(String),
+}
+
+/// A decoded image: `pixels` is (height, width, channels), row-major.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decoded {
+    pub(crate) height: u32,
+    pub(crate) width: u32,
+    pub(crate) channels: u32,
+    pub(crate) pixels: Vec<u8>,
+}
+
+/// Decodes a file's bytes, turned as its EXIF data say.
+pub(crate) fn decode(bytes: &[u8], config: &DecodeConfig) -> Result<Decoded, BadReason> {
+    // A panic in a decoder of foreign bytes must cost one image, not the run.
+    let image = catch_unwind(AssertUnwindSafe(|| decode_any(bytes, config)))
+        .unwrap_or_else(|_| Err(BadReason::Damaged("the decoder gave up".into())))?;
+    Ok(with_channels(shrunk(image, config.longest_side), config.channels))
+}
+
+fn decode_any(bytes: &[u8], config: &DecodeConfig) -> Result<Decoded, BadReason> {
+    if bytes.is_empty() {
+        return Err(BadReason::Empty);
+    }
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => decode_jpeg(bytes, config),
+        Ok(format) if format.reading_enabled() => decode_other(bytes, format, config),
+        _ => Err(BadReason::UnknownFormat),
+    }
+}
+
+/// Baseline and progressive JPEG; strict about the image data, so that a file cut short is found out.
+fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<Decoded, BadReason> {
+    let lenient = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), lenient);
+    decoder.decode_headers().map_err(damaged)?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| damaged("no dimensions"))?;
+    check_size(width as u64, height as u64, config)?;
+    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
+    let (space, channels) = if grey { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
+    // Stray bytes between headers do no harm; from here on they would.
+    let strict = decoder.options().set_strict_mode(true).jpeg_set_out_colorspace(space);
+    decoder.set_options(strict);
+    let mut pixels = vec![0; width * height * channels];
+    decoder.decode_into(&mut pixels).map_err(damaged)?;
+    let image = Decoded { height: height as u32, width: width as u32, channels: channels as u32, pixels };
+    let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
+    Ok(turned(image, orientation.unwrap_or(Orientation::NoTransforms)))
+}
+
+fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Result<Decoded, BadReason> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::default();
+    // Eight bytes a pixel: RGBA of 16 bits.
+    limits.max_alloc = Some(config.max_image_pixels.saturating_mul(8));
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    check_size(width.into(), height.into(), config)?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    let image = flattened(image);
+    // GIF knows palettes only: what has no colour is grey.
+    let image = if format == ImageFormat::Gif && is_colourless(&image) { to_grey(image) } else { image };
+    Ok(turned(image, orientation))
+}
+
+fn damaged(error: impl ToString) -> BadReason {
+    BadReason::Damaged(error.to_string())
+}
+
+fn check_size(width: u64, height: u64, config: &DecodeConfig) -> Result<(), BadReason> {
+    if width == 0 || height == 0 {
+        return Err(damaged("no pixels"));
+    }
+    let limit = config.max_image_pixels;
+    if width.saturating_mul(height) > limit {
+        return Err(BadReason::TooLarge { width, height, limit });
+    }
+    Ok(())
+}
+
+/// Eight bits, grey or RGB; what is transparent becomes white, as paper is.
+fn flattened(image: DynamicImage) -> Decoded {
+    let (width, height) = (image.width(), image.height());
+    let color = image.color();
+    let (channels, pixels) = match (color.has_color(), color.has_alpha()) {
+        (false, false) => (1, image.into_luma8().into_raw()),
+        (true, false) => (3, image.into_rgb8().into_raw()),
+        (false, true) => (1, on_white::<2>(&image.into_luma_alpha8().into_raw())),
+        (true, true) => (3, on_white::<4>(&image.into_rgba8().into_raw())),
+    };
+    Decoded { height, width, channels, pixels }
+}
+
+/// Drops the last of `C` channels, alpha, by laying the others over white.
+fn on_white<const C: usize>(pixels: &[u8]) -> Vec<u8> {
+    let over = |value: u8, alpha: u8| {
+        let (value, alpha) = (u32::from(value), u32::from(alpha));
+        ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+    };
+    let pixels = pixels.chunks_exact(C);
+    pixels.flat_map(|p| p[..C - 1].iter().map(move |&value| over(value, p[C - 1]))).collect()
+}
+
+fn is_colourless(image: &Decoded) -> bool {
+    image.channels == 3 && image.pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2])
+}
+
+fn with_channels(image: Decoded, channels: Channels) -> Decoded {
+    match (channels, image.channels) {
+        (Channels::Grey, 3) => to_grey(image),
+        (Channels::Rgb, 1) => Decoded { channels: 3, pixels: grey_to_rgb(&image.pixels), ..image },
+        _ => image,
+    }
+}
+
+/// Pillow's luma: 16-bit weights of red, green and blue, rounded.
+fn to_grey(image: Decoded) -> Decoded {
+    let luma = |p: &[u8]| {
+        let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);
+        ((r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16) as u8
+    };
+    Decoded { channels: 1, pixels: image.pixels.chunks_exact(3).map(luma).collect(), ..image }
+}
+
+/// Three equal channels.
+pub(crate) fn grey_to_rgb(pixels: &[u8]) -> Vec<u8> {
+    pixels.iter().flat_map(|&value| [value; 3]).collect()
+}
+
+fn shrunk(image: Decoded, longest_side: u32) -> Decoded {
+    let longest = image.width.max(image.height);
+    if longest <= longest_side.max(1) {
+        return image;
+    }
+    let scale = f64::from(longest_side.max(1)) / f64::from(longest);
+    let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
+    let (width, height) = (side(image.width), side(image.height));
+    over_image(image, |image| match image {
+        DynamicImage::ImageLuma8(grey) => resize(&grey, width, height, FilterType::Triangle).into(),
+        other => resize(&other.into_rgb8(), width, height, FilterType::Triangle).into(),
+    })
+}
+
+fn turned(image: Decoded, orientation: Orientation) -> Decoded {
+    if orientation == Orientation::NoTransforms {
+        return image;
+    }
+    over_image(image, |mut image| {
+        image.apply_orientation(orientation);
+        image
+    })
+}
+
+/// Runs a function of the image crate over pixels.
+fn over_image(image: Decoded, f: impl FnOnce(DynamicImage) -> DynamicImage) -> Decoded {
+    let Decoded { width, height, channels, pixels } = image;
+    let fits = "the buffer was made for this size";
+    let image = if channels == 1 {
+        GrayImage::from_raw(width, height, pixels).expect(fits).into()
+    } else {
+        RgbImage::from_raw(width, height, pixels).expect(fits).into()
+    };
+    let image = f(image);
+    Decoded { width: image.width(), height: image.height(), channels, pixels: image.into_bytes() }
+}
+
+#[cfg(test)]
+mod tests;

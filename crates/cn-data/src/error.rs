@@ -1,0 +1,375 @@
+//! What can be wrong with a data set, and what to do about it.
+
+use std::{io, path::PathBuf};
+
+use crate::pixels::BadImage;
+
+/// Result with this crate's [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a data set cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The folder of the data set is missing or no folder.
+    #[error("there is no folder `{}`", path.display())]
+    NoFolder {
+        /// The folder asked for.
+        path: PathBuf,
+    },
+    /// The folder has none of the known layouts.
+    #[error(
+        "`{}` holds no `dataset.toml`, no `chinese_mnist.csv`, no `train/<label>/` and no `<label>/` with images",
+        path.display()
+    )]
+    NotRecognised {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file or folder of the data set cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A `dataset.toml` that is not as documented.
+    #[error("`{}` is not a valid description of a data set", path.display())]
+    BadSpec {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A description of a data set that lacks a part.
+    #[error("the description of the data set `{}` lacks `{missing}`", path.display())]
+    IncompleteSpec {
+        /// The folder of the data set.
+        path: PathBuf,
+        /// Key of `dataset.toml`.
+        missing: &'static str,
+    },
+    /// An image template that cannot be read.
+    #[error("the image template `{template}` {problem}")]
+    BadTemplate {
+        /// The template.
+        template: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A row whose image would lie outside the data set.
+    #[error("`{}` line {line}: the image `{image}` lies outside the data set", path.display())]
+    OutsideRoot {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// The path that the template gave.
+        image: String,
+    },
+    /// A CSV file that the reader gives up on.
+    #[error("`{}` is not a valid CSV file", path.display())]
+    BadCsv {
+        /// The CSV file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<csv::Error>,
+    },
+    /// A CSV file in UTF-16.
+    #[error("`{}` is in UTF-16, expected UTF-8", path.display())]
+    Utf16 {
+        /// The CSV file.
+        path: PathBuf,
+    },
+    /// Bytes that are no UTF-8.
+    #[error("`{}` line {line}: the text is not valid UTF-8", path.display())]
+    NotUtf8 {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+    },
+    /// A file name that is no UTF-8 and could not be listed.
+    #[error("the name of `{}` is not valid UTF-8", path.display())]
+    NameNotUtf8 {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A column that the CSV does not have.
+    #[error("`{}` has no column `{column}`, only {}", path.display(), quoted(columns))]
+    NoColumn {
+        /// The CSV file.
+        path: PathBuf,
+        /// The column asked for.
+        column: String,
+        /// The columns that exist, in order.
+        columns: Vec<String>,
+    },
+    /// A row that is longer or shorter than the header.
+    #[error("`{}` line {line}: {found} fields, the header has {expected}", path.display())]
+    RowLength {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// Fields of the header.
+        expected: usize,
+        /// Fields of the row.
+        found: usize,
+    },
+    /// A field that must hold something.
+    #[error("`{}` line {line}: the column `{column}` is empty", path.display())]
+    EmptyField {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// The column.
+        column: String,
+    },
+    /// Two rows for one image.
+    #[error("`{}` line {line}: the image `{image}` was already listed on line {first_line}", path.display())]
+    DuplicateRow {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line of the second one, from 1.
+        line: u64,
+        /// Line of the first one, from 1.
+        first_line: u64,
+        /// The image.
+        image: String,
+    },
+    /// One label with two names for people.
+    #[error(
+        "`{}` line {line}: the label `{label}` is displayed as `{second}`, further up as `{first}`",
+        path.display()
+    )]
+    DisplayConflict {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// The label.
+        label: String,
+        /// Its first name.
+        first: String,
+        /// Its second name.
+        second: String,
+    },
+    /// As many labels as display names are needed in a row.
+    #[error("`{}` line {line}: {labels} labels but {names} display names", path.display())]
+    DisplayCount {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// Number of labels.
+        labels: usize,
+        /// Number of display names.
+        names: usize,
+    },
+    /// Two records of one image.
+    #[error("the image `{image}` is listed twice")]
+    DuplicateRecord {
+        /// The image.
+        image: String,
+    },
+    /// A data set without images.
+    #[error("the data set `{}` lists no images", path.display())]
+    NoImages {
+        /// CSV file, folder or name.
+        path: PathBuf,
+    },
+    /// More images than the splits can number.
+    #[error("{n} images are more than the {max} that can be handled")]
+    TooManyImages {
+        /// Images listed.
+        n: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A label that the vocabulary lacks.
+    #[error("the label `{label}` of `{image}` is not among the {n_classes} classes of the vocabulary")]
+    UnknownLabel {
+        /// The label.
+        label: String,
+        /// The image that has it.
+        image: String,
+        /// Classes of the vocabulary.
+        n_classes: usize,
+    },
+    /// A vocabulary that names a class twice.
+    #[error("the vocabulary lists the label `{label}` twice")]
+    DuplicateLabel {
+        /// The label.
+        label: String,
+    },
+    /// A split with nothing on one side.
+    #[error("the split `{method}` of {n} images leaves the {part} part empty")]
+    EmptyPart {
+        /// The split.
+        method: String,
+        /// Images to split.
+        n: usize,
+        /// `training` or `validation`.
+        part: &'static str,
+    },
+    /// A share that is not between 0 and 1.
+    #[error("the validation share {fraction} is not between 0 and 1")]
+    BadFraction {
+        /// The share.
+        fraction: f64,
+    },
+    /// A split by group of a data set without groups.
+    #[error("the group of `{image}` is unknown, and the split `{method}` needs one for every image")]
+    GroupUnknown {
+        /// The first image without a group.
+        image: String,
+        /// The split.
+        method: String,
+    },
+    /// Too few groups to divide.
+    #[error("{groups} groups cannot be divided into {parts} parts")]
+    TooFewGroups {
+        /// Groups there are.
+        groups: usize,
+        /// Parts asked for.
+        parts: usize,
+    },
+    /// A group that no image has.
+    #[error("there is no group `{group}`{} among the {n_groups}", nearest_clause(nearest.as_ref()))]
+    NoSuchGroup {
+        /// The group asked for.
+        group: String,
+        /// The most similar one.
+        nearest: Option<String>,
+        /// Groups there are.
+        n_groups: usize,
+    },
+    /// A fold that does not exist.
+    #[error("fold {fold} of {k}: `k` must be at least 2, and folds count from 0 to `k` - 1")]
+    BadFold {
+        /// Number of folds.
+        k: u32,
+        /// The fold asked for.
+        fold: u32,
+    },
+    /// A split by folders of a data set without `train` and `val`.
+    #[error("the data set `{name}` has no validation part of its own")]
+    NoFixedParts {
+        /// Name of the data set.
+        name: String,
+    },
+    /// A split that does not exist.
+    #[error("`{text}` is no split: expected `random`, `group`, `stratified`, `kfold:K/I` or `fixed`")]
+    UnknownMethod {
+        /// What was asked for.
+        text: String,
+    },
+    /// An image in both parts, twice in one, or one that does not exist.
+    #[error("image {id} of {n} stands twice in the split, or does not exist")]
+    BadParts {
+        /// The image.
+        id: u32,
+        /// Images of the data set.
+        n: usize,
+    },
+    /// A limit of 0.
+    #[error("a limit of 0 images leaves nothing")]
+    LimitZero,
+    /// A batch of 0 images.
+    #[error("the batch size must be at least 1")]
+    BatchSizeZero,
+    /// A batch that the training part cannot fill.
+    #[error("a batch of {batch_size} images cannot be filled from a training part of {n}")]
+    BatchTooLarge {
+        /// Images a batch.
+        batch_size: usize,
+        /// Images of the part.
+        n: usize,
+    },
+    /// Images that cannot be decoded, all of them.
+    #[error("{} of {n} images cannot be used:{}", bad.len(), crate::pixels::listing(bad))]
+    BadImages {
+        /// The images with their reasons, in the order of the index.
+        bad: Vec<BadImage>,
+        /// Images asked for.
+        n: usize,
+    },
+    /// More decoded pixels than allowed.
+    #[error("the decoded images take more than the {limit} bytes allowed")]
+    TooManyBytes {
+        /// The limit.
+        limit: u64,
+    },
+    /// Pixels that do not fit their description.
+    #[error("{what}: expected {expected}, found {found}")]
+    Mismatch {
+        /// What is counted.
+        what: &'static str,
+        /// As it should be.
+        expected: usize,
+        /// As it is.
+        found: usize,
+    },
+}
+
+impl Error {
+    /// What a person can do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoFolder { .. } => "run `cargo xtask fetch-data`, or pass the folder of the data set with `--data`",
+            Self::NotRecognised { .. } => {
+                "describe the layout in a `dataset.toml`, or with `--csv`, `--image` and `--label`"
+            }
+            Self::IncompleteSpec { .. } => "add the key to `dataset.toml`, or pass the flag of that name",
+            Self::NoColumn { .. } => "name one of the columns that exist",
+            Self::BadTemplate { .. } | Self::OutsideRoot { .. } => {
+                "a template names a file below the data set's folder, as in `images/{id}.jpg`"
+            }
+            Self::Utf16 { .. } | Self::NotUtf8 { .. } => "save the table as CSV in UTF-8",
+            Self::RowLength { .. } => "quote fields that hold the separator or a line break",
+            Self::EmptyField { .. } => "fill the field in, or leave the row out",
+            Self::DuplicateRow { .. } => {
+                "keep one row an image; several labels go into one field, see `label_separator`"
+            }
+            Self::DisplayConflict { .. } | Self::DisplayCount { .. } => "`display` must give each label one name",
+            Self::UnknownLabel { .. } => {
+                "the vocabulary is that of the training part: use another split seed, more images, or `stratified`"
+            }
+            Self::EmptyPart { .. } => "use more images, or another validation share",
+            Self::BadFraction { .. } => "a fifth of the images is `--val-fraction 0.2`",
+            Self::GroupUnknown { .. } => {
+                "name the column that holds the group with `group` or `--group`, or split at random"
+            }
+            Self::TooFewGroups { .. } => "use fewer folds, or split at random",
+            Self::BadFold { .. } => "five folds are `kfold:5/0` to `kfold:5/4`",
+            Self::NoFixedParts { .. } => {
+                "lay the images out as `train/<label>/` and `val/<label>/`, or use another split"
+            }
+            Self::BatchTooLarge { .. } => "use a smaller batch or more images",
+            Self::BadImages { .. } => "repair or remove them, or pass `--skip-damaged` to go on without them",
+            Self::TooManyBytes { .. } => "use fewer images, or decode them to a smaller longest side",
+            _ => return None,
+        })
+    }
+}
+
+/// `a`, `b` and `c`, each in backticks.
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn nearest_clause(nearest: Option<&String>) -> String {
+    nearest.map(|name| format!(" (nearest: `{name}`)")).unwrap_or_default()
+}

@@ -1,0 +1,79 @@
+//! Choices that are even over the classes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use cn_random::{Draws, Purpose};
+
+use crate::Index;
+
+const WITHIN: Purpose = Purpose::named("split: order within a stratum");
+const STRATA: Purpose = Purpose::named("split: order of the strata");
+const LIMIT: Purpose = Purpose::named("limit: order within a stratum");
+const PER_CLASS: Purpose = Purpose::named("limit per class: order");
+
+/// Images with the same set of labels, each stratum in a random order; strata by their labels.
+fn shuffled_strata(index: &Index, seed: u64, purpose: Purpose) -> Vec<Vec<u32>> {
+    let mut strata: BTreeMap<Vec<&str>, Vec<u32>> = BTreeMap::new();
+    for (id, record) in (0..).zip(index.records()) {
+        let mut labels: Vec<_> = record.labels.iter().map(String::as_str).collect();
+        labels.sort_unstable();
+        strata.entry(labels).or_default().push(id);
+    }
+    let mut strata: Vec<_> = strata.into_values().collect();
+    for (i, stratum) in (0..).zip(&mut strata) {
+        Draws::new(seed, 0, i, purpose).shuffle(stratum);
+    }
+    strata
+}
+
+/// All ids, stratum after stratum: taking every k-th of them takes each class in its share.
+fn systematic_order(index: &Index, seed: u64) -> Vec<u32> {
+    let mut strata = shuffled_strata(index, seed, WITHIN);
+    // Rare label sets would else be taken or left in the order of their names.
+    Draws::new(seed, 0, 0, STRATA).shuffle(&mut strata);
+    strata.concat()
+}
+
+/// Marks `int(fraction * n)` images, within 1 of the share in each stratum.
+pub(super) fn share(index: &Index, fraction: f64, seed: u64) -> Vec<bool> {
+    let n = index.len() as u64;
+    let wanted = (fraction * n as f64) as u64;
+    let mut marks = vec![false; index.len()];
+    for (position, id) in (0..).zip(systematic_order(index, seed)) {
+        marks[id as usize] = (position + 1) * wanted / n > position * wanted / n;
+    }
+    marks
+}
+
+/// Marks fold `fold` of `k`, within 1 of the k-th part in each stratum.
+pub(super) fn fold(index: &Index, k: u32, fold: u32, seed: u64) -> Vec<bool> {
+    let mut marks = vec![false; index.len()];
+    for id in systematic_order(index, seed).into_iter().skip(fold as usize).step_by(k as usize) {
+        marks[id as usize] = true;
+    }
+    marks
+}
+
+/// All ids so that each beginning is as even over the strata as can be: one of each, then another of each.
+pub(crate) fn balanced_order(index: &Index, seed: u64) -> Vec<u32> {
+    let strata = shuffled_strata(index, seed, LIMIT);
+    let rounds = strata.iter().map(Vec::len).max().unwrap_or(0);
+    (0..rounds).flat_map(|round| strata.iter().filter_map(move |s| s.get(round).copied())).collect()
+}
+
+/// Images of `ids`, in a random order, each taken while one of its classes has fewer than `n`.
+pub(super) fn per_class(index: &Index, ids: &[u32], n: usize, seed: u64) -> HashSet<u32> {
+    let mut order = ids.to_vec();
+    order.sort_unstable();
+    Draws::new(seed, 0, 0, PER_CLASS).shuffle(&mut order);
+    let mut taken: HashMap<&str, usize> = HashMap::new();
+    let mut keep = HashSet::new();
+    for id in order {
+        let labels = &index.records()[id as usize].labels;
+        if labels.iter().any(|label| taken.get(label.as_str()).is_none_or(|&count| count < n)) {
+            labels.iter().for_each(|label| *taken.entry(label).or_default() += 1);
+            keep.insert(id);
+        }
+    }
+    keep
+}

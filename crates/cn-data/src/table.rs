@@ -1,0 +1,218 @@
+//! An index from a CSV file: tolerant of how programs write them, strict about what they say.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::Path,
+    str,
+};
+
+use csv::{ByteRecord, ReaderBuilder, Trim};
+
+use crate::{
+    Digest, Error, Record, Result, Spec,
+    index::Found,
+    template::{Template, stays_inside},
+};
+
+/// Reads the table `path` of the data set in `folder` as `spec` describes it.
+pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
+    let needed = |value: &Option<String>, missing| {
+        value.clone().ok_or_else(|| Error::IncompleteSpec { path: folder.to_owned(), missing })
+    };
+    let template = Template::parse(&needed(&spec.image, "image")?)?;
+    let label = needed(&spec.label, "label")?;
+    let bytes = fs::read(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+    let text = text_of(path, &bytes)?;
+
+    let mut reader = ReaderBuilder::new()
+        .delimiter(delimiter(text))
+        .has_headers(false)
+        .flexible(true)
+        .trim(Trim::All)
+        .from_reader(text);
+    let mut row = ByteRecord::new();
+    let mut next = |row: &mut ByteRecord| {
+        reader.read_byte_record(row).map_err(|e| Error::BadCsv { path: path.to_owned(), source: Box::new(e) })
+    };
+    next(&mut row)?;
+    let header = Header::of(path, &row)?;
+    let mut rows = Rows::new(path, &header, spec, &template, &label)?;
+    while next(&mut row)? {
+        rows.add(&row)?;
+    }
+    let Rows { records, display, .. } = rows;
+    if records.is_empty() {
+        return Err(Error::NoImages { path: path.to_owned() });
+    }
+    Ok(Found { records, display, fixed_val: None, table_sha256: Some(Digest::of(&bytes)) })
+}
+
+/// The bytes without a byte order mark; UTF-16 is refused by name, since its error would be hard to read.
+fn text_of<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a [u8]> {
+    if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
+        return Err(Error::Utf16 { path: path.to_owned() });
+    }
+    Ok(bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes))
+}
+
+/// Comma, or the semicolon or tab that some programs write, whichever the header has most of.
+fn delimiter(text: &[u8]) -> u8 {
+    let header = text.split(|&c| c == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or(&[]);
+    let mut quoted = false;
+    let mut counts = [(0, b','), (0, b';'), (0, b'\t')];
+    for &c in header {
+        quoted ^= c == b'"';
+        if !quoted {
+            counts.iter_mut().filter(|(_, d)| *d == c).for_each(|(n, _)| *n += 1);
+        }
+    }
+    // The first one wins a draw: `max_by_key` returns the last.
+    counts.iter().rev().max_by_key(|(n, _)| *n).map_or(b',', |(_, d)| *d)
+}
+
+/// Names of the columns.
+struct Header<'a> {
+    path: &'a Path,
+    names: Vec<String>,
+}
+
+impl<'a> Header<'a> {
+    fn of(path: &'a Path, row: &ByteRecord) -> Result<Self> {
+        let names = row.iter().map(|name| str::from_utf8(name).map(str::to_owned)).collect::<Result<_, _>>();
+        let names = names.map_err(|_| Error::NotUtf8 { path: path.to_owned(), line: line_of(row) })?;
+        Ok(Self { path, names })
+    }
+
+    fn position(&self, column: &str) -> Result<usize> {
+        self.names.iter().position(|name| name == column).ok_or_else(|| Error::NoColumn {
+            path: self.path.to_owned(),
+            column: column.to_owned(),
+            columns: self.names.clone(),
+        })
+    }
+}
+
+/// The rows read so far, and how to read the next.
+struct Rows<'a> {
+    header: &'a Header<'a>,
+    template: &'a Template,
+    template_columns: Vec<usize>,
+    label: usize,
+    separator: Option<&'a str>,
+    display_column: Option<usize>,
+    group: Option<usize>,
+    records: Vec<Record>,
+    display: BTreeMap<String, String>,
+    line_of_image: HashMap<String, u64>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(path: &Path, header: &'a Header<'a>, spec: &'a Spec, template: &'a Template, label: &str) -> Result<Self> {
+        debug_assert_eq!(path, header.path);
+        let optional = |column: &Option<String>| column.as_ref().map(|name| header.position(name)).transpose();
+        Ok(Self {
+            header,
+            template,
+            template_columns: template.columns().map(|name| header.position(name)).collect::<Result<_>>()?,
+            label: header.position(label)?,
+            separator: spec.label_separator.as_deref().filter(|s| !s.is_empty()),
+            display_column: optional(&spec.display)?,
+            group: optional(&spec.group)?,
+            records: Vec::new(),
+            display: BTreeMap::new(),
+            line_of_image: HashMap::new(),
+        })
+    }
+
+    fn add(&mut self, row: &ByteRecord) -> Result<()> {
+        let line = line_of(row);
+        // Spreadsheets write rows of nothing but separators below the table.
+        if row.iter().all(<[u8]>::is_empty) {
+            return Ok(());
+        }
+        let fields = self.fields(row, line)?;
+        let image = self.image(&fields, line)?;
+        let labels = self.labels(&fields, line)?;
+        if let Some(column) = self.display_column {
+            self.show(&labels, fields[column], line)?;
+        }
+        if let Some(first_line) = self.line_of_image.insert(image.clone(), line) {
+            return Err(Error::DuplicateRow { path: self.path(), line, first_line, image });
+        }
+        let group = self.group.map(|column| fields[column].to_owned()).filter(|group| !group.is_empty());
+        self.records.push(Record { path: image, labels, group });
+        Ok(())
+    }
+
+    fn fields<'r>(&self, row: &'r ByteRecord, line: u64) -> Result<Vec<&'r str>> {
+        let fields: Vec<_> = row
+            .iter()
+            .map(|field| str::from_utf8(field).map_err(|_| Error::NotUtf8 { path: self.path(), line }))
+            .collect::<Result<_>>()?;
+        let (expected, found) = (self.header.names.len(), fields.len());
+        if expected == found { Ok(fields) } else { Err(Error::RowLength { path: self.path(), line, expected, found }) }
+    }
+
+    fn image(&self, fields: &[&str], line: u64) -> Result<String> {
+        if let Some(&column) = self.template_columns.iter().find(|&&column| fields[column].is_empty()) {
+            return Err(self.empty(column, line));
+        }
+        let image = self.template.render(&mut |i| fields[self.template_columns[i]]);
+        if stays_inside(&image) { Ok(image) } else { Err(Error::OutsideRoot { path: self.path(), line, image }) }
+    }
+
+    fn labels(&self, fields: &[&str], line: u64) -> Result<Vec<String>> {
+        let mut labels: Vec<String> = Vec::with_capacity(1);
+        for label in divide(fields[self.label], self.separator) {
+            if !labels.iter().any(|seen| seen == label) {
+                labels.push(label.to_owned());
+            }
+        }
+        if labels.is_empty() { Err(self.empty(self.label, line)) } else { Ok(labels) }
+    }
+
+    /// Notes how the labels of a row are shown.
+    fn show(&mut self, labels: &[String], names: &str, line: u64) -> Result<()> {
+        let separator = if labels.len() > 1 { self.separator } else { None };
+        let names: Vec<_> = divide(names, separator).collect();
+        if names.len() != labels.len() {
+            let (labels, names) = (labels.len(), names.len());
+            return Err(Error::DisplayCount { path: self.path(), line, labels, names });
+        }
+        for (label, &name) in labels.iter().zip(&names) {
+            match self.display.get(label) {
+                Some(first) if first != name => {
+                    let (label, first, second) = (label.clone(), first.clone(), name.to_owned());
+                    return Err(Error::DisplayConflict { path: self.path(), line, label, first, second });
+                }
+                Some(_) => {}
+                None => drop(self.display.insert(label.clone(), name.to_owned())),
+            }
+        }
+        Ok(())
+    }
+
+    fn empty(&self, column: usize, line: u64) -> Error {
+        Error::EmptyField { path: self.path(), line, column: self.header.names[column].clone() }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.header.path.to_owned()
+    }
+}
+
+/// The parts of a field, trimmed, without empty ones.
+fn divide<'f>(field: &'f str, separator: Option<&'f str>) -> impl Iterator<Item = &'f str> {
+    let whole = separator.is_none().then_some(field);
+    let parts = separator.into_iter().flat_map(move |separator| field.split(separator));
+    whole.into_iter().chain(parts).map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// Line that the row begins on, from 1.
+fn line_of(row: &ByteRecord) -> u64 {
+    row.position().map_or(1, csv::Position::line)
+}
+
+#[cfg(test)]
+mod tests;
