@@ -5,6 +5,11 @@
 //! turns it into [`Answers`] at a threshold, and these into rates with intervals, a score for each class, and pairs that
 //! are confused. [`RunFolder`] names the files of a run; [`Summary`], [`ModelCard`], [`EpochRecord`] are what is in them.
 //!
+//! For people there are tables for terminals ([`headline`], [`class_table`], [`EpochTable`] and others) and pictures:
+//! [`LineChart`], [`finder_curve`] and [`grid`] give a [`Picture`], written as PNG. Their text is drawn from an embedded
+//! subset of Noto Sans CJK SC (copyright 2014-2021 Adobe, SIL Open Font License 1.1, licence text in `fonts/OFL.txt`):
+//! ASCII, Latin-1 and the Chinese numerals. A character that it lacks is drawn as its code, such as `U+9F8D`.
+//!
 //! This crate never knows how a model computes: it has no tensors and no models.
 //!
 //! ```
@@ -24,11 +29,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod error;
+mod picture;
 mod run_folder;
 mod scores;
 mod text;
 
 pub use error::{Error, Result};
+pub use picture::{Caption, ImageView, LineChart, Mark, Picture, Scale, Series, Tile, Tone, finder_curve, grid};
 pub use run_folder::{
     Activation, ClassCard, DataCard, DataSummary, EpochRecord, MODEL_SCHEMA, Metrics, ModelCard, Normalisation,
     Prediction, Predictions, RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Transform, ValSummary, WeightsCard,

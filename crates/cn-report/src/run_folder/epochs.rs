@@ -22,13 +22,16 @@ pub struct EpochRecord {
     /// Smoothed training loss at the end of the epoch; not finite is written as `null` and read as NaN.
     #[serde(with = "nan_as_null")]
     pub train_loss: f64,
-    /// Mean loss of the validation part; `None` where the epoch was not validated.
+    /// Mean loss of the validation part; `None` where the epoch was not validated, and after reading one that was not
+    /// finite.
     pub val_loss: Option<f64>,
     /// Further numbers by name.
     pub metrics: Metrics,
-    /// Wall clock of the epoch, validation included.
+    /// Wall clock of the epoch, validation included; not finite as above.
+    #[serde(with = "nan_as_null")]
     pub seconds: f64,
-    /// Training images a second.
+    /// Training images a second; not finite as above.
+    #[serde(with = "nan_as_null")]
     pub img_s: f64,
 }
 
@@ -263,8 +266,8 @@ fn history_record(cells: &Cells<'_>) -> Result<EpochRecord> {
         train_loss: cells.number(train_loss)?.unwrap_or(f64::NAN),
         val_loss: cells.number(train_loss + 1)?,
         metrics,
-        seconds: cells.parse(n_columns - 2, "a number")?,
-        img_s: cells.parse(n_columns - 1, "a number")?,
+        seconds: cells.number(n_columns - 2)?.unwrap_or(f64::NAN),
+        img_s: cells.number(n_columns - 1)?.unwrap_or(f64::NAN),
     })
 }
 

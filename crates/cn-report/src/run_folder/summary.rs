@@ -105,12 +105,16 @@ pub struct ValSummary {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SecondsSummary {
     /// From process start to the summary.
+    #[serde(with = "nan_as_null")]
     pub total: f64,
     /// From process start to the end of the first optimizer update.
+    #[serde(with = "nan_as_null")]
     pub to_first_step: f64,
     /// Training, over all epochs.
+    #[serde(with = "nan_as_null")]
     pub train: f64,
     /// Validation, over all epochs.
+    #[serde(with = "nan_as_null")]
     pub validate: f64,
 }
 

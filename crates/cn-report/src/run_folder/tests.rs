@@ -163,11 +163,12 @@ fn no_epochs_are_fine() {
 #[test]
 fn diverged_epochs_are_kept() {
     let (_dir, run) = folder();
-    let diverged = EpochRecord { train_loss: f64::NAN, ..record(0) };
+    let diverged = EpochRecord { train_loss: f64::NAN, img_s: f64::INFINITY, ..record(0) };
     EpochRecord::write_all(std::slice::from_ref(&diverged), run.metrics()).unwrap();
     assert!(EpochRecord::read_all(run.metrics()).unwrap()[0].train_loss.is_nan());
     EpochRecord::write_history(&[diverged], run.history()).unwrap();
-    assert!(EpochRecord::read_history(run.history()).unwrap()[0].train_loss.is_nan());
+    let read = &EpochRecord::read_history(run.history()).unwrap()[0];
+    assert!(read.train_loss.is_nan() && read.img_s.is_nan());
 }
 
 #[test]

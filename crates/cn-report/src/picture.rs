@@ -1,0 +1,83 @@
+//! Pictures as PNG: curves and grids of images, with text that needs no font of the system.
+
+mod canvas;
+mod chart;
+mod finder;
+mod font;
+mod grid;
+mod scale;
+
+use std::path::Path;
+
+pub use chart::{LineChart, Mark, Series};
+pub use finder::finder_curve;
+pub use grid::{Caption, ImageView, Tile, Tone, grid};
+pub use scale::Scale;
+
+use crate::error::{Error, Result};
+use crate::run_folder::write_atomic;
+
+/// An RGB picture of 8 bits a channel.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Picture {
+    width: u32,
+    height: u32,
+    pixels: Vec<u8>,
+}
+
+impl Picture {
+    /// Width in pixels.
+    #[must_use]
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Height in pixels.
+    #[must_use]
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// `(height, width, 3)` bytes, row-major.
+    #[must_use]
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// The bytes of a PNG file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Png`] if the encoder refuses, which needs more memory than there is.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, self.width, self.height);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let written = encoder.write_header().and_then(|mut writer| {
+            writer.write_image_data(&self.pixels)?;
+            writer.finish()
+        });
+        let (width, height) = (self.width, self.height);
+        written.map_err(|source| Error::Png { width, height, source })?;
+        Ok(bytes)
+    }
+
+    /// Writes a PNG file, atomically.
+    ///
+    /// # Errors
+    ///
+    /// If the encoder refuses or the file cannot be written.
+    pub fn write_png(&self, path: impl AsRef<Path>) -> Result<()> {
+        write_atomic(path, &self.to_png()?)
+    }
+}
+
+impl std::fmt::Debug for Picture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Picture({}x{})", self.width, self.height)
+    }
+}
+
+#[cfg(test)]
+mod tests;
