@@ -4,19 +4,28 @@
 #![allow(clippy::print_stdout)]
 
 use cn_kernels::conv::{self, ConvShape, Write};
+use std::sync::LazyLock;
 use std::time::Instant;
 
-/// Seconds of the fastest of several calls.
-fn best(mut f: impl FnMut()) -> f64 {
-    f();
-    let mut best = f64::INFINITY;
+/// Seconds that this thread has run: on Linux its processor time, which other work on the machine does not stretch.
+fn seconds() -> f64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = stat.and_then(|s| s.split(' ').next()?.parse::<f64>().ok());
+    nanoseconds.map_or_else(|| START.elapsed().as_secs_f64(), |n| n / 1e9)
+}
+
+/// Seconds of one call, the mean of many; by the clock of one thread if only one works.
+fn time(threads: usize, mut f: impl FnMut()) -> f64 {
     let start = Instant::now();
-    while start.elapsed().as_secs_f64() < 0.15 {
-        let t = Instant::now();
+    let now = || if threads == 1 { seconds() } else { start.elapsed().as_secs_f64() };
+    f();
+    let (first, mut calls) = (now(), 0);
+    while start.elapsed().as_secs_f64() < 0.4 {
         f();
-        best = best.min(t.elapsed().as_secs_f64());
+        calls += 1;
     }
-    best
+    (now() - first) / f64::from(calls.max(1))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,11 +33,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let size = args.next().transpose()?.unwrap_or(64);
     let batch = args.next().transpose()?.unwrap_or(64);
     let threads = args.next().transpose()?.unwrap_or(2);
-    cn_kernels::with_threads(threads, || table(size, batch))?;
+    cn_kernels::with_threads(threads, || table(size, batch, threads))?;
     Ok(())
 }
 
-fn table(size: usize, batch: usize) {
+fn table(size: usize, batch: usize, threads: usize) {
     let layer = |div: usize, i, o, k: usize, s: usize| ConvShape {
         batch,
         height: size / div,
@@ -62,9 +71,13 @@ fn table(size: usize, batch: usize) {
         let (x, w, dy) = (random(s.input_len()), random(s.weight_len()), random(s.output_len()));
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
         let times = [
-            best(|| conv::forward(&s, &x, &w, &mut y)),
-            if s.in_channels == 3 { 0.0 } else { best(|| conv::backward_input(&s, &dy, &w, &mut dx, Write::Set)) },
-            best(|| conv::backward_weight(&s, &x, &dy, &mut dw)),
+            time(threads, || conv::forward(&s, &x, &w, &mut y)),
+            if s.in_channels == 3 {
+                0.0
+            } else {
+                time(threads, || conv::backward_input(&s, &dy, &w, &mut dx, Write::Set))
+            },
+            time(threads, || conv::backward_weight(&s, &x, &dy, &mut dw)),
         ];
         let rate = times.map(|t| s.flops() / t / 1e9);
         println!(

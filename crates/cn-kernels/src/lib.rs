@@ -33,6 +33,7 @@ pub mod optim;
 mod parallel;
 pub mod pool;
 pub mod resample;
+mod scratch;
 mod simd;
 
 pub use float::Float;

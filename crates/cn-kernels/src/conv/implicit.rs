@@ -4,6 +4,7 @@ use super::packed::{Packed, tap_chunks};
 use super::windows::{Taps, gather, scatter};
 use super::{ConvShape, Write};
 use crate::parallel::map_pieces;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 use crate::simd::matmul::{Left, PANEL, Panel, matmul};
 use rayon::prelude::*;
@@ -32,10 +33,11 @@ fn pixels(s: &ConvShape) -> usize {
 fn forward_by_block(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mut [f32]) {
     let o = s.out_channels;
     let chunks = tap_chunks(s, DEPTH);
-    y.par_chunks_mut(BLOCK * o).enumerate().for_each_init(Vec::new, |windows, (block, y)| {
+    y.par_chunks_mut(BLOCK * o).enumerate().for_each(|(block, y)| {
         let rows = y.len() / o;
+        let mut windows = Scratch::new(rows * chunks[0].len() * s.in_channels);
         for taps in &chunks {
-            let left = gathered(s, taps, x, block * BLOCK..block * BLOCK + rows, windows);
+            let left = gathered(s, taps, x, block * BLOCK..block * BLOCK + rows, &mut windows);
             for p in 0..weights.panels() {
                 let right = weights.panel(p, taps.start * s.in_channels);
                 matmul(isa, [rows, left.row_stride], left, right, &mut y[p * PANEL..], o, write_of(taps));
@@ -47,15 +49,15 @@ fn forward_by_block(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mu
 fn forward_by_panel(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mut [f32]) {
     let (o, rows, k) = (s.out_channels, pixels(s), s.window_len());
     let all = 0..s.kernel[0] * s.kernel[1];
-    let mut windows = vec![0.0; rows * k];
+    let mut windows = Scratch::new(rows * k);
     windows.par_chunks_mut(BLOCK * k).enumerate().for_each(|(b, out)| {
         gather(s, &all, x, b * BLOCK..b * BLOCK + out.len() / k, out);
     });
-    let columns: Vec<Vec<f32>> = (0..weights.panels())
+    let columns: Vec<Scratch> = (0..weights.panels())
         .into_par_iter()
         .with_max_len(1)
         .map(|p| {
-            let mut columns = vec![0.0; rows * PANEL];
+            let mut columns = Scratch::new(rows * PANEL);
             for taps in tap_chunks(s, DEPTH) {
                 let first = taps.start * s.in_channels;
                 let left = Left { data: &windows[first..], row_stride: k, col_stride: 1 };
@@ -76,10 +78,9 @@ fn write_of(taps: &Taps) -> Write {
     if taps.start == 0 { Write::Set } else { Write::Add }
 }
 
-fn gathered<'a>(s: &ConvShape, taps: &Taps, x: &[f32], pixels: Range<usize>, windows: &'a mut Vec<f32>) -> Left<'a> {
+fn gathered<'a>(s: &ConvShape, taps: &Taps, x: &[f32], pixels: Range<usize>, windows: &'a mut [f32]) -> Left<'a> {
     let depth = taps.len() * s.in_channels;
     let len = pixels.len() * depth;
-    windows.resize(windows.len().max(len), 0.0);
     gather(s, taps, x, pixels, &mut windows[..len]);
     Left { data: &windows[..len], row_stride: depth, col_stride: 1 }
 }
@@ -91,7 +92,8 @@ pub(super) fn backward_input(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx:
     let (out_pixels, in_len) = (s.out_height() * s.out_width(), s.height * s.width * s.in_channels);
     // Whole images, so that no two threads scatter to one place; several if they are small, to use the weights well.
     let images = BLOCK.div_ceil(2 * out_pixels);
-    dx.par_chunks_mut(images * in_len).enumerate().for_each_init(Vec::new, |windows, (group, dx)| {
+    dx.par_chunks_mut(images * in_len).enumerate().for_each(|(group, dx)| {
+        let mut windows = Scratch::new(BLOCK * k);
         if write == Write::Set {
             dx.fill(0.0);
         }
@@ -99,7 +101,6 @@ pub(super) fn backward_input(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx:
         let (start, end) = (first * out_pixels, (first + dx.len() / in_len) * out_pixels);
         for at in (start..end).step_by(BLOCK) {
             let rows = BLOCK.min(end - at);
-            windows.resize(windows.len().max(rows * k), 0.0);
             let left = Left { data: &dy[at * o..], row_stride: o, col_stride: 1 };
             for p in 0..weights.panels() {
                 matmul(isa, [rows, o], left, weights.panel(p, 0), &mut windows[p * PANEL..], k, Write::Set);
@@ -132,10 +133,10 @@ pub(super) fn backward_weight(isa: Isa, s: &ConvShape, x: &[f32], dy: &[f32], dw
 }
 
 /// The gradient of the weights of some taps, from some pixels: `(taps * I, O)`.
-fn weight_sum(isa: Isa, s: &ConvShape, taps: &Taps, x: &[f32], dy: &[f32], pixels: Range<usize>) -> Vec<f32> {
+fn weight_sum(isa: Isa, s: &ConvShape, taps: &Taps, x: &[f32], dy: &[f32], pixels: Range<usize>) -> Scratch {
     let (o, k) = (s.out_channels, taps.len() * s.in_channels);
-    let mut sum = vec![0.0; k * o];
-    let mut windows = Vec::new();
+    let mut sum = Scratch::zeroed(k * o);
+    let mut windows = Scratch::new(BLOCK * k);
     for at in pixels.clone().step_by(BLOCK) {
         let rows = BLOCK.min(pixels.end - at);
         let gathered = gathered(s, taps, x, at..at + rows, &mut windows);

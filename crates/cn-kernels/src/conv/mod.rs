@@ -5,6 +5,7 @@ mod packed;
 mod reference;
 mod shape;
 mod windows;
+mod winograd;
 
 use crate::{Float, Isa};
 pub use shape::{ConvShape, ShapeError};
@@ -26,7 +27,7 @@ pub enum Write {
 pub fn forward<T: Float>(shape: &ConvShape, x: &[T], w: &[T], y: &mut [T]) {
     shape.check(x, w, y);
     match (T::as_f32(x), T::as_f32(w)) {
-        (Some(x), Some(w)) => implicit::forward(Isa::current(), shape, x, w, f32_mut(y)),
+        (Some(x), Some(w)) => forward_f32(Isa::current(), shape, x, w, f32_mut(y)),
         _ => reference::forward(shape, x, w, y),
     }
 }
@@ -39,7 +40,7 @@ pub fn forward<T: Float>(shape: &ConvShape, x: &[T], w: &[T], y: &mut [T]) {
 pub fn backward_input<T: Float>(shape: &ConvShape, dy: &[T], w: &[T], dx: &mut [T], write: Write) {
     shape.check(dx, w, dy);
     match (T::as_f32(dy), T::as_f32(w)) {
-        (Some(dy), Some(w)) => implicit::backward_input(Isa::current(), shape, dy, w, f32_mut(dx), write),
+        (Some(dy), Some(w)) => backward_input_f32(Isa::current(), shape, dy, w, f32_mut(dx), write),
         _ => reference::backward_input(shape, dy, w, dx, write),
     }
 }
@@ -52,8 +53,29 @@ pub fn backward_input<T: Float>(shape: &ConvShape, dy: &[T], w: &[T], dx: &mut [
 pub fn backward_weight<T: Float>(shape: &ConvShape, x: &[T], dy: &[T], dw: &mut [T]) {
     shape.check(x, dw, dy);
     match (T::as_f32(x), T::as_f32(dy)) {
-        (Some(x), Some(dy)) => implicit::backward_weight(Isa::current(), shape, x, dy, f32_mut(dw)),
+        (Some(x), Some(dy)) => backward_weight_f32(Isa::current(), shape, x, dy, f32_mut(dw)),
         _ => reference::backward_weight(shape, x, dy, dw),
+    }
+}
+
+fn forward_f32(isa: Isa, s: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
+    match winograd::best_tile(s) {
+        Some(tile) => winograd::forward(isa, tile, s, x, w, y),
+        None => implicit::forward(isa, s, x, w, y),
+    }
+}
+
+fn backward_input_f32(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32], write: Write) {
+    match winograd::best_tile(s) {
+        Some(tile) => winograd::backward_input(isa, tile, s, dy, w, dx, write),
+        None => implicit::backward_input(isa, s, dy, w, dx, write),
+    }
+}
+
+fn backward_weight_f32(isa: Isa, s: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    match winograd::best_tile(s) {
+        Some(tile) => winograd::backward_weight(isa, tile, s, x, dy, dw),
+        None => implicit::backward_weight(isa, s, x, dy, dw),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::ConvShape;
 use super::windows::Taps;
+use crate::scratch::Scratch;
 use crate::simd::matmul::{PANEL, Panel};
 use rayon::prelude::*;
 
 /// A matrix of `rows` by `cols`, cut into panels of [`PANEL`] columns, each `(rows, PANEL)` and contiguous.
 #[derive(Debug)]
 pub(super) struct Packed {
-    data: Vec<f32>,
+    data: Scratch,
     rows: usize,
     cols: usize,
 }
@@ -16,7 +17,10 @@ pub(super) struct Packed {
 impl Packed {
     /// Fills each panel by `fill(first column, columns, panel)`, in parallel; columns past the last stay zero.
     fn new(rows: usize, cols: usize, fill: impl Fn(usize, usize, &mut [f32]) + Send + Sync) -> Self {
-        let mut data = vec![0.0; rows * cols.div_ceil(PANEL) * PANEL];
+        let mut data = Scratch::new(rows * cols.div_ceil(PANEL) * PANEL);
+        if !cols.is_multiple_of(PANEL) {
+            data.fill(0.0);
+        }
         data.par_chunks_mut(rows * PANEL).enumerate().for_each(|(p, panel)| {
             fill(p * PANEL, (cols - p * PANEL).min(PANEL), panel);
         });

@@ -90,6 +90,76 @@ fn three_by_three_matches_naive() {
 }
 
 #[test]
+fn minimal_filtering_matches_naive_in_every_order() {
+    // By block of tiles: whole images, parts of images, several images a block.
+    check(shape(1, [30, 22], [16, 16], 3, 1, 1));
+    check(shape(48, [7, 7], [32, 48], 3, 1, 1));
+    // By panel of channels, with more than one panel and more than one depth.
+    check(shape(2, [4, 4], [80, 144], 3, 1, 1));
+    check(shape(3, [2, 2], [144, 80], 3, 1, 1));
+    // Sums by group of tiles, and by panel of a weight too large for that.
+    check(shape(2, [9, 5], [176, 112], 3, 1, 1));
+}
+
+#[test]
+fn weights_larger_than_the_images_match_naive() {
+    check(shape(2, [4, 4], [144, 200], 3, 2, 1));
+    check(shape(2, [4, 4], [144, 200], 1, 2, 0));
+}
+
+/// Relative error in the Euclidean norm that the layers of a ResNet-18 may have, against `f64`.
+const TOLERANCE: f64 = 2e-5;
+
+#[test]
+fn every_instruction_set_is_accurate_at_resnet_shapes() {
+    for (size, channels) in [(16, 64), (8, 128), (4, 256), (2, 512)] {
+        let s = shape(4, [size, size], [channels, channels], 3, 1, 1);
+        let (x, w, dy) = (fill(s.input_len(), 1), fill(s.weight_len(), 2), fill(s.output_len(), 3));
+        let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
+        reference::forward(&s, &x, &w, &mut y);
+        reference::backward_input(&s, &dy, &w, &mut dx, Write::Set);
+        reference::backward_weight(&s, &x, &dy, &mut dw);
+        let narrow = |v: &[f64]| v.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        let wide = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+        let (x, w, dy) = (narrow(&x), narrow(&w), narrow(&dy));
+        for isa in Isa::available() {
+            let (mut y32, mut dx32, mut dw32) = (vec![9.0; y.len()], vec![9.0; x.len()], vec![0.0; w.len()]);
+            forward_f32(isa, &s, &x, &w, &mut y32);
+            backward_input_f32(isa, &s, &dy, &w, &mut dx32, Write::Set);
+            backward_weight_f32(isa, &s, &x, &dy, &mut dw32);
+            [(&y32, &y), (&dx32, &dx), (&dw32, &dw)].iter().for_each(|(a, b)| close(&wide(a), b, TOLERANCE));
+        }
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    let shapes = [
+        shape(16, [16, 16], [64, 64], 3, 1, 1),
+        shape(16, [4, 4], [256, 256], 3, 1, 1),
+        shape(16, [16, 16], [64, 128], 3, 2, 1),
+        shape(8, [32, 32], [3, 64], 7, 2, 3),
+        shape(4, [4, 4], [256, 512], 1, 2, 0),
+    ];
+    for s in shapes {
+        let narrow = |n, salt| fill(n, salt).iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        let (x, w, dy) = (narrow(s.input_len(), 1), narrow(s.weight_len(), 2), narrow(s.output_len(), 3));
+        let run = |threads| {
+            let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
+            let work = || {
+                forward(&s, &x, &w, &mut y);
+                backward_input(&s, &dy, &w, &mut dx, Write::Set);
+                backward_weight(&s, &x, &dy, &mut dw);
+            };
+            crate::with_threads(threads, work).unwrap();
+            (y, dx, dw)
+        };
+        let one = run(1);
+        assert!(run(2) == one && run(4) == one, "{s:?}");
+    }
+}
+
+#[test]
 fn strided_windows_match_naive() {
     check(shape(2, [16, 14], [3, 16], 7, 2, 3));
     check(shape(2, [16, 16], [1, 64], 7, 2, 3));

@@ -7,5 +7,6 @@
 mod isa;
 mod lanes;
 pub(crate) mod matmul;
+pub(crate) mod winograd;
 
 pub use isa::{Isa, IsaError};
