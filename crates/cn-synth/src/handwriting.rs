@@ -109,7 +109,7 @@ impl Handwriting {
     #[must_use]
     pub fn draw(&self, sample: Sample) -> Vec<u8> {
         let mut image = vec![0; self.size() * self.size()];
-        self.draw_on(&mut Sheet::new(self.size()), sample, &mut image);
+        self.draw_on(&mut self.sheet(), sample, &mut image);
         image
     }
 
@@ -121,8 +121,12 @@ impl Handwriting {
         images
             .par_chunks_exact_mut(pixels)
             .zip(samples)
-            .for_each_init(|| Sheet::new(self.size()), |sheet, (image, &sample)| self.draw_on(sheet, sample, image));
+            .for_each_init(|| self.sheet(), |sheet, (image, &sample)| self.draw_on(sheet, sample, image));
         images
+    }
+
+    fn sheet(&self) -> Sheet {
+        Sheet::new(self.style.size, self.style.squeeze)
     }
 
     fn draw_on(&self, sheet: &mut Sheet, sample: Sample, image: &mut [u8]) {

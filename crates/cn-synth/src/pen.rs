@@ -82,19 +82,19 @@ fn line(curve: &Curve, writer: &Writer, layout: &Layout, chance: &mut Noise) -> 
     let tremor = [(); 2].map(|()| Wave::new(chance, length, 3.0));
     let grain = Wave::new(chance, length, 1.3);
     let slow = Wave::new(chance, length, 9.0);
-    let weight = chance.factor(0.06);
-    let gap = chance.chance(writer.skipping).then(|| (chance.uniform() * length, chance.range(1.0, 5.0)));
+    let weight = chance.factor(writer.unevenness);
+    let gap = chance.chance(writer.skipping).then(|| (chance.uniform() * length, chance.range(1.0, 7.0)));
     let profile = Profile::new(curve, writer, length);
     path.iter()
         .zip(along)
         .map(|(&(x, y), s)| {
             let (width, ink) = profile.at(s);
-            let skip = gap.map_or(1.0, |(at, half)| ((s - at).abs() / half).clamp(0.25, 1.0));
-            let ink = ink * skip * (1.0 + writer.grain * grain.at(s) + 0.06 * slow.at(s));
+            let skip = gap.map_or(1.0, |(at, half)| ((s - at).abs() / half).clamp(0.2, 1.0));
+            let ink = weight * ink * skip * (1.0 + writer.grain * grain.at(s) + 0.06 * slow.at(s));
             Dab {
                 x: x + writer.tremor * tremor[0].at(s),
                 y: y + writer.tremor * tremor[1].at(s),
-                width: layout.pen_width * width * weight,
+                width: layout.pen_width * width,
                 ink: (layout.darkness * ink).clamp(0.0, 1.0),
             }
         })

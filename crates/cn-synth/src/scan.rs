@@ -8,15 +8,18 @@ const FINE: usize = 4;
 /// A sheet of paper, and room to scan it. Kept by each thread.
 pub(crate) struct Sheet {
     size: usize,
+    /// How much further the paper reaches in a pixel's width than the page says: a round pen draws ellipses.
+    stretch: f32,
     ink: Vec<f32>,
     /// Rows and columns of fine cells that may hold ink: `[x0, x1, y0, y1)`.
     used: [usize; 4],
 }
 
 impl Sheet {
-    pub(crate) fn new(size: usize) -> Self {
+    /// A blank sheet for images of this side; the scanner leaves `squeeze` of each width.
+    pub(crate) fn new(size: usize, squeeze: f32) -> Self {
         let side = size * FINE;
-        Self { size, ink: vec![0.0; side * side], used: [side, 0, side, 0] }
+        Self { size, stretch: 1.0 / squeeze, ink: vec![0.0; side * side], used: [side, 0, side, 0] }
     }
 
     /// Draws a line; where lines cross the darker one is seen.
@@ -31,17 +34,18 @@ impl Sheet {
         let side = self.size * FINE;
         let k = side as f32 / 64.0;
         let (ax, ay, bx, by) = (a.x * k, a.y * k, b.x * k, b.y * k);
-        let (dx, dy) = (bx - ax, by - ay);
+        let (dx, dy) = ((bx - ax) * self.stretch, by - ay);
         let inverse = 1.0 / (dx * dx + dy * dy).max(1e-9);
         let reach = 0.5 * k * a.width.max(b.width) + 1.0;
         let clip = |v: f32| (v.max(0.0) as usize).min(side);
-        let (x0, x1) = (clip(ax.min(bx) - reach), clip(ax.max(bx) + reach + 1.0));
+        let reach_x = reach / self.stretch;
+        let (x0, x1) = (clip(ax.min(bx) - reach_x), clip(ax.max(bx) + reach_x + 1.0));
         let (y0, y1) = (clip(ay.min(by) - reach), clip(ay.max(by) + reach + 1.0));
         self.used = [self.used[0].min(x0), self.used[1].max(x1), self.used[2].min(y0), self.used[3].max(y1)];
         for y in y0..y1 {
             let py = y as f32 + 0.5 - ay;
             for (cell, x) in self.ink[y * side + x0..y * side + x1].iter_mut().zip(x0..) {
-                let px = x as f32 + 0.5 - ax;
+                let px = (x as f32 + 0.5 - ax) * self.stretch;
                 let t = ((px * dx + py * dy) * inverse).clamp(0.0, 1.0);
                 let (ex, ey) = (px - t * dx, py - t * dy);
                 let half = 0.5 * k * (a.width + t * (b.width - a.width));

@@ -183,13 +183,14 @@ impl Hand<'_> {
         let (dx, dy) = (to.x - from.x, to.y - from.y);
         let gap = (dx * dx + dy * dy).sqrt();
         let near = (1.5 - gap / 60.0).clamp(0.3, 1.2);
-        let whole = near * if joinable { 0.15 + 1.6 * joining } else { 0.3 * joining };
+        let whole = near * if joinable { 0.04 + 1.2 * joining } else { 0.25 * joining };
+        let flick = if before.kind == Kind::Horizontal { 0.7 } else { 1.6 };
         let bow = 0.18 * self.chance.normal();
         let (bx, by) = (-bow * dy, bow * dx);
         if self.chance.chance(whole) {
             let middle = off(from.x + 0.5 * dx + bx, from.y + 0.5 * dy + by);
             curves.push(Curve { kind: Kind::Rise, link: true, knots: vec![from, middle, to] });
-        } else if self.chance.chance(1.6 * joining) {
+        } else if self.chance.chance(flick * joining) {
             let share = self.chance.range(0.06, 0.28).min(14.0 / gap.max(1.0));
             let last = before.knots.len() - 1;
             // The end of the stroke turns into the flick, sharply or not.

@@ -93,6 +93,8 @@ pub struct Style {
     pub slant: Spread,
     /// Width of the line, in px of 64; deviations relative.
     pub pen_width: Spread,
+    /// Width over height of what a round pen leaves: the scans were squeezed, so vertical strokes are thinner.
+    pub squeeze: f32,
     /// Darkness of the ink, 0 to 1; deviations relative.
     pub darkness: Spread,
     /// Carelessness: displacement of control points by habit and by chance, in hundredths of an em; `within` is unused.
@@ -111,17 +113,18 @@ impl Style {
     pub fn scans() -> Self {
         Self {
             size: 64,
-            em: Spread::new(27.0, 0.25, 0.06),
-            aspect: Spread::new(1.0, 0.08, 0.05),
-            x: Spread::new(32.7, 2.2, 1.6),
-            y: Spread::new(33.0, 3.4, 1.4),
+            em: Spread::new(24.3, 0.27, 0.06),
+            aspect: Spread::new(0.94, 0.09, 0.05),
+            x: Spread::new(33.2, 2.2, 1.6),
+            y: Spread::new(33.6, 3.4, 1.4),
             page_y: 2.7,
             slope: Spread::new(0.10, 0.07, 0.025),
             slant: Spread::new(0.02, 0.07, 0.025),
-            pen_width: Spread::new(0.78, 0.13, 0.05),
-            darkness: Spread::new(0.95, 0.12, 0.05),
+            pen_width: Spread::new(0.92, 0.12, 0.05),
+            squeeze: 0.8,
+            darkness: Spread::new(0.66, 0.1, 0.05),
             carelessness: Spread::new(2.4, 0.7, 0.0),
-            joining: Spread::new(0.12, 0.16, 0.0),
+            joining: Spread::new(0.06, 0.11, 0.0),
             polarity: Polarity::LightOnDark,
             jpeg_quality: Some(75),
         }
@@ -142,7 +145,7 @@ impl Style {
             pen_width: Spread::new(1.3, 0.45, 0.12),
             darkness: scans.darkness.widened(1.5),
             carelessness: Spread::new(2.8, 0.9, 0.0),
-            joining: Spread::new(0.15, 0.2, 0.0),
+            joining: Spread::new(0.1, 0.2, 0.0),
             polarity: Polarity::Mixed,
             ..scans
         }
@@ -154,6 +157,9 @@ impl Style {
         }
         if let Some(quality) = self.jpeg_quality.filter(|q| !(1..=100).contains(q)) {
             return Err(Error::JpegQuality { quality });
+        }
+        if !(0.2..=5.0).contains(&self.squeeze) {
+            return Err(Error::Trait { name: "squeeze" });
         }
         let page_y = Spread::new(0.0, self.page_y, 0.0);
         let traits = [

@@ -85,6 +85,8 @@ pub(crate) struct Writer {
     pub(crate) grain: f32,
     /// Chance that the ink thins out within a stroke.
     pub(crate) skipping: f32,
+    /// Deviation of the weight of whole strokes, relative.
+    pub(crate) unevenness: f32,
     /// Chance of a blot.
     pub(crate) blots: f32,
 }
@@ -92,7 +94,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(key: Key, style: &Style) -> Self {
         let n = &mut key.writer();
-        let pale = n.chance(0.06);
+        let pale = n.chance(0.08);
         let rarely = |n: &mut Noise, probability: f32, lo: f32, hi: f32| {
             let value = n.range(lo, hi);
             if n.chance(probability) { value } else { 0.0 }
@@ -105,13 +107,13 @@ impl Writer {
             slope: style.slope.writer(n),
             slant: style.slant.writer(n),
             pen_width: style.pen_width.writer_factor(n),
-            darkness: style.darkness.writer_factor(n) * if pale { 0.65 } else { 1.0 },
+            darkness: style.darkness.writer_factor(n) * if pale { 0.7 } else { 1.0 },
             carelessness: style.carelessness.writer(n).max(0.0),
             joining: style.joining.writer(n).max(0.0),
             roundness: n.range(0.0, 1.0) * n.range(0.3, 1.0),
             hook: (0.85 + 0.35 * n.normal()).max(0.0),
-            start_tick: rarely(n, 0.28, 2.0, 8.0),
-            end_tick: rarely(n, 0.25, 2.0, 6.0),
+            start_tick: rarely(n, 0.25, 1.5, 6.0),
+            end_tick: rarely(n, 0.2, 1.5, 5.0),
             arch: 0.015 + 0.022 * n.normal(),
             bow: 0.022 * n.normal(),
             sweep: 0.05 * n.normal(),
@@ -120,8 +122,9 @@ impl Writer {
             tremor: n.range(0.02, 0.1),
             press: n.range(0.0, 0.35),
             taper: n.range(0.3, 0.95),
-            grain: n.range(0.04, 0.14),
-            skipping: if pale { 0.2 } else { rarely(n, 0.3, 0.0, 0.08) },
+            grain: n.range(0.06, 0.18),
+            skipping: if pale { 0.25 } else { rarely(n, 0.4, 0.0, 0.1) },
+            unevenness: n.range(0.04, 0.12) + if pale { 0.15 } else { 0.0 },
             blots: if n.chance(0.06) { 0.08 } else { 0.004 },
         }
     }
