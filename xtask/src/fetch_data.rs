@@ -154,7 +154,7 @@ impl Job {
         }
         let whole = self.check(to).map_err(|error| {
             let text = "move the folder away, or name another one with `--to DIR`; nothing in it was changed";
-            Hinted::new(error, text)
+            Hinted::wrap(error, text)
         })?;
         if !to.join("dataset.toml").exists() {
             write_description(to)?;
@@ -267,7 +267,7 @@ fn with_download_hint(error: download::Error) -> anyhow::Error {
         }
         _ => return error.into(),
     };
-    Hinted::new(error, hint)
+    Hinted::wrap(error, hint)
 }
 
 fn with_archive_hint(error: unpack::Error) -> anyhow::Error {
@@ -278,7 +278,7 @@ fn with_archive_hint(error: unpack::Error) -> anyhow::Error {
         error if error.is_damage() => "the archive did not arrive whole: get it again",
         _ => return error.into(),
     };
-    Hinted::new(error, hint)
+    Hinted::wrap(error, hint)
 }
 
 /// The folder beside the target where everything happens.

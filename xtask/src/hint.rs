@@ -12,7 +12,7 @@ pub(crate) struct Hinted {
 }
 
 impl Hinted {
-    pub(crate) fn new(error: impl Error + Send + Sync + 'static, hint: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn wrap(error: impl Error + Send + Sync + 'static, hint: impl Into<String>) -> anyhow::Error {
         let error = Box::new(error);
         let hint = hint.into();
         anyhow::Error::new(Self { error, hint })

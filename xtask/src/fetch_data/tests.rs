@@ -244,7 +244,7 @@ fn one_flipped_bit_in_a_hundred_places_is_always_found() {
         fs::write(&path, &bytes).unwrap();
         let error = check(dir.path(), &expected, &mut Progress::quiet()).unwrap_err();
         let ContentError::Images { differences, .. } = error else { panic!("{error:?}") };
-        assert_eq!(differences.changed, [name.clone()]);
+        assert_eq!(differences.changed, std::slice::from_ref(name));
         fs::write(&path, &files[name]).unwrap();
     }
     check(dir.path(), &expected, &mut Progress::quiet()).unwrap();
