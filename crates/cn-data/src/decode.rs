@@ -131,11 +131,23 @@ fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<Decoded, BadReason
     // Stray bytes between headers do no harm; from here on they would.
     let strict = decoder.options().set_strict_mode(true).jpeg_set_out_colorspace(space);
     decoder.set_options(strict);
+    if !reaches_its_end(bytes) {
+        return Err(damaged("the file is cut short"));
+    }
     let mut pixels = vec![0; width * height * channels];
     decoder.decode_into(&mut pixels).map_err(damaged)?;
     let image = Decoded { height: height as u32, width: width as u32, channels: channels as u32, pixels };
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     Ok(turned(image, orientation.unwrap_or(Orientation::NoTransforms)))
+}
+
+/// Whether the last scan of a JPEG is followed by the marker of the end.
+///
+/// The decoder does not look at what is missing from the last row of blocks. Neither marker can occur in the data of
+/// a scan, where a byte 0xFF is followed by 0.
+fn reaches_its_end(bytes: &[u8]) -> bool {
+    let has = |bytes: &[u8], marker| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
+    has(bytes, 0xDA).is_some_and(|scan| has(&bytes[scan..], 0xD9).is_some())
 }
 
 fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Result<Decoded, BadReason> {

@@ -259,4 +259,4 @@ fn count<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

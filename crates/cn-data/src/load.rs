@@ -118,7 +118,7 @@ struct FileStat {
 }
 
 impl Stat {
-    fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         Self(match fs::metadata(path) {
             Ok(meta) if meta.is_file() => Ok(FileStat { size: meta.len(), modified: meta.modified().ok() }),
             Ok(_) => Err(BadReason::NotAFile),
@@ -172,10 +172,11 @@ fn decode_all(files: &Files<'_>, config: &LoadConfig, progress: &(dyn Fn(usize) 
     let (total, done) = (AtomicU64::new(0), AtomicUsize::new(0));
     let limit = config.decode.max_total_bytes;
     let n = files.paths.len();
-    let tasks: Vec<(usize, (&[PathBuf], &[Stat]))> =
-        files.paths.chunks(TASK).zip(files.stats.chunks(TASK)).enumerate().collect();
-    let parts: Vec<Part> = tasks
-        .into_par_iter()
+    let parts: Vec<Part> = files
+        .paths
+        .par_chunks(TASK)
+        .zip(files.stats.par_chunks(TASK))
+        .enumerate()
         .map(|(task, (paths, stats))| {
             let part = decode_part((task * TASK) as u32, paths, stats, &config.decode);
             let bytes = part.bytes.len() as u64;

@@ -62,7 +62,7 @@ impl Pixels {
     pub fn uniform(bytes: Vec<u8>, [height, width, channels]: [usize; 3]) -> Result<Self> {
         check_channels(channels)?;
         let size = height * width * channels;
-        if size == 0 || bytes.len() % size != 0 {
+        if size == 0 || !bytes.len().is_multiple_of(size) {
             let found = bytes.len();
             return Err(Error::Mismatch { what: "bytes of images of one size, a multiple of", expected: size, found });
         }

@@ -36,8 +36,8 @@ pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
         reader.read_byte_record(row).map_err(|e| Error::BadCsv { path: path.to_owned(), source: Box::new(e) })
     };
     next(&mut row)?;
-    let header = Header::of(path, &row)?;
-    let mut rows = Rows::new(path, &header, spec, &template, &label)?;
+    let header = Header::of(path, text, &row)?;
+    let mut rows = Rows::new(&header, spec, &template, &label)?;
     while next(&mut row)? {
         rows.add(&row)?;
     }
@@ -71,17 +71,18 @@ fn delimiter(text: &[u8]) -> u8 {
     counts.iter().rev().max_by_key(|(n, _)| *n).map_or(b',', |(_, d)| *d)
 }
 
-/// Names of the columns.
+/// The table and the names of its columns.
 struct Header<'a> {
     path: &'a Path,
+    text: &'a [u8],
     names: Vec<String>,
 }
 
 impl<'a> Header<'a> {
-    fn of(path: &'a Path, row: &ByteRecord) -> Result<Self> {
+    fn of(path: &'a Path, text: &'a [u8], row: &ByteRecord) -> Result<Self> {
         let names = row.iter().map(|name| str::from_utf8(name).map(str::to_owned)).collect::<Result<_, _>>();
-        let names = names.map_err(|_| Error::NotUtf8 { path: path.to_owned(), line: line_of(row) })?;
-        Ok(Self { path, names })
+        let names = names.map_err(|_| Error::NotUtf8 { path: path.to_owned(), line: line_at(text, offset_of(row)) })?;
+        Ok(Self { path, text, names })
     }
 
     fn position(&self, column: &str) -> Result<usize> {
@@ -104,12 +105,11 @@ struct Rows<'a> {
     group: Option<usize>,
     records: Vec<Record>,
     display: BTreeMap<String, String>,
-    line_of_image: HashMap<String, u64>,
+    offset_of_image: HashMap<String, u64>,
 }
 
 impl<'a> Rows<'a> {
-    fn new(path: &Path, header: &'a Header<'a>, spec: &'a Spec, template: &'a Template, label: &str) -> Result<Self> {
-        debug_assert_eq!(path, header.path);
+    fn new(header: &'a Header<'a>, spec: &'a Spec, template: &'a Template, label: &str) -> Result<Self> {
         let optional = |column: &Option<String>| column.as_ref().map(|name| header.position(name)).transpose();
         Ok(Self {
             header,
@@ -121,70 +121,89 @@ impl<'a> Rows<'a> {
             group: optional(&spec.group)?,
             records: Vec::new(),
             display: BTreeMap::new(),
-            line_of_image: HashMap::new(),
+            offset_of_image: HashMap::new(),
         })
     }
 
     fn add(&mut self, row: &ByteRecord) -> Result<()> {
-        let line = line_of(row);
+        let at = offset_of(row);
         // Spreadsheets write rows of nothing but separators below the table.
         if row.iter().all(<[u8]>::is_empty) {
             return Ok(());
         }
-        let fields = self.fields(row, line)?;
-        let image = self.image(&fields, line)?;
-        let labels = self.labels(&fields, line)?;
+        let fields = self.fields(row, at)?;
+        let image = self.image(&fields, at)?;
+        let labels = self.labels(&fields, at)?;
         if let Some(column) = self.display_column {
-            self.show(&labels, fields[column], line)?;
+            self.show(&labels, fields[column], at)?;
         }
-        if let Some(first_line) = self.line_of_image.insert(image.clone(), line) {
-            return Err(Error::DuplicateRow { path: self.path(), line, first_line, image });
+        if let Some(first) = self.offset_of_image.insert(image.clone(), at) {
+            return Err(Error::DuplicateRow {
+                path: self.path(),
+                line: self.line(at),
+                first_line: self.line(first),
+                image,
+            });
         }
         let group = self.group.map(|column| fields[column].to_owned()).filter(|group| !group.is_empty());
         self.records.push(Record { path: image, labels, group });
         Ok(())
     }
 
-    fn fields<'r>(&self, row: &'r ByteRecord, line: u64) -> Result<Vec<&'r str>> {
+    fn fields<'r>(&self, row: &'r ByteRecord, at: u64) -> Result<Vec<&'r str>> {
         let fields: Vec<_> = row
             .iter()
-            .map(|field| str::from_utf8(field).map_err(|_| Error::NotUtf8 { path: self.path(), line }))
+            .map(|field| str::from_utf8(field).map_err(|_| Error::NotUtf8 { path: self.path(), line: self.line(at) }))
             .collect::<Result<_>>()?;
         let (expected, found) = (self.header.names.len(), fields.len());
-        if expected == found { Ok(fields) } else { Err(Error::RowLength { path: self.path(), line, expected, found }) }
+        if expected == found {
+            Ok(fields)
+        } else {
+            Err(Error::RowLength { path: self.path(), line: self.line(at), expected, found })
+        }
     }
 
-    fn image(&self, fields: &[&str], line: u64) -> Result<String> {
+    fn image(&self, fields: &[&str], at: u64) -> Result<String> {
         if let Some(&column) = self.template_columns.iter().find(|&&column| fields[column].is_empty()) {
-            return Err(self.empty(column, line));
+            return Err(self.empty(column, at));
         }
         let image = self.template.render(&mut |i| fields[self.template_columns[i]]);
-        if stays_inside(&image) { Ok(image) } else { Err(Error::OutsideRoot { path: self.path(), line, image }) }
+        if stays_inside(&image) {
+            Ok(image)
+        } else {
+            Err(Error::OutsideRoot { path: self.path(), line: self.line(at), image })
+        }
     }
 
-    fn labels(&self, fields: &[&str], line: u64) -> Result<Vec<String>> {
+    fn labels(&self, fields: &[&str], at: u64) -> Result<Vec<String>> {
         let mut labels: Vec<String> = Vec::with_capacity(1);
         for label in divide(fields[self.label], self.separator) {
             if !labels.iter().any(|seen| seen == label) {
                 labels.push(label.to_owned());
             }
         }
-        if labels.is_empty() { Err(self.empty(self.label, line)) } else { Ok(labels) }
+        if labels.is_empty() { Err(self.empty(self.label, at)) } else { Ok(labels) }
     }
 
     /// Notes how the labels of a row are shown.
-    fn show(&mut self, labels: &[String], names: &str, line: u64) -> Result<()> {
+    fn show(&mut self, labels: &[String], names: &str, at: u64) -> Result<()> {
         let separator = if labels.len() > 1 { self.separator } else { None };
         let names: Vec<_> = divide(names, separator).collect();
         if names.len() != labels.len() {
             let (labels, names) = (labels.len(), names.len());
-            return Err(Error::DisplayCount { path: self.path(), line, labels, names });
+            return Err(Error::DisplayCount { path: self.path(), line: self.line(at), labels, names });
         }
         for (label, &name) in labels.iter().zip(&names) {
             match self.display.get(label) {
                 Some(first) if first != name => {
                     let (label, first, second) = (label.clone(), first.clone(), name.to_owned());
-                    return Err(Error::DisplayConflict { path: self.path(), line, label, first, second });
+                    return Err(Error::DisplayConflict {
+                        path: self.path(),
+                        line: self.line(at),
+                        label,
+                        first,
+                        second,
+                    });
                 }
                 Some(_) => {}
                 None => drop(self.display.insert(label.clone(), name.to_owned())),
@@ -193,8 +212,13 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn empty(&self, column: usize, line: u64) -> Error {
-        Error::EmptyField { path: self.path(), line, column: self.header.names[column].clone() }
+    fn empty(&self, column: usize, at: u64) -> Error {
+        Error::EmptyField { path: self.path(), line: self.line(at), column: self.header.names[column].clone() }
+    }
+
+    /// Line that the row at this offset begins on.
+    fn line(&self, at: u64) -> u64 {
+        line_at(self.header.text, at)
     }
 
     fn path(&self) -> std::path::PathBuf {
@@ -209,9 +233,19 @@ fn divide<'f>(field: &'f str, separator: Option<&'f str>) -> impl Iterator<Item 
     whole.into_iter().chain(parts).map(str::trim).filter(|part| !part.is_empty())
 }
 
-/// Line that the row begins on, from 1.
-fn line_of(row: &ByteRecord) -> u64 {
-    row.position().map_or(1, csv::Position::line)
+/// Where the reader stood before the row.
+fn offset_of(row: &ByteRecord) -> u64 {
+    row.position().map_or(0, csv::Position::byte)
+}
+
+/// Line, from 1, of the row that the reader found at `offset`; counted only when an error needs it.
+///
+/// The reader's own position and count are those before the line feed of a CRLF and before blank lines.
+fn line_at(text: &[u8], offset: u64) -> u64 {
+    let (before, rest) = text.split_at((offset as usize).min(text.len()));
+    let blank = rest.iter().take_while(|c| c.is_ascii_whitespace()).count();
+    let lines = before.iter().chain(&rest[..blank]).filter(|&&c| c == b'\n').count();
+    lines as u64 + 1
 }
 
 #[cfg(test)]

@@ -1,1 +1,192 @@
+use proptest::prelude::*;
 
+use super::*;
+use crate::Record;
+
+/// Images with the labels and groups of these pairs.
+fn index(images: &[(u8, u8)]) -> Index {
+    let record = |(i, (label, group)): (usize, &(u8, u8))| Record {
+        path: i.to_string(),
+        labels: vec![label.to_string()],
+        group: Some(format!("g{group}")),
+    };
+    Index::from_records("test", "", images.iter().enumerate().map(record).collect()).expect("valid")
+}
+
+fn ungrouped(n: u32) -> Index {
+    let record = |i: u32| Record { path: i.to_string(), labels: vec![(i % 3).to_string()], group: None };
+    Index::from_records("test", "", (0..n).map(record).collect()).expect("valid")
+}
+
+fn config(method: SplitMethod) -> SplitConfig {
+    SplitConfig { method, ..SplitConfig::default() }
+}
+
+fn images() -> impl Strategy<Value = Vec<(u8, u8)>> {
+    prop::collection::vec((0u8..4, 0u8..8), 10..120)
+}
+
+fn covers_all(split: &Split, n: usize) -> bool {
+    let mut all = [split.train(), split.val()].concat();
+    all.sort_unstable();
+    all.into_iter().eq(0..n as u32)
+}
+
+proptest! {
+    #[test]
+    fn parts_are_disjoint_and_complete(images in images(), seed: u64, fraction in 0.1f64..0.9) {
+        let index = index(&images);
+        for method in [SplitMethod::Random, SplitMethod::Stratified, SplitMethod::Group] {
+            let config = SplitConfig { method, val_fraction: fraction, seed };
+            // Few groups may not be divisible; nothing else can fail.
+            match Split::new(&index, &config) {
+                Ok(split) => {
+                    prop_assert!(covers_all(&split, images.len()));
+                    prop_assert_eq!(split, Split::new(&index, &config).expect("the same again"));
+                }
+                Err(e) => prop_assert!(matches!(e, Error::TooFewGroups { groups: 1, .. }), "{}", e),
+            }
+        }
+    }
+
+    #[test]
+    fn groups_stay_whole(images in images(), seed: u64, fraction in 0.1f64..0.9) {
+        let index = index(&images);
+        prop_assume!(index.groups().len() > 1);
+        let config = SplitConfig { method: SplitMethod::Group, val_fraction: fraction, seed };
+        let split = Split::new(&index, &config).expect("valid");
+        prop_assert_eq!(split.groups_shared(&index), 0);
+        // No further group could have brought the number nearer by more than its own size.
+        let largest = index.groups().into_values().max().unwrap_or(0) as f64;
+        let miss = (split.val().len() as f64 - fraction * images.len() as f64).abs();
+        prop_assert!(miss <= largest, "{} of {}", split.val().len(), images.len());
+    }
+
+    #[test]
+    fn strata_are_shared_out_evenly(images in images(), seed: u64, fraction in 0.15f64..0.85) {
+        let index = index(&images);
+        let config = SplitConfig { method: SplitMethod::Stratified, val_fraction: fraction, seed };
+        let split = Split::new(&index, &config).expect("valid");
+        prop_assert_eq!(split.val().len(), (fraction * images.len() as f64) as usize);
+        let val = index.subset(split.val()).expect("valid");
+        let ratio = split.val().len() as f64 / images.len() as f64;
+        for (label, n) in index.class_counts() {
+            let in_val = *val.class_counts().get(label).unwrap_or(&0) as f64;
+            prop_assert!((in_val - ratio * n as f64).abs() < 1.0 + 1e-9, "{} of {}", in_val, n);
+        }
+    }
+
+    #[test]
+    fn folds_are_a_partition(images in images(), seed: u64, k in 2u32..5, grouped: bool) {
+        let mut index = index(&images);
+        if !grouped {
+            let records = index.records().iter().map(|r| Record { group: None, ..r.clone() }).collect();
+            index = Index::from_records("test", "", records).expect("valid");
+        }
+        prop_assume!(!grouped || index.groups().len() >= k as usize);
+        let mut seen = Vec::new();
+        for fold in 0..k {
+            let method = SplitMethod::KFold { k, fold };
+            let split = Split::new(&index, &SplitConfig { method, val_fraction: 0.2, seed }).expect("valid");
+            prop_assert!(covers_all(&split, images.len()));
+            prop_assert_eq!(split.groups_shared(&index), 0);
+            seen.extend_from_slice(split.val());
+        }
+        seen.sort_unstable();
+        prop_assert!(seen.into_iter().eq(0..images.len() as u32));
+    }
+
+    #[test]
+    fn limits_per_class_hold(images in images(), n in 1usize..20, seed: u64) {
+        let index = index(&images);
+        let split = Split::new(&index, &config(SplitMethod::Random)).expect("valid");
+        let limited = split.limit_per_class(&index, n, seed).expect("valid");
+        prop_assert_eq!(limited.val(), split.val());
+        let before = index.subset(split.train()).expect("valid");
+        let after = index.subset(limited.train()).expect("valid");
+        for (label, count) in before.class_counts() {
+            prop_assert_eq!(after.class_counts()[label], count.min(n));
+        }
+        let more = split.limit_per_class(&index, n + 1, seed).expect("valid");
+        prop_assert!(limited.train().iter().all(|id| more.train().contains(id)));
+        let kept: Vec<_> = split.train().iter().filter(|id| limited.train().contains(id)).copied().collect();
+        prop_assert_eq!(kept, limited.train());
+    }
+}
+
+#[test]
+fn a_fifth_of_a_hundred_writers_is_twenty() {
+    let images: Vec<_> = (0..100u8).flat_map(|group| (0..15).map(move |label| (label, group))).collect();
+    let index = index(&images);
+    let split = Split::new(&index, &config(SplitMethod::Group)).expect("valid");
+    assert_eq!((split.train().len(), split.val().len(), split.groups_shared(&index)), (1200, 300, 0));
+    let other = Split::new(&index, &SplitConfig { seed: 43, ..config(SplitMethod::Group) }).expect("valid");
+    assert_ne!(split, other);
+    let random = Split::new(&index, &config(SplitMethod::Random)).expect("valid");
+    assert!(random.groups_shared(&index) > 50);
+}
+
+#[test]
+fn named_groups_are_held_out() {
+    let index = index(&[(0, 1), (0, 2), (1, 3), (1, 2), (0, 3)]);
+    let names = |names: &[&str]| SplitMethod::ValGroups(names.iter().map(ToString::to_string).collect());
+    let split = Split::new(&index, &config(names(&["g3", "g1", "g3"]))).expect("valid");
+    assert_eq!((split.train(), split.val()), (&[1, 3][..], &[0, 2, 4][..]));
+    let message = |method| Split::new(&index, &config(method)).expect_err("invalid").to_string();
+    assert_eq!(message(names(&["g33"])), "there is no group `g33` (nearest: `g3`) among the 3");
+    assert_eq!(message(names(&[])), "the split `val-groups` of 5 images leaves the validation part empty");
+    assert!(message(names(&["g1", "g2", "g3"])).ends_with("leaves the training part empty"));
+}
+
+#[test]
+fn groups_must_be_known() {
+    let error = |method| Split::new(&ungrouped(10), &config(method)).expect_err("no groups");
+    let group = error(SplitMethod::Group);
+    assert_eq!(group.to_string(), "the group of `0` is unknown, and the split `group` needs one for every image");
+    assert!(group.hint().expect("a hint").contains("--group"));
+    assert!(matches!(error(SplitMethod::ValGroups(vec!["a".into()])), Error::GroupUnknown { .. }));
+    assert!(matches!(error(SplitMethod::Fixed), Error::NoFixedParts { .. }));
+}
+
+#[test]
+fn parts_are_never_empty() {
+    let split = |n, val_fraction| Split::new(&ungrouped(n), &SplitConfig { val_fraction, ..SplitConfig::default() });
+    assert!(matches!(split(4, 0.2), Err(Error::EmptyPart { part: "validation", n: 4, .. })));
+    assert!(split(5, 0.2).is_ok());
+    for fraction in [0.0, 1.0, -0.5, f64::NAN, f64::INFINITY] {
+        assert!(matches!(split(10, fraction), Err(Error::BadFraction { .. })), "{fraction}");
+    }
+    let folds = Split::new(&ungrouped(2), &config(SplitMethod::KFold { k: 3, fold: 2 }));
+    assert!(matches!(folds, Err(Error::EmptyPart { .. })));
+    let method = SplitMethod::KFold { k: 3, fold: 3 };
+    assert!(matches!(Split::new(&ungrouped(9), &config(method)), Err(Error::BadFold { .. })));
+    let few = Split::new(&index(&[(0, 1), (1, 2)]), &config(SplitMethod::KFold { k: 3, fold: 0 }));
+    assert!(matches!(few, Err(Error::TooFewGroups { groups: 2, parts: 3 })));
+}
+
+#[test]
+fn stored_splits_are_checked() {
+    assert!(Split::from_parts(vec![2, 0], vec![1], 3).is_ok());
+    assert!(matches!(Split::from_parts(vec![0, 0], vec![1], 3), Err(Error::BadParts { id: 0, n: 3 })));
+    assert!(matches!(Split::from_parts(vec![0], vec![0], 3), Err(Error::BadParts { id: 0, .. })));
+    assert!(matches!(Split::from_parts(vec![0], vec![3], 3), Err(Error::BadParts { id: 3, .. })));
+}
+
+#[test]
+fn digests_tell_splits_apart() {
+    let digest =
+        |train: &[u32], val: &[u32]| Split::from_parts(train.to_vec(), val.to_vec(), 4).expect("valid").sha256();
+    assert_eq!(digest(&[0, 1], &[2]), digest(&[0, 1], &[2]));
+    assert_ne!(digest(&[0, 1], &[2]), digest(&[1, 0], &[2]));
+    assert_ne!(digest(&[0], &[1, 2]), digest(&[0, 1], &[2]));
+}
+
+#[test]
+fn configs_round_trip_through_toml() {
+    for method in [SplitMethod::Random, SplitMethod::ValGroups(vec!["3".into()]), SplitMethod::KFold { k: 5, fold: 2 }]
+    {
+        let config = config(method);
+        let text = toml::to_string(&config).expect("serialises");
+        assert_eq!(toml::from_str::<SplitConfig>(&text).expect("reads back"), config, "{text}");
+    }
+}

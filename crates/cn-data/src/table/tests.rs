@@ -1,1 +1,141 @@
+use super::*;
 
+fn spec() -> Spec {
+    Spec {
+        csv: Some("t.csv".into()),
+        image: Some("im/{id}.png".into()),
+        label: Some("label".into()),
+        ..Spec::default()
+    }
+}
+
+fn read_bytes(bytes: &[u8], spec: &Spec) -> Result<Found> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("t.csv");
+    fs::write(&path, bytes).expect("written");
+    read(folder.path(), &path, spec)
+}
+
+/// The records as `path=label+label@group`.
+fn lines(bytes: &[u8], spec: &Spec) -> Vec<String> {
+    let found = read_bytes(bytes, spec).expect("a valid table");
+    let group = |r: &Record| r.group.as_ref().map(|g| format!("@{g}")).unwrap_or_default();
+    found.records.iter().map(|r| format!("{}={}{}", r.path, r.labels.join("+"), group(r))).collect()
+}
+
+/// The error without the folder's name.
+fn error(bytes: &[u8], spec: &Spec) -> String {
+    let text = read_bytes(bytes, spec).expect_err("an invalid table").to_string();
+    let (start, end) = (text.find('`').map_or(0, |i| i + 1), text.find("t.csv").unwrap_or(0));
+    if end > start { text.replace(&text[start..end], "") } else { text }
+}
+
+#[test]
+fn plain_tables_are_read() {
+    assert_eq!(lines(b"id,label\n1,a\n2,b\n", &spec()), ["im/1.png=a", "im/2.png=b"]);
+}
+
+#[test]
+fn programs_write_csv_in_many_ways() {
+    let expected = ["im/1.png=a", "im/2.png=b"];
+    let check = |bytes: &[u8]| assert_eq!(lines(bytes, &spec()), expected, "{:?}", String::from_utf8_lossy(bytes));
+    check(b"\xEF\xBB\xBFid,label\n1,a\n2,b\n");
+    check(b"id,label\r\n1,a\r\n2,b\r\n");
+    check(b"id,label\r\n1,a\r\n2,b");
+    check(b"\n\nid,label\n\n1,a\n\n\n2,b\n\n");
+    check(b"\"id\",\"label\"\n\"1\",\"a\"\n\"2\",\"b\"\n");
+    check(b" id , label \n 1 , a \n 2 , b \n");
+    check(b"label;id\na;1\nb;2\n");
+    check(b"label\tid\na\t1\nb\t2\n");
+    check(b"id,\"x;y;z\",label\n1,,a\n2,,b\n");
+    check(b"id,label\n1,a\n2,b\n,\n,\n");
+}
+
+#[test]
+fn quotes_hold_separators_line_breaks_and_quotes() {
+    let bytes = b"id,note,label\n1,\"a, b\nc\",\"x \"\"y\"\"\"\n2,,z\n";
+    assert_eq!(lines(bytes, &spec()), ["im/1.png=x \"y\"", "im/2.png=z"]);
+}
+
+#[test]
+fn a_field_holds_several_labels() {
+    let several = Spec { label_separator: Some(";".into()), group: Some("id".into()), ..spec() };
+    let bytes = "id,label\n1,a; b\n2,零;\n3,a;a;c\n".as_bytes();
+    assert_eq!(lines(bytes, &several), ["im/1.png=a+b@1", "im/2.png=零@2", "im/3.png=a+c@3"]);
+    assert_eq!(lines(b"id,label\n1,a b\n", &spec()), ["im/1.png=a b"]);
+}
+
+#[test]
+fn an_empty_group_is_unknown() {
+    let grouped = Spec { group: Some("g".into()), ..spec() };
+    assert_eq!(lines(b"id,label,g\n1,a,\n2,b,w\n", &grouped), ["im/1.png=a", "im/2.png=b@w"]);
+}
+
+#[test]
+fn display_names_belong_to_labels() {
+    let shown = Spec { display: Some("d".into()), label_separator: Some(" ".into()), ..spec() };
+    let found = read_bytes("id,label,d\n1,9,九\n2,9 8,九 八\n".as_bytes(), &shown).expect("valid");
+    assert_eq!(found.display.into_iter().collect::<Vec<_>>(), [("8".into(), "八".into()), ("9".into(), "九".into())]);
+    let conflict = error(b"id,label,d\n1,9,x\n2,9,y\n", &shown);
+    assert_eq!(conflict, "`t.csv` line 3: the label `9` is displayed as `y`, further up as `x`");
+    assert_eq!(error(b"id,label,d\n1,9 8,x\n", &shown), "`t.csv` line 2: 2 labels but 1 display names");
+}
+
+#[test]
+fn missing_columns_are_named_with_those_that_exist() {
+    assert_eq!(error(b"id,Label,x\n1,a,2\n", &spec()), "`t.csv` has no column `label`, only `id`, `Label`, `x`");
+    assert_eq!(error(b"a,label\n1,a\n", &spec()), "`t.csv` has no column `id`, only `a`, `label`");
+    let grouped = Spec { group: Some("writer".into()), ..spec() };
+    assert_eq!(error(b"id,label\n1,a\n", &grouped), "`t.csv` has no column `writer`, only `id`, `label`");
+}
+
+#[test]
+fn errors_name_their_line() {
+    let length = |line| format!("`t.csv` line {line}: 3 fields, the header has 2");
+    assert_eq!(error(b"id,label\n1,a\n2,b,c\n", &spec()), length(3));
+    assert_eq!(error(b"id,label\r\n1,a\r\n2,b,c\r\n", &spec()), length(3));
+    assert_eq!(error(b"\nid,label\n\n1,a\n\n2,b,c\n", &spec()), length(6));
+    assert_eq!(error(b"id,label\n1,\"a\nb\"\n2,b,c\n", &spec()), length(4));
+    assert_eq!(error(b"id,label\n1,a\n2\n", &spec()), "`t.csv` line 3: 1 fields, the header has 2");
+    assert_eq!(error(b"id,label\n1,a\n2,\xFF\n", &spec()), "`t.csv` line 3: the text is not valid UTF-8");
+    assert_eq!(error(b"id,l\xE9bel\n1,a\n", &spec()), "`t.csv` line 1: the text is not valid UTF-8");
+    assert_eq!(error(b"id,label\n1,a\n2,\n", &spec()), "`t.csv` line 3: the column `label` is empty");
+    assert_eq!(error(b"id,label\n,a\n", &spec()), "`t.csv` line 2: the column `id` is empty");
+    assert_eq!(
+        error(b"id,label\n1,a\n2,a\n1,a\n", &spec()),
+        "`t.csv` line 4: the image `im/1.png` was already listed on line 2"
+    );
+}
+
+#[test]
+fn characters_cut_by_a_separator_are_found() {
+    // Both halves together would be valid.
+    assert!(error(b"id,label\n\xC3,\xA9\n", &spec()).contains("not valid UTF-8"));
+}
+
+#[test]
+fn rows_cannot_leave_the_folder() {
+    let free = Spec { image: Some("{id}".into()), ..spec() };
+    for id in ["../x.png", "/etc/passwd", "a/../../b", "C:\\x", "..\\x", "."] {
+        let table = format!("id,label\n{id},a\n");
+        assert!(error(table.as_bytes(), &free).ends_with("lies outside the data set"), "{id}");
+    }
+    assert_eq!(lines(b"id,label\nsub/x.png,a\n", &free), ["sub/x.png=a"]);
+}
+
+#[test]
+fn tables_that_are_none() {
+    assert!(error(b"\xFF\xFEi\0d\0", &spec()).contains("UTF-16"));
+    assert!(error(b"", &spec()).contains("no column"));
+    assert!(error(b"id,label\n", &spec()).contains("lists no images"));
+    let absent = read("/".as_ref(), "/no/such/t.csv".as_ref(), &spec()).expect_err("absent");
+    assert!(matches!(absent, Error::Unreadable { .. }));
+}
+
+#[test]
+fn descriptions_must_be_complete() {
+    let without_image = Spec { image: None, ..spec() };
+    assert!(error(b"id,label\n1,a\n", &without_image).ends_with("lacks `image`"));
+    let without_label = Spec { label: None, ..spec() };
+    assert!(error(b"id,label\n1,a\n", &without_label).ends_with("lacks `label`"));
+}
