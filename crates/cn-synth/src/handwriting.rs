@@ -174,3 +174,6 @@ fn dust(noise: &mut Noise) -> Option<[Dab; 2]> {
     let grain = Dab { x, y, width, ink };
     Some([grain, Dab { x: x + noise.range(-0.7, 0.7), y: y + noise.range(-0.7, 0.7), ..grain }])
 }
+
+#[cfg(test)]
+mod tests;
