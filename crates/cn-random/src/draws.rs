@@ -49,12 +49,7 @@ impl Draws {
     /// [`crate::fill_uniform`].
     #[must_use]
     pub fn new(seed: u64, epoch: u32, id: u32, purpose: Purpose) -> Self {
-        Self {
-            key: key_of(seed),
-            counter: [0, purpose.0, id, epoch],
-            block: [0; 4],
-            used: 4,
-        }
+        Self { key: key_of(seed), counter: [0, purpose.0, id, epoch], block: [0; 4], used: 4 }
     }
 
     /// The next 32 random bits.
@@ -87,11 +82,7 @@ impl Draws {
     pub fn range(&mut self, lo: f64, hi: f64) -> f64 {
         let x = lo + (hi - lo) * self.uniform();
         // The product may round up to the end, which does not belong to the interval.
-        if x < hi || hi <= lo {
-            x
-        } else {
-            hi.next_down().max(lo)
-        }
+        if x < hi || hi <= lo { x } else { hi.next_down().max(lo) }
     }
 
     /// Uniform among 0, 1, ..., `n` - 1, without bias (Lemire, arXiv:1805.10941). Takes one word, rarely more.
@@ -188,18 +179,12 @@ mod tests {
     fn values_never_change() {
         let mut d = Draws::new(42, 3, 17, Purpose::named("crop"));
         assert_eq!(Purpose::named("crop").0, HELD_PURPOSE);
-        let got = (
-            d.next_u32(),
-            d.uniform().to_bits(),
-            d.below(1000),
-            d.normal().to_bits(),
-        );
+        let got = (d.next_u32(), d.uniform().to_bits(), d.below(1000), d.normal().to_bits());
         assert_eq!(got, HELD_DRAWS);
         assert_eq!(permutation(42, 0, TEST, 10), HELD_ORDER);
     }
     const HELD_PURPOSE: u32 = 0x96631017;
-    const HELD_DRAWS: (u32, u64, u32, u64) =
-        (0x79D609C2, 0x3FAC99A69C16C960, 180, 0xBFE28235EA0A7296);
+    const HELD_DRAWS: (u32, u64, u32, u64) = (0x79D609C2, 0x3FAC99A69C16C960, 180, 0xBFE28235EA0A7296);
     const HELD_ORDER: [u32; 10] = [1, 5, 0, 4, 2, 9, 3, 8, 6, 7];
 
     #[test]
@@ -221,10 +206,7 @@ mod tests {
     #[test]
     fn uniform_has_its_moments() {
         let (mean, std) = moments(Draws::uniform);
-        assert!(
-            (mean - 0.5).abs() < 0.003 && (std - 12f64.sqrt().recip()).abs() < 0.002,
-            "{mean} {std}"
-        );
+        assert!((mean - 0.5).abs() < 0.003 && (std - 12f64.sqrt().recip()).abs() < 0.002, "{mean} {std}");
         let mut draws = stream();
         assert!((0..N).all(|_| (0.0..1.0).contains(&draws.uniform())));
     }
@@ -232,10 +214,7 @@ mod tests {
     #[test]
     fn normal_has_its_moments_and_tails() {
         let (mean, std) = moments(Draws::normal);
-        assert!(
-            mean.abs() < 0.01 && (std - 1.0).abs() < 0.008,
-            "{mean} {std}"
-        );
+        assert!(mean.abs() < 0.01 && (std - 1.0).abs() < 0.008, "{mean} {std}");
         let (beyond_two, _) = moments(|d| f64::from(u8::from(d.normal().abs() > 2.0)));
         assert!((beyond_two - 0.0455).abs() < 0.002, "{beyond_two}");
     }
@@ -249,10 +228,7 @@ mod tests {
         let mut counts = [0u32; 7];
         let mut draws = stream();
         (0..70_000).for_each(|_| counts[draws.below(7) as usize] += 1);
-        assert!(
-            counts.iter().all(|c| c.abs_diff(10_000) < 400),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|c| c.abs_diff(10_000) < 400), "{counts:?}");
         // Above 2^31 the biased method would hit the lower half twice as often at 3/4 of the range.
         let n = 3 << 30;
         let lower = (0..N).filter(|_| draws.below(n) < n / 2).count() as f64 / f64::from(N);
@@ -279,10 +255,7 @@ mod tests {
             assert_eq!(sorted, [0, 1, 2, 3, 4]);
             place_of_zero[order.iter().position(|&i| i == 0).expect("0 is there")] += 1;
         }
-        assert!(
-            place_of_zero.iter().all(|c| c.abs_diff(2000) < 200),
-            "{place_of_zero:?}"
-        );
+        assert!(place_of_zero.iter().all(|c| c.abs_diff(2000) < 200), "{place_of_zero:?}");
         assert!(permutation(7, 0, TEST, 0).is_empty());
     }
 }

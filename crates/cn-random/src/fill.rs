@@ -54,12 +54,7 @@ pub fn fill_uniform(seed: u64, name: &str, bound: f32, out: &mut [f32]) {
 ///
 /// The last word is an epoch that no [`crate::Draws`] has, so that the two never meet.
 #[inline]
-fn fill(
-    seed: u64,
-    name: &str,
-    out: &mut [f32],
-    values_of: impl Fn(&[[u32; LANES]; 4], &mut [[f32; LANES]; 4]),
-) {
+fn fill(seed: u64, name: &str, out: &mut [f32], values_of: impl Fn(&[[u32; LANES]; 4], &mut [[f32; LANES]; 4])) {
     let hash = fnv1a_64(name);
     let rest = [hash as u32, (hash >> 32) as u32, u32::MAX];
     let mut values = [[0.0; LANES]; 4];
@@ -76,9 +71,7 @@ fn fill(
 
 /// 64-bit FNV-1a.
 fn fnv1a_64(name: &str) -> u64 {
-    name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-    })
+    name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
 #[cfg(test)]
@@ -95,13 +88,7 @@ mod tests {
     fn moments(values: &[f32]) -> [f64; 3] {
         let n = values.len() as f64;
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-        let central = |power| {
-            values
-                .iter()
-                .map(|&v| (f64::from(v) - mean).powi(power))
-                .sum::<f64>()
-                / n
-        };
+        let central = |power| values.iter().map(|&v| (f64::from(v) - mean).powi(power)).sum::<f64>() / n;
         [mean, central(2).sqrt(), central(4) / central(2).powi(2)]
     }
 
@@ -112,11 +99,7 @@ mod tests {
         // Sine and cosine of one pair, and neighbours of different pairs, are uncorrelated.
         let values = normals("a", 1_000_000);
         for lag in 1..=4 {
-            let product: f64 = values
-                .iter()
-                .zip(&values[lag..])
-                .map(|(a, b)| f64::from(a * b))
-                .sum();
+            let product: f64 = values.iter().zip(&values[lag..]).map(|(a, b)| f64::from(a * b)).sum();
             assert!((product / 1e6).abs() < 0.004, "lag {lag}");
         }
     }
@@ -141,12 +124,7 @@ mod tests {
     fn the_deviation_scales() {
         let mut scaled = [0.0; 100];
         fill_normal(42, "a", 0.25, &mut scaled);
-        assert!(
-            normals("a", 100)
-                .iter()
-                .zip(scaled)
-                .all(|(a, b)| (a * 0.25 - b).abs() < 1e-9)
-        );
+        assert!(normals("a", 100).iter().zip(scaled).all(|(a, b)| (a * 0.25 - b).abs() < 1e-9));
     }
 
     #[test]
@@ -161,13 +139,7 @@ mod tests {
     // Held values: a change would change the initial weights of every run.
     #[test]
     fn values_never_change() {
-        assert_eq!(
-            normals("a", 4)
-                .iter()
-                .map(|v| v.to_bits())
-                .collect::<Vec<_>>(),
-            HELD
-        );
+        assert_eq!(normals("a", 4).iter().map(|v| v.to_bits()).collect::<Vec<_>>(), HELD);
     }
     const HELD: [u32; 4] = [0xBFAA3284, 0xBE91EE11, 0x3EAAF88E, 0xBE8FC16F];
 }

@@ -87,21 +87,15 @@ pub(crate) fn sin_cos_turns_f32(turns: f32) -> (f32, f32) {
     let quarter = (turns * 4.0 + 0.5) as i32;
     let x = (turns * 4.0 - quarter as f32) * std::f32::consts::FRAC_PI_2;
     let z = x * x;
-    let sin =
-        x + x * z * (-1.0 / 6.0 + z * (1.0 / 120.0 + z * (-1.0 / 5040.0 + z * (1.0 / 362_880.0))));
-    let cos = 1.0
-        + z * (-1.0 / 2.0
-            + z * (1.0 / 24.0
-                + z * (-1.0 / 720.0 + z * (1.0 / 40_320.0 - z * (1.0 / 3_628_800.0)))));
+    let sin = x + x * z * (-1.0 / 6.0 + z * (1.0 / 120.0 + z * (-1.0 / 5040.0 + z * (1.0 / 362_880.0))));
+    let cos =
+        1.0 + z * (-1.0 / 2.0 + z * (1.0 / 24.0 + z * (-1.0 / 720.0 + z * (1.0 / 40_320.0 - z * (1.0 / 3_628_800.0)))));
     let swap = quarter & 1 == 1;
     let (a, b) = if swap { (cos, sin) } else { (sin, cos) };
     // Signs by quadrant: sine is negative in 2 and 3, cosine in 1 and 2.
     let sin_sign = ((quarter as u32) & 2) << 30;
     let cos_sign = ((quarter as u32).wrapping_add(1) & 2) << 30;
-    (
-        f32::from_bits(a.to_bits() ^ sin_sign),
-        f32::from_bits(b.to_bits() ^ cos_sign),
-    )
+    (f32::from_bits(a.to_bits() ^ sin_sign), f32::from_bits(b.to_bits() ^ cos_sign))
 }
 
 #[cfg(test)]
@@ -116,15 +110,9 @@ mod tests {
     fn logarithm_agrees_with_the_platform() {
         for i in 1..=100_000u32 {
             let x = f64::from(i) / 100_000.0;
-            assert!(
-                (ln(x) - x.ln()).abs() <= F64 * x.ln().abs().max(1e-5),
-                "ln({x})"
-            );
+            assert!((ln(x) - x.ln()).abs() <= F64 * x.ln().abs().max(1e-5), "ln({x})");
             let single = f64::from(x as f32).ln();
-            assert!(
-                (f64::from(ln_f32(x as f32)) - single).abs() <= F32 * single.abs(),
-                "ln_f32({x})"
-            );
+            assert!((f64::from(ln_f32(x as f32)) - single).abs() <= F32 * single.abs(), "ln_f32({x})");
         }
         assert_eq!((ln(1.0), ln_f32(1.0)), (0.0, 0.0));
         assert!((ln(f64::powi(2.0, -53)) + 53.0 * LN_2).abs() < 1e-14);
@@ -136,17 +124,10 @@ mod tests {
             let turns = f64::from(i) / 100_000.0;
             let (sin, cos) = (turns * std::f64::consts::TAU).sin_cos();
             let ours = sin_cos_turns(turns);
-            assert!(
-                (ours.0 - sin).abs() <= F64 && (ours.1 - cos).abs() <= F64,
-                "{turns}"
-            );
+            assert!((ours.0 - sin).abs() <= F64 && (ours.1 - cos).abs() <= F64, "{turns}");
             let single = sin_cos_turns_f32(turns as f32);
             let (sin, cos) = (f64::from(turns as f32) * std::f64::consts::TAU).sin_cos();
-            assert!(
-                (f64::from(single.0) - sin).abs() <= F32
-                    && (f64::from(single.1) - cos).abs() <= F32,
-                "{turns}"
-            );
+            assert!((f64::from(single.0) - sin).abs() <= F32 && (f64::from(single.1) - cos).abs() <= F32, "{turns}");
         }
     }
 }

@@ -23,22 +23,14 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 
 /// The blocks of several counters that differ in their first word alone.
 #[inline]
-fn blocks<const LANES: usize>(
-    first: [u32; LANES],
-    rest: [u32; 3],
-    key: [u32; 2],
-) -> [[u32; 4]; LANES] {
+fn blocks<const LANES: usize>(first: [u32; LANES], rest: [u32; 3], key: [u32; 2]) -> [[u32; 4]; LANES] {
     let words = lanes(first, rest, key);
     std::array::from_fn(|lane| words.map(|word| word[lane]))
 }
 
 /// As [`blocks`], word by word: `result[w][lane]` is word `w` of block `lane`, a layout that compilers vectorise.
 #[inline]
-pub(crate) fn lanes<const LANES: usize>(
-    first: [u32; LANES],
-    rest: [u32; 3],
-    mut key: [u32; 2],
-) -> [[u32; LANES]; 4] {
+pub(crate) fn lanes<const LANES: usize>(first: [u32; LANES], rest: [u32; 3], mut key: [u32; 2]) -> [[u32; LANES]; 4] {
     let mut words = [first, [rest[0]; LANES], [rest[1]; LANES], [rest[2]; LANES]];
     for _ in 0..ROUNDS {
         let [w0, w1, w2, w3] = &mut words;
@@ -63,19 +55,10 @@ mod tests {
     #[test]
     fn known_answers_of_random123() {
         let ones = u32::MAX;
+        assert_eq!(philox4x32_10([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(philox4x32_10([ones; 4], [ones; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
         assert_eq!(
-            philox4x32_10([0; 4], [0; 2]),
-            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
-        );
-        assert_eq!(
-            philox4x32_10([ones; 4], [ones; 2]),
-            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
-        );
-        assert_eq!(
-            philox4x32_10(
-                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
-                [0xa409_3822, 0x299f_31d0]
-            ),
+            philox4x32_10([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
     }
