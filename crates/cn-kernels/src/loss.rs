@@ -24,7 +24,7 @@ pub fn bce_with_logits<T: Float>(logits: &[T], targets: &[T], d_logits: &mut [T]
 /// One term of the binary cross-entropy with logits.
 #[must_use]
 pub fn bce_term(x: f64, t: f64) -> f64 {
-    x.max(0.0) - x * t + (-x.abs()).exp().ln_1p() + (x - x)
+    x.max(0.0) - x * t + (-x.abs()).exp().ln_1p()
 }
 
 /// `1 / (1 + e^-x)` without overflow.

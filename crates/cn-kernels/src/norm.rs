@@ -3,8 +3,9 @@
 //! `y = relu((x - mean) / sqrt(var + eps) * gamma + beta + residual)`; the variance is the biased one, the running
 //! variance receives the unbiased one (Ioffe & Szegedy, arXiv:1502.03167, with PyTorch's conventions).
 
-use crate::Float;
 use crate::parallel::{map_pieces, rows_per_piece};
+use crate::simd::norm as vector;
+use crate::{Float, Isa};
 use rayon::prelude::*;
 
 /// What follows the affine map.
@@ -63,7 +64,7 @@ impl<T: Float> Moments<T> {
 
 /// Moments of `x (rows, channels)`, over the rows.
 ///
-/// Pieces are summed around their own mean and joined in order (Chan, Golub & LeVeque 1979), so that a large mean does
+/// Pieces are summed around their first row and joined in order (Chan, Golub & LeVeque 1979), so that a large mean does
 /// not eat the variance.
 ///
 /// # Panics
@@ -74,27 +75,18 @@ pub fn moments<T: Float>(x: &[T], channels: usize, eps: f64) -> Moments<T> {
     assert!(!x.is_empty() && x.len().is_multiple_of(channels), "whole rows of {channels} channels");
     let rows = x.len() / channels;
     let pieces = map_pieces(rows, rows_per_piece(channels), |r| {
-        let x = &x[r.start * channels..r.end * channels];
-        let n = T::from_f64(r.len() as f64);
-        let mut mean = vec![T::ZERO; channels];
-        x.chunks_exact(channels).for_each(|row| mean.iter_mut().zip(row).for_each(|(m, x)| *m += *x));
-        mean.iter_mut().for_each(|m| *m = *m / n);
-        let mut m2 = vec![T::ZERO; channels];
-        for row in x.chunks_exact(channels) {
-            for ((m2, x), m) in m2.iter_mut().zip(row).zip(&mean) {
-                let d = *x - *m;
-                *m2 += d * d;
-            }
-        }
-        (r.len(), mean, m2)
+        let (sums, squares) = moment_sums(&x[r.start * channels..r.end * channels], channels);
+        let (k, origin) = (r.len() as f64, &x[r.start * channels..]);
+        let mean: Vec<f64> = sums.iter().zip(origin).map(|(s, o)| o.to_f64() + s.to_f64() / k).collect();
+        let about_mean = |(s, q): (&T, &T)| (q.to_f64() - s.to_f64() * s.to_f64() / k).max(0.0);
+        (k, mean, sums.iter().zip(&squares).map(about_mean).collect::<Vec<f64>>())
     });
     let (mut n, mut mean, mut m2) = (0.0, vec![0.0; channels], vec![0.0; channels]);
-    for (rows, piece_mean, piece_m2) in &pieces {
-        let k = *rows as f64;
+    for (k, piece_mean, piece_m2) in &pieces {
         for c in 0..channels {
-            let d = piece_mean[c].to_f64() - mean[c];
+            let d = piece_mean[c] - mean[c];
             mean[c] += d * k / (n + k);
-            m2[c] += piece_m2[c].to_f64() + d * d * n * k / (n + k);
+            m2[c] += piece_m2[c] + d * d * n * k / (n + k);
         }
         n += k;
     }
@@ -116,16 +108,45 @@ pub fn forward<T: Float>(bn: &BatchNorm<'_, T>, moments: &Moments<T>, x: &[T], r
     assert!(x.len() == y.len() && x.len().is_multiple_of(channels), "equal, whole rows");
     assert!(residual.is_none_or(|r| r.len() == x.len()), "length of the residual");
     let scale: Vec<T> = (0..channels).map(|c| bn.gamma[c] * moments.inv_std[c]).collect();
+    let shift: Vec<T> = (0..channels).map(|c| bn.beta[c] - moments.mean[c] * scale[c]).collect();
     let piece = rows_per_piece(channels) * channels;
     y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| {
         let range = i * piece..i * piece + y.len();
-        let x = &x[range.clone()];
-        let affine = |c: usize, x: T| (x - moments.mean[c]) * scale[c] + bn.beta[c];
-        match residual.map(|r| &r[range]) {
-            Some(r) => for_rows(channels, y, x, r, |c, y, x, r| *y = bn.activation.apply(affine(c, x) + r)),
-            None => for_rows(channels, y, x, x, |c, y, x, _| *y = bn.activation.apply(affine(c, x))),
-        }
+        let (x, residual) = (&x[range.clone()], residual.map(|r| &r[range]));
+        affine(bn.activation, [&scale, &shift], x, residual, y);
     });
+}
+
+/// Sums, and sums of squares, of `x - origin` for each channel; `origin` is the first row.
+fn moment_sums<T: Float>(x: &[T], channels: usize) -> (Vec<T>, Vec<T>) {
+    let (mut sums, mut squares) = (vec![T::ZERO; channels], vec![T::ZERO; channels]);
+    let origin = &x[..channels];
+    if let (Some(x), Some(origin)) = (T::as_f32(x), T::as_f32(origin)) {
+        let out = T::as_f32_mut(&mut sums).zip(T::as_f32_mut(&mut squares));
+        let (sums, squares) = out.expect("one element type");
+        vector::moment_sums(Isa::current(), x, origin, sums, squares);
+    } else {
+        for row in x.chunks_exact(channels) {
+            for (c, x) in row.iter().enumerate() {
+                let d = *x - origin[c];
+                sums[c] += d;
+                squares[c] += d * d;
+            }
+        }
+    }
+    (sums, squares)
+}
+
+fn affine<T: Float>(act: Activation, [scale, shift]: [&[T]; 2], x: &[T], residual: Option<&[T]>, y: &mut [T]) {
+    if let (Some(x), Some(scale), Some(shift)) = (T::as_f32(x), T::as_f32(scale), T::as_f32(shift)) {
+        let job = vector::Affine { x, residual: residual.and_then(T::as_f32), scale, shift, activation: act };
+        return vector::affine(Isa::current(), &job, T::as_f32_mut(y).expect("one element type"));
+    }
+    let at = |c: usize, x: T| scale[c] * x + shift[c];
+    match residual {
+        Some(r) => for_rows(scale.len(), y, x, r, |c, y, x, r| *y = act.apply(at(c, x) + r)),
+        None => for_rows(scale.len(), y, x, x, |c, y, x, _| *y = act.apply(at(c, x))),
+    }
 }
 
 fn for_rows<T: Copy>(channels: usize, y: &mut [T], a: &[T], b: &[T], mut each: impl FnMut(usize, &mut T, T, T)) {
@@ -197,29 +218,25 @@ pub fn backward<T: Float>(bn: &BatchNorm<'_, T>, saved: &Saved<'_, T>, dy: &[T],
     let (sum_g, sum_gx) = sums(bn, saved, y, dy);
     let rows = (dy.len() / channels) as f64;
     let moments = saved.moments;
-    // dx = a * g + b * (x - mean) + c, with one a, b, c for each channel.
+    // dx = a g + b (x - mean) + c, with one a, b, c for each channel, as a g + b x + shift.
     let batch = if saved.source == Source::Batch { 1.0 } else { 0.0 };
     let a: Vec<T> = (0..channels).map(|c| bn.gamma[c] * moments.inv_std[c]).collect();
-    let coefficient = |c: usize, sum: f64| T::from_f64(-batch * a[c].to_f64() * sum / rows);
-    let b: Vec<T> = (0..channels).map(|c| coefficient(c, sum_gx[c] * moments.inv_std[c].to_f64())).collect();
-    let shift: Vec<T> = (0..channels).map(|c| coefficient(c, sum_g[c])).collect();
+    let coefficient = |c: usize, sum: f64| -batch * a[c].to_f64() * sum / rows;
+    let b: Vec<f64> = (0..channels).map(|c| coefficient(c, sum_gx[c] * moments.inv_std[c].to_f64())).collect();
+    let shift = |c: usize| T::from_f64(coefficient(c, sum_g[c]) - b[c] * moments.mean[c].to_f64());
+    let shift: Vec<T> = (0..channels).map(shift).collect();
+    let b: Vec<T> = b.into_iter().map(T::from_f64).collect();
     let piece = rows_per_piece(channels) * channels;
-    let dx_of = |c: usize, g: T, x: T| a[c] * g + b[c] * (x - moments.mean[c]) + shift[c];
-    let x = saved.x;
+    let rows_of = |i: usize, len: usize| {
+        let r = i * piece..i * piece + len;
+        Rows { x: &saved.x[r.clone()], y: &y[r.clone()], dy: &dy[r], activation: bn.activation }
+    };
     let pieces = out.dx.par_chunks_mut(piece).enumerate();
     match out.d_residual {
         Some(dr) => pieces.zip(dr.par_chunks_mut(piece)).for_each(|((i, dx), dr)| {
-            let r = i * piece..i * piece + dx.len();
-            for_rows(channels, dr, &y[r.clone()], &dy[r.clone()], |_, dr, y, dy| *dr = bn.activation.mask(y, dy));
-            for_rows(channels, dx, dr, &x[r], |c, dx, g, x| *dx = dx_of(c, g, x));
+            rows_of(i, dx.len()).map([&a, &b, &shift], dx, Some(dr));
         }),
-        None => pieces.for_each(|(i, dx)| {
-            let r = i * piece..i * piece + dx.len();
-            for_rows(channels, dx, &y[r.clone()], &dy[r.clone()], |_, g, y, dy| *g = bn.activation.mask(y, dy));
-            dx.chunks_exact_mut(channels).zip(x[r].chunks_exact(channels)).for_each(|(dx, x)| {
-                dx.iter_mut().zip(x).enumerate().for_each(|(c, (dx, x))| *dx = dx_of(c, *dx, *x));
-            });
-        }),
+        None => pieces.for_each(|(i, dx)| rows_of(i, dx.len()).map([&a, &b, &shift], dx, None)),
     }
     for c in 0..channels {
         out.dbeta[c] += T::from_f64(sum_g[c]);
@@ -233,16 +250,8 @@ fn sums<T: Float>(bn: &BatchNorm<'_, T>, saved: &Saved<'_, T>, y: &[T], dy: &[T]
     let rows = dy.len() / channels;
     let pieces = map_pieces(rows, rows_per_piece(channels), |r| {
         let r = r.start * channels..r.end * channels;
-        let (mut g_sum, mut gx_sum) = (vec![T::ZERO; channels], vec![T::ZERO; channels]);
-        let rows = saved.x[r.clone()].chunks_exact(channels).zip(y[r.clone()].chunks_exact(channels));
-        for ((x, y), dy) in rows.zip(dy[r].chunks_exact(channels)) {
-            for c in 0..channels {
-                let g = bn.activation.mask(y[c], dy[c]);
-                g_sum[c] += g;
-                gx_sum[c] += g * (x[c] - saved.moments.mean[c]);
-            }
-        }
-        (g_sum, gx_sum)
+        let rows = Rows { x: &saved.x[r.clone()], y: &y[r.clone()], dy: &dy[r], activation: bn.activation };
+        rows.sums(&saved.moments.mean)
     });
     let (mut sum_g, mut sum_gx) = (vec![0.0; channels], vec![0.0; channels]);
     for (g, gx) in &pieces {
@@ -253,3 +262,58 @@ fn sums<T: Float>(bn: &BatchNorm<'_, T>, saved: &Saved<'_, T>, y: &[T], dy: &[T]
     }
     (sum_g, sum_gx)
 }
+
+/// Some rows of what a backward pass reads.
+struct Rows<'a, T> {
+    x: &'a [T],
+    y: &'a [T],
+    dy: &'a [T],
+    activation: Activation,
+}
+
+impl<T: Float> Rows<'_, T> {
+    fn vectors(&self) -> Option<vector::Grad<'_>> {
+        let (x, y, dy) = (T::as_f32(self.x)?, T::as_f32(self.y)?, T::as_f32(self.dy)?);
+        Some(vector::Grad { x, y, dy, activation: self.activation })
+    }
+
+    /// For each channel, the sums of `g` and of `g (x - mean)`.
+    fn sums(&self, mean: &[T]) -> (Vec<T>, Vec<T>) {
+        let channels = mean.len();
+        let (mut g_sum, mut gx_sum) = (vec![T::ZERO; channels], vec![T::ZERO; channels]);
+        if let (Some(rows), Some(mean)) = (self.vectors(), T::as_f32(mean)) {
+            let out = T::as_f32_mut(&mut g_sum).zip(T::as_f32_mut(&mut gx_sum));
+            let (g_sum, gx_sum) = out.expect("one element type");
+            vector::grad_sums(Isa::current(), &rows, mean, g_sum, gx_sum);
+        } else {
+            for (i, x) in self.x.iter().enumerate() {
+                let (c, g) = (i % channels, self.activation.mask(self.y[i], self.dy[i]));
+                g_sum[c] += g;
+                gx_sum[c] += g * (*x - mean[c]);
+            }
+        }
+        (g_sum, gx_sum)
+    }
+
+    /// `dx = a g + b x + shift`, and `d_residual = g`.
+    fn map(&self, [a, b, shift]: [&[T]; 3], dx: &mut [T], d_residual: Option<&mut [T]>) {
+        if let (Some(rows), Some(g), Some(x), Some(shift)) =
+            (self.vectors(), T::as_f32(a), T::as_f32(b), T::as_f32(shift))
+        {
+            let dx = T::as_f32_mut(dx).expect("one element type");
+            let map = vector::GradMap { g, x, shift };
+            return vector::grad(Isa::current(), &rows, &map, dx, d_residual.and_then(T::as_f32_mut));
+        }
+        let channels = a.len();
+        for (i, dx) in dx.iter_mut().enumerate() {
+            let (c, g) = (i % channels, self.activation.mask(self.y[i], self.dy[i]));
+            *dx = a[c] * g + b[c] * self.x[i] + shift[c];
+        }
+        if let Some(d) = d_residual {
+            d.iter_mut().enumerate().for_each(|(i, d)| *d = self.activation.mask(self.y[i], self.dy[i]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! Optimizer updates over flat slices.
 
-use crate::Float;
 use crate::parallel::rows_per_piece;
+use crate::simd::optim::{AdamRates, adam as adam_vectors};
+use crate::{Float, Isa};
 use rayon::prelude::*;
 
 /// What one Adam update uses.
@@ -44,17 +45,29 @@ pub fn adam<T: Float>(hyper: &AdamStep, s: AdamSlices<'_, T>) {
     assert!(s.grads.len() == n && s.m.len() == n && s.v.len() == n, "equal lengths");
     assert!(hyper.step > 0, "steps count from 1");
     let debias = |beta: f64| 1.0 - beta.powi(i32::try_from(hyper.step).unwrap_or(i32::MAX));
-    let f = T::from_f64;
-    let (keep, b1, b2) = (f(1.0 - hyper.lr * hyper.weight_decay), f(hyper.beta1), f(hyper.beta2));
-    let (c1, c2, eps) = (f(1.0 - hyper.beta1), f(1.0 - hyper.beta2), f(hyper.eps));
-    let (rate, inv2) = (f(hyper.lr / debias(hyper.beta1)), f(1.0 / debias(hyper.beta2)));
+    let (rate, unbias) = (hyper.lr / debias(hyper.beta1), 1.0 / debias(hyper.beta2));
     let piece = rows_per_piece(1);
     let moments = s.m.par_chunks_mut(piece).zip(s.v.par_chunks_mut(piece));
-    s.params.par_chunks_mut(piece).zip(s.grads.par_chunks(piece)).zip(moments).for_each(|((p, g), (m, v))| {
-        for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-            *m = b1 * *m + c1 * *g;
-            *v = b2 * *v + c2 * *g * *g;
-            *p = *p * keep - rate * *m / ((*v * inv2).sqrt() + eps);
-        }
+    s.params.par_chunks_mut(piece).zip(s.grads.par_chunks(piece)).zip(moments).for_each(|((params, grads), (m, v))| {
+        update(hyper, [rate, unbias], AdamSlices { params, grads, m, v });
     });
+}
+
+fn update<T: Float>(hyper: &AdamStep, [rate, unbias]: [f64; 2], s: AdamSlices<'_, T>) {
+    let keep = 1.0 - hyper.lr * hyper.weight_decay;
+    let (beta, rest) = ([hyper.beta1, hyper.beta2], [1.0 - hyper.beta1, 1.0 - hyper.beta2]);
+    if let Some(grads) = T::as_f32(s.grads) {
+        let vectors = (T::as_f32_mut(s.params), T::as_f32_mut(s.m), T::as_f32_mut(s.v));
+        let (Some(params), Some(m), Some(v)) = vectors else { unreachable!("one element type") };
+        let narrow = |x: [f64; 2]| x.map(|x| x as f32);
+        let (beta, rest, eps) = (narrow(beta), narrow(rest), hyper.eps as f32);
+        let rates = AdamRates { keep: keep as f32, beta, rest, rate: rate as f32, unbias: unbias as f32, eps };
+        return adam_vectors(Isa::current(), &rates, &mut AdamSlices { params, grads, m, v });
+    }
+    let f = T::from_f64;
+    for (((p, g), m), v) in s.params.iter_mut().zip(s.grads).zip(s.m).zip(s.v) {
+        *m = f(beta[0]) * *m + f(rest[0]) * *g;
+        *v = f(beta[1]) * *v + f(rest[1]) * *g * *g;
+        *p = *p * f(keep) - f(rate) * *m / ((*v * f(unbias)).sqrt() + f(hyper.eps));
+    }
 }

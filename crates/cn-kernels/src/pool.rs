@@ -1,7 +1,8 @@
 //! Pooling, channels last.
 
-use crate::Float;
 use crate::conv::ConvShape;
+use crate::simd::pool::{self as vector, Neighbours};
+use crate::{Float, Isa};
 use rayon::prelude::*;
 
 /// The sizes of a max pool; padding counts as minus infinity.
@@ -75,6 +76,13 @@ impl PoolShape {
         assert_eq!(winners.len(), self.output_len(), "length of the winners");
     }
 
+    /// Windows along an axis that position `at` of the input lies under, of `count`.
+    fn windows(&self, axis: usize, at: usize, count: usize) -> std::ops::Range<usize> {
+        let at = at + self.padding[axis];
+        let first = (at + 1).saturating_sub(self.kernel[axis]).div_ceil(self.stride[axis]);
+        first..(at / self.stride[axis] + 1).min(count).max(first)
+    }
+
     /// Rows (or columns) of the input under window `at`, as `(first tap, first position, positions)`.
     fn span(&self, axis: usize, at: usize) -> (usize, usize, usize) {
         let size = [self.height, self.width][axis];
@@ -95,6 +103,9 @@ impl PoolShape {
 pub fn max_forward<T: Float>(shape: &PoolShape, x: &[T], y: &mut [T], winners: &mut [u8]) {
     shape.check(x, y, winners);
     let (c, wo, ho) = (shape.channels, shape.out_width(), shape.out_height());
+    if let Some(x) = T::as_f32(x) {
+        return max_forward_f32(shape, x, T::as_f32_mut(y).expect("one element type"), winners);
+    }
     y.par_chunks_mut(wo * c).zip(winners.par_chunks_mut(wo * c)).enumerate().for_each(|(row, (y, winners))| {
         let image = &x[row / ho * shape.height * shape.width * c..];
         let (ky0, iy0, rows) = shape.span(0, row % ho);
@@ -126,6 +137,9 @@ pub fn max_backward<T: Float>(shape: &PoolShape, dy: &[T], winners: &[u8], dx: &
     shape.check(dx, dy, winners);
     let (c, wo, ho) = (shape.channels, shape.out_width(), shape.out_height());
     let (image_in, image_out) = (shape.height * shape.width * c, ho * wo * c);
+    if let Some(dy) = T::as_f32(dy) {
+        return max_backward_f32(shape, dy, winners, T::as_f32_mut(dx).expect("one element type"));
+    }
     dx.par_chunks_mut(image_in).enumerate().for_each(|(b, dx)| {
         dx.fill(T::ZERO);
         for oy in 0..ho {
@@ -142,6 +156,53 @@ pub fn max_backward<T: Float>(shape: &PoolShape, dy: &[T], winners: &[u8], dx: &
                     }
                 }
             }
+        }
+    });
+}
+
+fn max_forward_f32(shape: &PoolShape, x: &[f32], y: &mut [f32], winners: &mut [u8]) {
+    let (isa, c) = (Isa::current(), shape.channels);
+    let (wo, ho, kw) = (shape.out_width(), shape.out_height(), shape.kernel[1]);
+    let row_stride = shape.width * c;
+    y.par_chunks_mut(wo * c).zip(winners.par_chunks_mut(wo * c)).enumerate().for_each(|(row, (y, winners))| {
+        let (ky, iy, rows) = shape.span(0, row % ho);
+        let image = row / ho * shape.height;
+        for (ox, (y, winners)) in y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c)).enumerate() {
+            let (kx, ix, cols) = shape.span(1, ox);
+            let first = (image + iy) * row_stride + ix * c;
+            let (tag, tag_row) = ((ky * kw + kx) as isize, kw as isize);
+            let at = Neighbours { first, rows, cols, row_stride, tag, tag_row, tag_col: 1, channels: c };
+            vector::largest(isa, &at, x, y, winners);
+        }
+    });
+}
+
+/// Each input pixel gathers from the windows that it lies under, so that no two threads write to one place.
+fn max_backward_f32(shape: &PoolShape, dy: &[f32], winners: &[u8], dx: &mut [f32]) {
+    let (isa, c) = (Isa::current(), shape.channels);
+    let (wo, ho, kw) = (shape.out_width(), shape.out_height(), shape.kernel[1]);
+    dx.par_chunks_mut(shape.width * c).enumerate().for_each(|(row, dx)| {
+        let (image, iy) = (row / shape.height, row % shape.height);
+        let windows_y = shape.windows(0, iy, ho);
+        for (ix, dx) in dx.chunks_exact_mut(c).enumerate() {
+            let windows_x = shape.windows(1, ix, wo);
+            if windows_y.is_empty() || windows_x.is_empty() {
+                dx.fill(0.0);
+                continue;
+            }
+            // A window one step further on sees this pixel one stride earlier.
+            let tap = |axis: usize, at: usize, window: usize| at + shape.padding[axis] - window * shape.stride[axis];
+            let at = Neighbours {
+                first: ((image * ho + windows_y.start) * wo + windows_x.start) * c,
+                rows: windows_y.len(),
+                cols: windows_x.len(),
+                row_stride: wo * c,
+                tag: (tap(0, iy, windows_y.start) * kw + tap(1, ix, windows_x.start)) as isize,
+                tag_row: -((shape.stride[0] * kw) as isize),
+                tag_col: -(shape.stride[1] as isize),
+                channels: c,
+            };
+            vector::gather(isa, &at, dy, winners, dx);
         }
     });
 }
@@ -237,3 +298,6 @@ pub fn mean_backward<T: Float>(channels: usize, dy: &[T], dx: &mut [T]) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

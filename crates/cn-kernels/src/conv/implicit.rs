@@ -6,7 +6,7 @@ use super::{ConvShape, Write};
 use crate::parallel::map_pieces;
 use crate::scratch::Scratch;
 use crate::simd::Isa;
-use crate::simd::matmul::{Left, PANEL, Panel, matmul};
+use crate::simd::matmul::{Left, Out, PANEL, Panel, matmul};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -40,7 +40,8 @@ fn forward_by_block(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mu
             let left = gathered(s, taps, x, block * BLOCK..block * BLOCK + rows, &mut windows);
             for p in 0..weights.panels() {
                 let right = weights.panel(p, taps.start * s.in_channels);
-                matmul(isa, [rows, left.row_stride], left, right, &mut y[p * PANEL..], o, write_of(taps));
+                let out = Out { data: &mut y[p * PANEL..], stride: o, write: write_of(taps) };
+                matmul(isa, [rows, left.row_stride], left, right, out);
             }
         }
     });
@@ -62,7 +63,8 @@ fn forward_by_panel(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mu
                 let first = taps.start * s.in_channels;
                 let left = Left { data: &windows[first..], row_stride: k, col_stride: 1 };
                 let depth = taps.len() * s.in_channels;
-                matmul(isa, [rows, depth], left, weights.panel(p, first), &mut columns, PANEL, write_of(&taps));
+                let out = Out { data: &mut columns, stride: PANEL, write: write_of(&taps) };
+                matmul(isa, [rows, depth], left, weights.panel(p, first), out);
             }
             columns
         })
@@ -103,7 +105,8 @@ pub(super) fn backward_input(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx:
             let rows = BLOCK.min(end - at);
             let left = Left { data: &dy[at * o..], row_stride: o, col_stride: 1 };
             for p in 0..weights.panels() {
-                matmul(isa, [rows, o], left, weights.panel(p, 0), &mut windows[p * PANEL..], k, Write::Set);
+                let out = Out { data: &mut windows[p * PANEL..], stride: k, write: Write::Set };
+                matmul(isa, [rows, o], left, weights.panel(p, 0), out);
             }
             scatter(s, &all, &windows[..rows * k], at..at + rows, first, dx);
         }
@@ -143,7 +146,8 @@ fn weight_sum(isa: Isa, s: &ConvShape, taps: &Taps, x: &[f32], dy: &[f32], pixel
         let left = Left { data: gathered.data, row_stride: 1, col_stride: k };
         for col in (0..o).step_by(PANEL) {
             let right = Panel { data: &dy[at * o + col..], stride: o, cols: PANEL.min(o - col) };
-            matmul(isa, [k, rows], left, right, &mut sum[col..], o, Write::Add);
+            let out = Out { data: &mut sum[col..], stride: o, write: Write::Add };
+            matmul(isa, [k, rows], left, right, out);
         }
     }
     sum

@@ -10,8 +10,8 @@ use super::{ConvShape, Write};
 use crate::parallel::map_pieces;
 use crate::scratch::Scratch;
 use crate::simd::Isa;
-use crate::simd::matmul::{Left, PANEL, Panel, matmul};
-use crate::simd::winograd::{self as transform, Plane, Tile, Tiles};
+use crate::simd::matmul::{Left, Out, PANEL, Panel, matmul};
+use crate::simd::winograd::{self as transform, Plane, Stack, Tile, Tiles};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -107,7 +107,7 @@ impl Filter<'_> {
             let mut from = Scratch::new(points * stride);
             let mut to = Scratch::new(points * out_stride);
             block.each_image(self.tile, self.from, x, |image, tiles, at| {
-                transform::input(self.isa, self.tile, self.from, &tiles, image, &mut from[at * c..], stride);
+                transform::input(self.isa, &tiles, image, &mut from[at * c..], stride);
             });
             for f in 0..points {
                 let left = Left { data: &from[f * stride..], row_stride: c, col_stride: 1 };
@@ -115,14 +115,15 @@ impl Filter<'_> {
                     let cols = PANEL.min(n - p * PANEL);
                     let right = Panel { data: &weights[f * c * PANEL..], stride: PANEL, cols };
                     let out = &mut to[f * out_stride + p * PANEL..];
-                    matmul(self.isa, [tiles, c], left, right, out, n, Write::Set);
+                    let out = Out { data: out, stride: n, write: Write::Set };
+                    matmul(self.isa, [tiles, c], left, right, out);
                 }
             }
             let mut y = y;
             block.each_image(self.tile, self.to, &[], |_, tiles, at| {
                 let len = pixel_rows(self.tile, self.to, &tiles.rows) * self.to.width * n;
                 let (out, rest) = std::mem::take(&mut y).split_at_mut(len);
-                transform::output(self.isa, self.tile, self.to, &tiles, &mut to[at * n..], out_stride, out, write);
+                transform::output(self.isa, &tiles, (&mut to[at * n..], out_stride), out, write);
                 y = rest;
             });
         });
@@ -144,16 +145,17 @@ impl Filter<'_> {
                 for f in 0..points {
                     let left = Left { data: &from.data[f * from.stride + depth..], row_stride: c, col_stride: 1 };
                     let right = Panel { data: &weights[f * depths.len() * PANEL..], stride: PANEL, cols };
-                    matmul(self.isa, [from.tiles, depths.len()], left, right, &mut to[f * stride..], cols, write);
+                    let out = Out { data: &mut to[f * stride..], stride: cols, write };
+                    matmul(self.isa, [from.tiles, depths.len()], left, right, out);
                 }
             }
             let plane = Plane { channels: cols, ..self.to };
             let mut out = Scratch::new(self.batch * plane.len());
             let (rows, columns) = self.grid();
+            let tiles = Tiles { tile: self.tile, plane, rows: 0..rows };
             for (b, out) in out.chunks_exact_mut(plane.len()).enumerate() {
-                let tiles = Tiles { rows: 0..rows, columns };
                 let points = &mut to[b * rows * columns * cols..];
-                transform::output(self.isa, self.tile, plane, &tiles, points, stride, out, Write::Set);
+                transform::output(self.isa, &tiles, (points, stride), out, Write::Set);
             }
             out
         });
@@ -208,7 +210,7 @@ impl Block {
             let image = row / per_image;
             let last = self.rows.end.min((image + 1) * per_image);
             let pixels = if x.is_empty() { x } else { &x[image * plane.len()..][..plane.len()] };
-            let tiles = Tiles { rows: row - image * per_image..last - image * per_image, columns };
+            let tiles = Tiles { tile, plane, rows: row - image * per_image..last - image * per_image };
             visit(pixels, tiles, (row - self.rows.start) * columns);
             row = last;
         }
@@ -216,7 +218,7 @@ impl Block {
 }
 
 /// Cuts `y` into pieces of these lengths.
-fn split<'a>(mut y: &'a mut [f32], lens: impl Iterator<Item = usize>) -> Vec<&'a mut [f32]> {
+fn split(mut y: &mut [f32], lens: impl Iterator<Item = usize>) -> Vec<&mut [f32]> {
     lens.map(|len| {
         let (piece, rest) = std::mem::take(&mut y).split_at_mut(len);
         y = rest;
@@ -232,7 +234,7 @@ struct Points {
     tiles: usize,
 }
 
-type Transform = fn(Isa, Tile, Plane, &Tiles, &[f32], &mut [f32], usize);
+type Transform = fn(Isa, &Tiles, &[f32], &mut [f32], usize);
 
 impl Points {
     fn of(isa: Isa, tile: Tile, plane: Plane, batch: usize, x: &[f32], map: Transform) -> Self {
@@ -248,7 +250,7 @@ impl Points {
             for (at, image) in images.clone().enumerate() {
                 let image = &x[image * plane.len()..][..plane.len()];
                 let first = at * rows * columns * plane.channels;
-                map(isa, tile, plane, &Tiles { rows: 0..rows, columns }, image, &mut part[first..], part_stride);
+                map(isa, &Tiles { tile, plane, rows: 0..rows }, image, &mut part[first..], part_stride);
             }
             (part, part_stride)
         });
@@ -298,7 +300,8 @@ impl Weight<'_> {
         let len = depths.len() * PANEL;
         let taps = self.taps(depths, &cols);
         let mut points = Scratch::new(tile.points() * len);
-        transform::weight(isa, tile, &taps, len, &mut points, len, len);
+        let to = Stack { data: &mut points[..], stride: len };
+        transform::weight(isa, tile, Stack { data: &taps, stride: len }, to, len);
         points
     }
 
@@ -312,7 +315,8 @@ impl Weight<'_> {
                 let depths = depth..(depth + DEPTH).min(c);
                 let len = depths.len() * PANEL;
                 let taps = self.taps(&depths, &cols);
-                transform::weight(isa, tile, &taps, len, &mut out[depth * PANEL..], c * PANEL, len);
+                let to = Stack { data: &mut out[depth * PANEL..], stride: c * PANEL };
+                transform::weight(isa, tile, Stack { data: &taps, stride: len }, to, len);
             }
         });
         all
@@ -362,10 +366,10 @@ impl WeightGrad<'_> {
                 let (stride, dy_stride) = (tiles * i + 16, tiles * o + 16);
                 let (mut x, mut dy) = (Scratch::new(points * stride), Scratch::new(points * dy_stride));
                 block.each_image(self.tile, from, self.x, |image, tiles, at| {
-                    transform::input(self.isa, self.tile, from, &tiles, image, &mut x[at * i..], stride);
+                    transform::input(self.isa, &tiles, image, &mut x[at * i..], stride);
                 });
                 block.each_image(self.tile, to, self.dy, |image, tiles, at| {
-                    transform::output_grad(self.isa, self.tile, to, &tiles, image, &mut dy[at * o..], dy_stride);
+                    transform::output_grad(self.isa, &tiles, image, &mut dy[at * o..], dy_stride);
                 });
                 for f in 0..points {
                     let left = Left { data: &x[f * stride..], row_stride: 1, col_stride: i };
@@ -373,12 +377,15 @@ impl WeightGrad<'_> {
                         let data = &dy[f * dy_stride + col..];
                         let right = Panel { data, stride: o, cols: PANEL.min(o - col) };
                         let sum = &mut sum[f * i * width + col..];
-                        matmul(self.isa, [i, tiles], left, right, sum, width, Write::Add);
+                        let out = Out { data: sum, stride: width, write: Write::Add };
+                        matmul(self.isa, [i, tiles], left, right, out);
                     }
                 }
             }
             let mut taps = Scratch::new(9 * i * width);
-            transform::weight_grad(self.isa, self.tile, &sum, i * width, &mut taps, i * width, i * width);
+            let len = i * width;
+            let to = Stack { data: &mut taps[..], stride: len };
+            transform::weight_grad(self.isa, self.tile, Stack { data: &sum, stride: len }, to, len);
             taps
         });
         dw.par_chunks_mut(16 * i * 9).enumerate().for_each(|(block, dw)| {
@@ -408,10 +415,12 @@ impl WeightGrad<'_> {
                     let left = Left { data: &x.data[f * x.stride + depth..], row_stride: 1, col_stride: i };
                     let right = Panel { data: &dy.data[f * dy.stride + p * PANEL..], stride: o, cols };
                     let sum = &mut sum[f * len..];
-                    matmul(self.isa, [depths.len(), x.tiles], left, right, sum, PANEL, Write::Set);
+                    let out = Out { data: sum, stride: PANEL, write: Write::Set };
+                    matmul(self.isa, [depths.len(), x.tiles], left, right, out);
                 }
                 let mut taps = Scratch::new(9 * len);
-                transform::weight_grad(self.isa, self.tile, &sum, len, &mut taps, len, len);
+                let to = Stack { data: &mut taps[..], stride: len };
+                transform::weight_grad(self.isa, self.tile, Stack { data: &sum, stride: len }, to, len);
                 add_taps(i, depths, PANEL, 0, &taps, dw);
             }
         });

@@ -20,8 +20,36 @@ pub(crate) trait Lanes: Copy {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sqrt(a: Self::V) -> Self::V;
+    /// The larger of `x` and 0; NaN stays.
+    unsafe fn relu(x: Self::V) -> Self::V;
+    /// `v` where `y` is above 0 or NaN, else 0.
+    unsafe fn where_positive(y: Self::V, v: Self::V) -> Self::V;
+    /// `x` and `tag` where `x > best` or `x` is NaN, else `best` and `best_tag`.
+    unsafe fn larger(x: Self::V, tag: Self::V, best: Self::V, best_tag: Self::V) -> (Self::V, Self::V);
+    /// `v` where `a == b`, else 0.
+    unsafe fn where_equal(a: Self::V, b: Self::V, v: Self::V) -> Self::V;
+    /// `n` bytes as numbers.
+    unsafe fn load_bytes(from: *const u8, n: usize) -> Self::V;
+    /// `n` whole numbers from 0 to 255 as bytes.
+    unsafe fn store_bytes(to: *mut u8, v: Self::V, n: usize);
     /// `a * b + c`; rounded once where the instruction set can.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+}
+
+/// A vector of which `n` numbers are there.
+#[inline(always)]
+pub(super) unsafe fn load<L: Lanes>(from: *const f32, n: usize) -> L::V {
+    // SAFETY: the caller grants `n` numbers.
+    unsafe { if n == L::N { L::load(from) } else { L::load_part(from, n) } }
+}
+
+/// Writes `n` numbers of a vector.
+#[inline(always)]
+pub(super) unsafe fn store<L: Lanes>(to: *mut f32, v: L::V, n: usize) {
+    // SAFETY: the caller grants `n` numbers.
+    unsafe { if n == L::N { L::store(to, v) } else { L::store_part(to, v, n) } }
 }
 
 /// Eight numbers in an array, for the compiler to vectorise.
@@ -73,6 +101,44 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
         std::array::from_fn(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    unsafe fn sqrt(a: Self::V) -> Self::V {
+        a.map(f32::sqrt)
+    }
+    #[inline(always)]
+    unsafe fn relu(x: Self::V) -> Self::V {
+        x.map(|x| if x < 0.0 { 0.0 } else { x })
+    }
+    #[inline(always)]
+    unsafe fn where_positive(y: Self::V, v: Self::V) -> Self::V {
+        std::array::from_fn(|i| if y[i] <= 0.0 { 0.0 } else { v[i] })
+    }
+    #[inline(always)]
+    unsafe fn larger(x: Self::V, tag: Self::V, best: Self::V, best_tag: Self::V) -> (Self::V, Self::V) {
+        let wins = |i: usize| x[i] > best[i] || x[i].is_nan();
+        let choose = |a: Self::V, b: Self::V| std::array::from_fn(|i| if wins(i) { a[i] } else { b[i] });
+        (choose(x, best), choose(tag, best_tag))
+    }
+    #[inline(always)]
+    unsafe fn where_equal(a: Self::V, b: Self::V, v: Self::V) -> Self::V {
+        std::array::from_fn(|i| if a[i] == b[i] { v[i] } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8, n: usize) -> Self::V {
+        // SAFETY: the caller grants n readable bytes.
+        std::array::from_fn(|i| if i < n { unsafe { f32::from(*from.add(i)) } } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, v: Self::V, n: usize) {
+        for (i, v) in v.iter().enumerate().take(n) {
+            // SAFETY: the caller grants n writable bytes.
+            unsafe { *to.add(i) = *v as u8 }
+        }
     }
     #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -128,6 +194,27 @@ mod x86 {
             add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
             sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
             mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+            div(a: __m256, b: __m256) -> __m256 = _mm256_div_ps(a, b);
+            sqrt(a: __m256) -> __m256 = _mm256_sqrt_ps(a);
+            relu(x: __m256) -> __m256 = _mm256_max_ps(_mm256_setzero_ps(), x);
+            where_positive(y: __m256, v: __m256) -> __m256 =
+                _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLE_UQ>(y, _mm256_setzero_ps()), v);
+            larger(x: __m256, tag: __m256, best: __m256, best_tag: __m256) -> (__m256, __m256) = {
+                let wins = _mm256_or_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(x, best), _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+                (_mm256_blendv_ps(best, x, wins), _mm256_blendv_ps(best_tag, tag, wins))
+            };
+            where_equal(a: __m256, b: __m256, v: __m256) -> __m256 = _mm256_and_ps(_mm256_cmp_ps::<_CMP_EQ_OQ>(a, b), v);
+            load_bytes(from: *const u8, n: usize) -> __m256 = {
+                let mut bytes = [0u8; 8];
+                std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), n);
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_set_epi64x(0, i64::from_le_bytes(bytes))))
+            };
+            store_bytes(to: *mut u8, v: __m256, n: usize) = {
+                let words = _mm256_cvttps_epi32(v);
+                let halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+                let bytes = _mm_cvtsi128_si64(_mm_packus_epi16(halves, halves)).to_le_bytes();
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, n);
+            };
             fma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
         }
     }
@@ -146,6 +233,21 @@ mod x86 {
             add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
             sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
             mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+            div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+            sqrt(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
+            relu(x: __m512) -> __m512 = _mm512_max_ps(_mm512_setzero_ps(), x);
+            where_positive(y: __m512, v: __m512) -> __m512 =
+                _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLE_UQ>(y, _mm512_setzero_ps()), v);
+            larger(x: __m512, tag: __m512, best: __m512, best_tag: __m512) -> (__m512, __m512) = {
+                let wins = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, best) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+                (_mm512_mask_mov_ps(best, wins, x), _mm512_mask_mov_ps(best_tag, wins, tag))
+            };
+            where_equal(a: __m512, b: __m512, v: __m512) -> __m512 =
+                _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), v);
+            load_bytes(from: *const u8, n: usize) -> __m512 =
+                _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(((1u32 << n) - 1) as u16, from.cast())));
+            store_bytes(to: *mut u8, v: __m512, n: usize) =
+                _mm512_mask_cvtepi32_storeu_epi8(to.cast(), ((1u32 << n) - 1) as u16, _mm512_cvttps_epi32(v));
             fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
         }
     }

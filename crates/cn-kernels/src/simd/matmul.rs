@@ -3,6 +3,7 @@
 use super::Isa;
 use super::isa::for_each_isa;
 use super::lanes::Lanes;
+use crate::conv::Write;
 
 /// Columns of a panel: four vectors of AVX-512, eight of AVX2.
 pub(crate) const PANEL: usize = 64;
@@ -23,19 +24,17 @@ pub(crate) struct Panel<'a> {
     pub cols: usize,
 }
 
-/// What happens to the values that the result holds.
-pub(crate) use crate::conv::Write;
+/// The result: row `r` starts at `r * stride`; set or added to.
+#[derive(Debug)]
+pub(crate) struct Out<'a> {
+    pub data: &'a mut [f32],
+    pub stride: usize,
+    pub write: Write,
+}
 
-/// `c (m, cols)` = or += `a (m, k) b (k, cols)`; row `r` of `c` starts at `r * c_stride`. One thread.
-pub(crate) fn matmul(
-    isa: Isa,
-    [m, k]: [usize; 2],
-    a: Left<'_>,
-    b: Panel<'_>,
-    c: &mut [f32],
-    c_stride: usize,
-    w: Write,
-) {
+/// `c (m, cols)` = or += `a (m, k) b (k, cols)`, on one thread.
+pub(crate) fn matmul(isa: Isa, [m, k]: [usize; 2], a: Left<'_>, b: Panel<'_>, c: Out<'_>) {
+    let (c, c_stride, w) = (c.data, c.stride, c.write);
     if m == 0 || b.cols == 0 {
         return;
     }
@@ -165,7 +164,8 @@ mod tests {
                 let (row_stride, col_stride) = if transposed { (1, m) } else { (k, 1) };
                 let mut c = vec![0.5f32; m * 70];
                 let left = Left { data: &a, row_stride, col_stride };
-                matmul(isa, [m, k], left, Panel { data: &b, stride: PANEL, cols }, &mut c, 70, write);
+                let out = Out { data: &mut c, stride: 70, write };
+                matmul(isa, [m, k], left, Panel { data: &b, stride: PANEL, cols }, out);
                 for (i, found) in c.iter().enumerate() {
                     let (row, col) = (i / 70, i % 70);
                     let product =

@@ -7,6 +7,9 @@
 mod isa;
 mod lanes;
 pub(crate) mod matmul;
+pub(crate) mod norm;
+pub(crate) mod optim;
+pub(crate) mod pool;
 pub(crate) mod winograd;
 
 pub use isa::{Isa, IsaError};

@@ -68,105 +68,68 @@ struct Job {
     add: bool,
 }
 
-/// The tiles `(row, column)` of one image, in the order of the points.
+/// Some rows of tiles of one image, in the order of the points: row by row, column by column.
+#[derive(Clone)]
 pub(crate) struct Tiles {
+    pub tile: Tile,
+    pub plane: Plane,
     pub rows: Range<usize>,
-    pub columns: usize,
 }
 
 impl Tiles {
-    fn len(&self) -> usize {
-        self.rows.len() * self.columns
+    /// Tiles side by side.
+    pub(crate) fn columns(&self) -> usize {
+        self.plane.width.div_ceil(self.tile.out())
+    }
+
+    fn check(&self, points: usize, stride: usize) {
+        assert!(self.rows.end <= self.plane.height.div_ceil(self.tile.out()), "rows of the image");
+        let len = self.rows.len() * self.columns() * self.plane.channels;
+        assert!((self.tile.points() - 1) * stride + len <= points, "every point");
     }
 }
 
 /// `B^T d B` of some tiles of `image`, into `points` (from its first tile on, `stride` between points).
-pub(crate) fn input(
-    isa: Isa,
-    tile: Tile,
-    plane: Plane,
-    tiles: &Tiles,
-    image: &[f32],
-    points: &mut [f32],
-    stride: usize,
-) {
-    assert!(image.len() == plane.len(), "one whole image");
-    check(tile, plane, tiles, points.len(), stride);
-    let job = Job {
-        map: Map::Input,
-        image: image.as_ptr().cast_mut(),
-        plane,
-        points: points.as_mut_ptr(),
-        stride,
-        add: false,
-    };
-    // SAFETY: `image` holds the whole plane and is only read, `points` every point of `tiles`, as checked.
-    unsafe { run(isa, &job, tile, tiles) }
+pub(crate) fn input(isa: Isa, tiles: &Tiles, image: &[f32], points: &mut [f32], stride: usize) {
+    read(isa, Map::Input, tiles, image, points, stride);
 }
 
 /// `A dy A^T` of some tiles of `image`, into `points`.
-pub(crate) fn output_grad(
-    isa: Isa,
-    tile: Tile,
-    plane: Plane,
-    tiles: &Tiles,
-    image: &[f32],
-    points: &mut [f32],
-    stride: usize,
-) {
-    assert!(image.len() == plane.len(), "one whole image");
-    check(tile, plane, tiles, points.len(), stride);
-    let job = Job {
-        map: Map::OutputGrad,
-        image: image.as_ptr().cast_mut(),
-        plane,
-        points: points.as_mut_ptr(),
-        stride,
-        add: false,
-    };
-    // SAFETY: `image` holds the whole plane and is only read, `points` every point of `tiles`, as checked.
-    unsafe { run(isa, &job, tile, tiles) }
+pub(crate) fn output_grad(isa: Isa, tiles: &Tiles, image: &[f32], points: &mut [f32], stride: usize) {
+    read(isa, Map::OutputGrad, tiles, image, points, stride);
 }
 
-/// `A^T m A` of `points` into or onto `out`, which begins at row `tiles.rows.start * M` of the image and holds whole rows.
-pub(crate) fn output(
-    isa: Isa,
-    tile: Tile,
-    plane: Plane,
-    tiles: &Tiles,
-    points: &mut [f32],
-    stride: usize,
-    out: &mut [f32],
-    write: Write,
-) {
-    let first = tiles.rows.start * tile.out();
-    let last = (tiles.rows.end * tile.out()).min(plane.height);
-    let row = plane.width * plane.channels;
-    assert!(out.len() == (last - first) * row, "the rows of the tiles");
-    check(tile, plane, tiles, points.len(), stride);
-    let plane = Plane { height: last - first, ..plane };
-    let tiles = Tiles { rows: 0..tiles.rows.len(), columns: tiles.columns };
-    let add = write == Write::Add;
-    let job = Job { map: Map::Output, image: out.as_mut_ptr(), plane, points: points.as_mut_ptr(), stride, add };
-    // SAFETY: `out` holds the whole plane, shifted to its first row; `points` every point of `tiles`, as checked.
-    unsafe { run(isa, &job, tile, &tiles) }
+fn read(isa: Isa, map: Map, tiles: &Tiles, image: &[f32], points: &mut [f32], stride: usize) {
+    assert!(image.len() == tiles.plane.len(), "one whole image");
+    tiles.check(points.len(), stride);
+    let (image, points) = (image.as_ptr().cast_mut(), points.as_mut_ptr());
+    let job = Job { map, image, plane: tiles.plane, points, stride, add: false };
+    // SAFETY: `image` holds the whole plane and these maps only read it; `points` holds every point of `tiles`.
+    unsafe { run(isa, &job, tiles) }
 }
 
-fn check(tile: Tile, plane: Plane, tiles: &Tiles, points: usize, stride: usize) {
-    assert!(tiles.columns == plane.width.div_ceil(tile.out()), "all columns of the image");
-    assert!(tiles.rows.end <= plane.height.div_ceil(tile.out()), "rows of the image");
-    assert!((tile.points() - 1) * stride + tiles.len() * plane.channels <= points, "every point");
+/// `A^T m A` of `points` into or onto `out`, which begins at the first row of the tiles and holds their whole rows.
+pub(crate) fn output(isa: Isa, tiles: &Tiles, (points, stride): (&mut [f32], usize), out: &mut [f32], write: Write) {
+    let (plane, m) = (tiles.plane, tiles.tile.out());
+    let height = (tiles.rows.end * m).min(plane.height) - tiles.rows.start * m;
+    assert!(out.len() == height * plane.width * plane.channels, "the rows of the tiles");
+    tiles.check(points.len(), stride);
+    let tiles = Tiles { plane: Plane { height, ..plane }, rows: 0..tiles.rows.len(), ..*tiles };
+    let (image, points, add) = (out.as_mut_ptr(), points.as_mut_ptr(), write == Write::Add);
+    let job = Job { map: Map::Output, image, plane: tiles.plane, points, stride, add };
+    // SAFETY: `out` holds the whole plane, counted from its first row; `points` holds every point of `tiles`.
+    unsafe { run(isa, &job, &tiles) }
 }
 
 for_each_isa! {
-    fn run = body; (job: &Job, tile: Tile, tiles: &Tiles)
+    fn run = body; (job: &Job, tiles: &Tiles)
 }
 
 #[inline(always)]
-unsafe fn body<L: Lanes>(job: &Job, tile: Tile, tiles: &Tiles) {
+unsafe fn body<L: Lanes>(job: &Job, tiles: &Tiles) {
     // SAFETY: as the callers of `run`.
     unsafe {
-        match tile {
+        match tiles.tile {
             Tile::Two => body_of::<L, 2>(job, tiles),
             Tile::Four => body_of::<L, 4>(job, tiles),
         }
@@ -178,7 +141,7 @@ unsafe fn body_of<L: Lanes, const M: usize>(job: &Job, tiles: &Tiles) {
     let channels = job.plane.channels;
     let mut points = job.points;
     for row in tiles.rows.clone() {
-        for column in 0..tiles.columns {
+        for column in 0..tiles.columns() {
             for c in (0..channels).step_by(L::N) {
                 let n = (channels - c).min(L::N);
                 // SAFETY: the tile and the channels lie inside what the callers of `run` have checked.
@@ -282,8 +245,8 @@ unsafe fn square<L: Lanes, S: Square<L>>(s: &S) {
                 *c = s.load(i, j);
             }
             let column = S::line(column);
-            for i in 0..S::OUT {
-                half[i][j] = column[i];
+            for (row, c) in half.iter_mut().zip(column).take(S::OUT) {
+                row[j] = c;
             }
         }
         for (i, row) in half.iter().enumerate().take(S::OUT) {
@@ -367,38 +330,31 @@ impl<L: Lanes, const M: usize> Square<L> for Output<'_, M> {
     }
 }
 
-/// Points of the transformed weight, `(points, rows, cols)`, from nine taps, `(9, rows, cols)`; `cols` a multiple of 16.
-pub(crate) fn weight(
-    isa: Isa,
-    tile: Tile,
-    taps: &[f32],
-    tap_stride: usize,
-    points: &mut [f32],
-    stride: usize,
-    len: usize,
-) {
-    assert!(len.is_multiple_of(16) && 8 * tap_stride + len <= taps.len(), "nine taps");
-    assert!((tile.points() - 1) * stride + len <= points.len(), "every point");
-    let job = Flat { from: taps.as_ptr(), from_stride: tap_stride, to: points.as_mut_ptr(), to_stride: stride, len };
-    // SAFETY: nine taps and all points of `len` numbers lie inside the slices, as checked.
+/// Matrices of `len` numbers one behind another: matrix `i` at `i * stride`. `len` is a multiple of 16.
+#[derive(Debug)]
+pub(crate) struct Stack<T> {
+    pub data: T,
+    pub stride: usize,
+}
+
+/// Points of the transformed weight from its nine taps.
+pub(crate) fn weight(isa: Isa, tile: Tile, taps: Stack<&[f32]>, points: Stack<&mut [f32]>, len: usize) {
+    let job = flat([9, tile.points()], &taps, points, len);
+    // SAFETY: `flat` has checked that nine taps and all points lie inside the slices.
     unsafe { run_weight(isa, &job, tile) }
 }
 
 /// Nine taps of the weight gradient from its points: the transpose of [`weight`].
-pub(crate) fn weight_grad(
-    isa: Isa,
-    tile: Tile,
-    points: &[f32],
-    stride: usize,
-    taps: &mut [f32],
-    tap_stride: usize,
-    len: usize,
-) {
-    assert!(len.is_multiple_of(16) && 8 * tap_stride + len <= taps.len(), "nine taps");
-    assert!((tile.points() - 1) * stride + len <= points.len(), "every point");
-    let job = Flat { from: points.as_ptr(), from_stride: stride, to: taps.as_mut_ptr(), to_stride: tap_stride, len };
-    // SAFETY: nine taps and all points of `len` numbers lie inside the slices, as checked.
+pub(crate) fn weight_grad(isa: Isa, tile: Tile, points: Stack<&[f32]>, taps: Stack<&mut [f32]>, len: usize) {
+    let job = flat([tile.points(), 9], &points, taps, len);
+    // SAFETY: `flat` has checked that nine taps and all points lie inside the slices.
     unsafe { run_weight_grad(isa, &job, tile) }
+}
+
+fn flat([n_from, n_to]: [usize; 2], from: &Stack<&[f32]>, to: Stack<&mut [f32]>, len: usize) -> Flat {
+    assert!(len.is_multiple_of(16) && (n_from - 1) * from.stride + len <= from.data.len(), "matrices to read");
+    assert!((n_to - 1) * to.stride + len <= to.data.len(), "matrices to write");
+    Flat { from: from.data.as_ptr(), from_stride: from.stride, to: to.data.as_mut_ptr(), to_stride: to.stride, len }
 }
 
 struct Flat {
