@@ -1,0 +1,157 @@
+//! Weight files: read, checked, named, loaded, saved.
+
+mod digest;
+mod load;
+mod names;
+mod pickle;
+mod pth;
+mod safetensors;
+
+pub use digest::weights_sha256;
+pub use load::{Fit, Loaded, load};
+pub use names::{canonical_name, fastai_name};
+
+use crate::{Error, ResNetConfig, Result};
+use candle_core::Tensor;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// No file past this size is read: four hundred times a ResNet-18, and what a process can spare.
+const MAX_BYTES: u64 = 2 << 30;
+/// Version of what [`save`] writes beside the tensors.
+const FORMAT_VERSION: &str = "1";
+
+/// Tensors from a file, in host memory, under our names ([`canonical_name`]).
+///
+/// Reads safetensors, and PyTorch's `.pth` of the zip format. Nothing in a file is executed: the pickle of a `.pth` may
+/// name what state dicts need and nothing else. The state dict may lie under `model`, `state_dict` or
+/// `model_state_dict`. The format is told by the contents, not by the file's name.
+#[derive(Debug)]
+pub struct WeightFile {
+    tensors: BTreeMap<String, Tensor>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl WeightFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreadable`], or [`Error::InFile`] with what is wrong with the contents.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = read_limited(path).map_err(|source| Error::Unreadable { path: path.into(), source })?;
+        Self::from_bytes(&bytes).map_err(|source| Error::InFile { path: path.into(), source: Box::new(source) })
+    }
+
+    /// Reads the contents of a file.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them: [`Error::UnknownFormat`], [`Error::Safetensors`], [`Error::Zip`],
+    /// [`Error::ForbiddenGlobal`] and their like.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(Error::FileTooLarge { limit: MAX_BYTES });
+        }
+        let (tensors, metadata) = match Format::of(bytes) {
+            Format::Zip => (pth::read(bytes)?, BTreeMap::new()),
+            Format::Safetensors => safetensors::read(bytes)?,
+            Format::Other(found) => return Err(Error::UnknownFormat { found }),
+        };
+        Ok(Self { tensors: renamed(tensors)?, metadata })
+    }
+
+    /// The tensors by our names, in the order of these.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The tensor that we call `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// What a safetensors file says beside its tensors; empty for `.pth`.
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+}
+
+/// Reads a file, but never much more than the limit (a pipe or a growing file has no size to trust).
+fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut file = std::fs::File::open(path)?;
+    let mut bytes = Vec::with_capacity(file.metadata()?.len().min(MAX_BYTES) as usize);
+    file.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn renamed(tensors: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
+    let mut originals: BTreeMap<String, String> = BTreeMap::new();
+    let mut result = BTreeMap::new();
+    for (original, tensor) in tensors {
+        let name = canonical_name(&original);
+        if let Some(first) = originals.insert(name.clone(), original.clone()) {
+            return Err(Error::DuplicateName { name, first, second: original });
+        }
+        result.insert(name, tensor);
+    }
+    Ok(result)
+}
+
+/// What the first bytes of a file say.
+enum Format {
+    Zip,
+    Safetensors,
+    Other(&'static str),
+}
+
+impl Format {
+    fn of(bytes: &[u8]) -> Self {
+        const MAGIC: [(&[u8], &str); 8] = [
+            // A pickle alone begins with its protocol.
+            (b"\x80", "a PyTorch file of the old format (before 1.6), or a bare pickle"),
+            (b"GGUF", "GGUF"),
+            (b"\x89HDF", "HDF5 (Keras)"),
+            (b"\x93NUMPY", "a NumPy array"),
+            (b"\x1f\x8b", "compressed with gzip"),
+            (b"<", "a web page"),
+            (b"version https://git-lfs", "a pointer of Git LFS, not the file itself"),
+            (b"\x08", "ONNX or another protocol buffer"),
+        ];
+        if bytes.starts_with(b"PK\x03\x04") {
+            return Self::Zip;
+        }
+        // The header's length, then JSON. A length may begin with any of the magic bytes, so this comes first.
+        if bytes.get(8) == Some(&b'{') {
+            return Self::Safetensors;
+        }
+        if bytes.is_empty() {
+            return Self::Other("empty");
+        }
+        let known = MAGIC.iter().find(|(magic, _)| bytes.starts_with(magic));
+        known.map_or(Self::Other("of an unknown format"), |&(_, name)| Self::Other(name))
+    }
+}
+
+/// Writes the tensors of a network as safetensors under our names, whole or not at all.
+///
+/// The metadata name the format's version and what builds the network again: `cn.format_version`, `cn.arch`,
+/// `cn.in_channels`, `cn.n_classes`, `cn.head`; `format` is `pt`, as other readers expect. The same arguments give the
+/// same bytes.
+///
+/// # Errors
+///
+/// [`Error::Unwritable`], [`Error::ElementType`].
+pub fn save(path: impl AsRef<Path>, tensors: &[(String, Tensor)], config: &ResNetConfig) -> Result<()> {
+    let mut metadata = config.to_metadata();
+    metadata.insert("format".into(), "pt".into());
+    metadata.insert("cn.format_version".into(), FORMAT_VERSION.into());
+    safetensors::write(path.as_ref(), tensors, &metadata)
+}
+
+#[cfg(test)]
+mod tests;
