@@ -37,7 +37,7 @@ fn forward_by_block(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mu
         let rows = y.len() / o;
         let mut windows = Scratch::new(rows * chunks[0].len() * s.in_channels);
         for taps in &chunks {
-            let left = gathered(s, taps, x, block * BLOCK..block * BLOCK + rows, &mut windows);
+            let left = gathered(isa, s, taps, x, block * BLOCK..block * BLOCK + rows, &mut windows);
             for p in 0..weights.panels() {
                 let right = weights.panel(p, taps.start * s.in_channels);
                 let out = Out { data: &mut y[p * PANEL..], stride: o, write: write_of(taps) };
@@ -52,7 +52,7 @@ fn forward_by_panel(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mu
     let all = 0..s.kernel[0] * s.kernel[1];
     let mut windows = Scratch::new(rows * k);
     windows.par_chunks_mut(BLOCK * k).enumerate().for_each(|(b, out)| {
-        gather(s, &all, x, b * BLOCK..b * BLOCK + out.len() / k, out);
+        gather(isa, s, &all, x, b * BLOCK..b * BLOCK + out.len() / k, out);
     });
     let columns: Vec<Scratch> = (0..weights.panels())
         .into_par_iter()
@@ -80,17 +80,23 @@ fn write_of(taps: &Taps) -> Write {
     if taps.start == 0 { Write::Set } else { Write::Add }
 }
 
-fn gathered<'a>(s: &ConvShape, taps: &Taps, x: &[f32], pixels: Range<usize>, windows: &'a mut [f32]) -> Left<'a> {
+fn gathered<'a>(
+    isa: Isa,
+    s: &ConvShape,
+    taps: &Taps,
+    x: &[f32],
+    pixels: Range<usize>,
+    windows: &'a mut [f32],
+) -> Left<'a> {
     let depth = taps.len() * s.in_channels;
     let len = pixels.len() * depth;
-    gather(s, taps, x, pixels, &mut windows[..len]);
+    gather(isa, s, taps, x, pixels, &mut windows[..len]);
     Left { data: &windows[..len], row_stride: depth, col_stride: 1 }
 }
 
 pub(super) fn backward_input(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32], write: Write) {
     let (o, k) = (s.out_channels, s.window_len());
     let weights = Packed::transposed(s, w);
-    let all = 0..s.kernel[0] * s.kernel[1];
     let (out_pixels, in_len) = (s.out_height() * s.out_width(), s.height * s.width * s.in_channels);
     // Whole images, so that no two threads scatter to one place; several if they are small, to use the weights well.
     let images = BLOCK.div_ceil(2 * out_pixels);
@@ -108,7 +114,7 @@ pub(super) fn backward_input(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx:
                 let out = Out { data: &mut windows[p * PANEL..], stride: k, write: Write::Set };
                 matmul(isa, [rows, o], left, weights.panel(p, 0), out);
             }
-            scatter(s, &all, &windows[..rows * k], at..at + rows, first, dx);
+            scatter(isa, s, &windows[..rows * k], at..at + rows, first, dx);
         }
     });
 }
@@ -142,7 +148,7 @@ fn weight_sum(isa: Isa, s: &ConvShape, taps: &Taps, x: &[f32], dy: &[f32], pixel
     let mut windows = Scratch::new(BLOCK * k);
     for at in pixels.clone().step_by(BLOCK) {
         let rows = BLOCK.min(pixels.end - at);
-        let gathered = gathered(s, taps, x, at..at + rows, &mut windows);
+        let gathered = gathered(isa, s, taps, x, at..at + rows, &mut windows);
         let left = Left { data: gathered.data, row_stride: 1, col_stride: k };
         for col in (0..o).step_by(PANEL) {
             let right = Panel { data: &dy[at * o + col..], stride: o, cols: PANEL.min(o - col) };

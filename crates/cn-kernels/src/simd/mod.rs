@@ -4,6 +4,7 @@
 //! [`Isa`], whose values exist only where the processor has what they name.
 #![allow(unsafe_code)]
 
+pub(crate) mod copy;
 mod isa;
 mod lanes;
 pub(crate) mod matmul;
