@@ -15,6 +15,7 @@ use crate::workspace;
 use anyhow::{Context, Result, bail};
 use content::{Expected, Whole};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub(crate) const USAGE: &str = "fetch-data [--from FILE.zip|DIR|URL] [--to data/chinese-mnist]";
@@ -228,8 +229,7 @@ impl Job {
         fs::create_dir_all(to.join(content::IMAGES)).with_context(|| format!("cannot make `{}`", to.display()))?;
         let names = std::iter::once(content::CSV.to_owned()).chain(self.expected.names());
         for (done, name) in names.enumerate() {
-            let (from, to) = (root.join(&name), to.join(&name));
-            copy(&from, &to).with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))?;
+            copy(&root.join(&name), &to.join(&name))?;
             progress.at(done as u64 + 1);
         }
         progress.finish();
@@ -238,10 +238,11 @@ impl Job {
 }
 
 /// Copies bytes, not permissions: a read-only original must not make a copy that cannot be removed.
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    let mut from = fs::File::open(from)?;
-    let mut to = fs::File::create_new(to)?;
-    std::io::copy(&mut from, &mut to).map(drop)
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let bytes = fs::read(from).with_context(|| format!("cannot read `{}`", from.display()))?;
+    fs::File::create_new(to)
+        .and_then(|mut file| file.write_all(&bytes))
+        .with_context(|| format!("cannot write {} bytes to `{}`", bytes.len(), to.display()))
 }
 
 fn write_description(root: &Path) -> Result<()> {

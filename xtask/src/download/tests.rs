@@ -144,17 +144,39 @@ fn a_total_that_changes_on_the_way_begins_anew() {
 
 #[test]
 fn a_range_from_another_place_is_not_glued_on() {
-    let scene = Scene::new(|n, request| match n {
-        0 => Reply::good(&content(), request).cut(50_000),
-        1 => {
-            let mut other = request.clone();
-            other.from = Some(40_000);
-            Reply::good(&content(), &other)
-        }
-        _ => Reply::good(&content(), request),
+    // Glued on, the second would leave a hole that no length betrays.
+    for from in [40_000, 60_000] {
+        let scene = Scene::new(move |n, request| match n {
+            0 => Reply::good(&content(), request).cut(50_000),
+            1 => Reply::good(&content(), &Request { from: Some(from), ..request.clone() }),
+            _ => Reply::good(&content(), request),
+        });
+        scene.run().unwrap();
+        scene.assert_whole();
+    }
+}
+
+#[test]
+fn a_server_that_gives_less_than_asked_is_asked_for_the_rest() {
+    let scene = Scene::new(|_, request| {
+        let from = request.from.unwrap_or(0);
+        let end = content().len().min(from + 40_000);
+        let (length, last) = (end - from, end - 1);
+        let head = format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Length: {length}\r\nContent-Range: bytes {from}-{last}/150001"
+        );
+        Reply { head, body: content()[from..end].to_vec(), ..Reply::default() }
     });
     scene.run().unwrap();
     scene.assert_whole();
+    assert_eq!(scene.server.sent(), content().len());
+}
+
+#[test]
+fn what_begins_encrypted_stays_encrypted() {
+    let https_only = |url| agent(url, &options()).unwrap().config().https_only();
+    assert!(https_only("https://example.org/") && https_only("HTTPS://example.org/"));
+    assert!(!https_only("http://example.org/"));
 }
 
 #[test]
@@ -339,6 +361,17 @@ fn what_was_left_of_another_address_is_not_used() {
     scene.run().unwrap();
     assert_eq!(scene.server.requests()[1].from, None);
     scene.assert_whole();
+}
+
+#[test]
+fn a_part_whose_description_is_damaged_is_not_trusted() {
+    let scene = Scene::new(|_, request| Reply::good(&content(), request));
+    for about in ["", "{\"url\": ", "[]", "{\"url\": 7}"] {
+        fs::write(scene.part(), "other bytes").unwrap();
+        fs::write(scene.dir.path().join("file.zip.part.json"), about).unwrap();
+        assert!(!scene.run().unwrap().resumed);
+        scene.assert_whole();
+    }
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn check_notes(file: &str, text: &str, findings: &mut Vec<Finding>) {
 }
 
 fn check_sizes(file: &str, code: &str, findings: &mut Vec<Finding>) {
-    let lines = code.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
+    let lines = lines_before_tests(code);
     if lines > MAX_FILE {
         let text = format!("{lines} lines without tests, split the file below {MAX_FILE}");
         findings.push(Finding::warning(file, 1, text));
@@ -102,6 +102,13 @@ fn check_sizes(file: &str, code: &str, findings: &mut Vec<Finding>) {
         let text = format!("`{name}` has {lines} lines, split it below {MAX_FUNCTION} or comment its phases");
         findings.push(Finding::warning(file, line, text));
     }
+}
+
+/// Lines up to the inline `mod tests { .. }` that ends a file.
+fn lines_before_tests(code: &str) -> usize {
+    let lines: Vec<_> = code.lines().collect();
+    let begins = |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
+    lines.windows(2).position(begins).unwrap_or(lines.len())
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -191,6 +198,8 @@ mod tests {
         assert!(found[0].contains("warning: `long` has 62 lines"), "{found:?}");
         let found = run("crates/cn-ops/src/a.rs", &"use a;\n".repeat(501));
         assert!(found[0].contains("501 lines"), "{found:?}");
+        let found = run("crates/cn-ops/src/a.rs", &format!("#[cfg(test)]\nmod golden;\nfn long() {{\n{body}}}\n"));
+        assert_eq!(found.len(), 1);
         let tests = format!("#[cfg(test)]\nmod tests {{\nfn long() {{\n{body}}}\n}}\n");
         assert_eq!(run("crates/cn-ops/src/a.rs", &tests), [""; 0]);
     }

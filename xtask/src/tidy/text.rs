@@ -14,6 +14,9 @@ const ORIGINS: [&str; 4] = ["versions", "made_by", "source", "generator"];
 pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
     for (file, text) in tree.texts() {
         check_paths(file, text, &tree.root, findings);
+        if file.ends_with("/Cargo.toml") {
+            check_manifest(file, text, findings);
+        }
         if file.starts_with("tests/golden/") && file.ends_with(".json") {
             check_origin(file, text, findings);
         }
@@ -38,6 +41,22 @@ fn has_path(line: &str, path: &str) -> bool {
         let before = line[..at].chars().next_back();
         before.is_none_or(|c| c == ':' || !(c.is_alphanumeric() || "._-/}$".contains(c)))
     })
+}
+
+/// Versions, lints and the licence stand once, in the workspace.
+fn check_manifest(file: &str, text: &str, findings: &mut Vec<Finding>) {
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let has_lints = lines.windows(2).any(|pair| pair == ["[lints]", "workspace = true"]);
+    if !has_lints {
+        let text = "the crate does not take the workspace's lints, add `[lints]` with `workspace = true`";
+        findings.push(Finding::error(file, 1, text));
+    }
+    for key in ["version", "edition", "rust-version", "license"] {
+        if !lines.contains(&format!("{key}.workspace = true").as_str()) {
+            let text = format!("the crate does not take the workspace's `{key}`, write `{key}.workspace = true`");
+            findings.push(Finding::error(file, 1, text));
+        }
+    }
 }
 
 fn check_origin(file: &str, text: &str, findings: &mut Vec<Finding>) {
@@ -72,6 +91,14 @@ mod tests {
         }
         assert_eq!(run("a.md", "built in /somewhere/else/target\n"), 1);
         assert_eq!(run("a.md", &format!("https://example.org{}me\n", HOMES[0])), 0);
+    }
+
+    #[test]
+    fn manifests_take_what_stands_in_the_workspace() {
+        let keys = ["version", "edition", "rust-version", "license"].map(|key| format!("{key}.workspace = true\n"));
+        let whole = format!("[package]\n{}\n[lints]\nworkspace = true\n", keys.concat());
+        assert_eq!(run("crates/cn-a/Cargo.toml", &whole), 0);
+        assert_eq!(run("crates/cn-a/Cargo.toml", "[package]\nversion = \"1.0.0\"\n"), 5);
     }
 
     #[test]
