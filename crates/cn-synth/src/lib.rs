@@ -20,6 +20,29 @@
 //! assert_eq!(label, "0");
 //! # Ok::<(), cn_synth::Error>(())
 //! ```
+//!
+//! # How an image comes about
+//!
+//! 1. `data/skeletons.txt` holds the characters: parts, the forms that each part takes in adult handwriting (from the
+//!    form taught in school to running script), and strokes in writing order. They were drawn for this crate.
+//! 2. A writer has traits (size, slope, lean, pen, darkness, roundness, hooks, ...) and, for each character, habits:
+//!    a usual form and usual deviations from it. A page moves and darkens all of its characters alike, and each image
+//!    adds chance of its own.
+//! 3. The pen follows the curves with tremor, pressure at the start, thinning at the end, uneven ink; hasty writers
+//!    link strokes.
+//! 4. The scanner squeezes the page (vertical lines in the scans are thinner than horizontal ones), averages ink over
+//!    pixels, and JPEG rings: an actual transform and quantisation at the scans' quality, 75.
+//!
+//! Steps 2 to 4 are fitted to the published pixel statistics of all 15,000 scans and to the forms of writers 1 to 20;
+//! the other writers were not looked at, so that they can judge a model trained on these images.
+//!
+//! # The same bits everywhere
+//!
+//! Draws are keyed (`cn-random`): an image is a function of seed, style, writer, page and code, never of order or
+//! threads. The arithmetic is `+ - * /`, square roots, comparisons and roundings in `f32`, which IEEE 754 fixes to
+//! the bit, in a fixed order and without contraction; no function of the C library is called. So every platform that
+//! Rust supports with IEEE `f32` (not x86 without SSE2) gives the same bytes; a test holds them. A later version may
+//! improve the look, and then changes them.
 
 #![forbid(unsafe_code)]
 

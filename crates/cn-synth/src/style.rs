@@ -113,7 +113,7 @@ impl Style {
     pub fn scans() -> Self {
         Self {
             size: 64,
-            em: Spread::new(24.9, 0.27, 0.06),
+            em: Spread::new(24.6, 0.3, 0.06),
             aspect: Spread::new(0.94, 0.09, 0.05),
             x: Spread::new(33.2, 2.2, 1.6),
             y: Spread::new(33.6, 3.4, 1.4),
@@ -122,7 +122,7 @@ impl Style {
             slant: Spread::new(0.02, 0.07, 0.025),
             pen_width: Spread::new(0.92, 0.12, 0.05),
             squeeze: 0.8,
-            darkness: Spread::new(0.64, 0.1, 0.05),
+            darkness: Spread::new(0.655, 0.085, 0.05),
             carelessness: Spread::new(2.4, 0.7, 0.0),
             joining: Spread::new(0.06, 0.11, 0.0),
             polarity: Polarity::LightOnDark,

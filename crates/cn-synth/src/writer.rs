@@ -94,20 +94,21 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(key: Key, style: &Style) -> Self {
         let n = &mut key.writer();
-        let pale = n.chance(0.08);
+        let pale = n.chance(0.1);
         let rarely = |n: &mut Noise, probability: f32, lo: f32, hi: f32| {
             let value = n.range(lo, hi);
             if n.chance(probability) { value } else { 0.0 }
         };
         Self {
-            em: style.em.writer_factor(n),
+            // Small hands come in all sizes; large ones end where the page does.
+            em: style.em.writer_factor(n).min(1.75 * style.em.mean),
             aspect: style.aspect.writer_factor(n),
             x: style.x.writer(n),
             y: style.y.writer(n),
             slope: style.slope.writer(n),
             slant: style.slant.writer(n),
             pen_width: style.pen_width.writer_factor(n),
-            darkness: style.darkness.writer_factor(n) * if pale { 0.7 } else { 1.0 },
+            darkness: style.darkness.writer_factor(n) * if pale { n.range(0.55, 0.8) } else { 1.0 },
             carelessness: style.carelessness.writer(n).max(0.0),
             joining: style.joining.writer(n).max(0.0),
             roundness: n.range(0.0, 1.0) * n.range(0.3, 1.0),
