@@ -1,0 +1,122 @@
+//! Everything that a run needs to go on at the very step, in one file.
+
+use crate::{EpochRecord, Error, Phase, Position, Result, SmoothLoss, Weights};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+mod file;
+
+/// Version of the file's format; a file of another one is refused.
+const FORMAT: u32 = 1;
+
+/// The state of a [`crate::Learner`] between two steps; cheap to clone.
+///
+/// As a file it is a safetensors file: the model's tensors as `model.<name>`, Adam's moments as `adam.m` and `adam.v`,
+/// the rest as JSON in the metadata under `cn-learn`, and as its last tensor, `sha256`, the digest of all bytes before.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    pub(crate) weights: Weights,
+    pub(crate) adam: [Tensor; 2],
+    pub(crate) record: Record,
+}
+
+/// What a checkpoint holds beside tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) format: u32,
+    pub(crate) seed: u64,
+    pub(crate) n_train: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) plan: Vec<Phase>,
+    pub(crate) position: Position,
+    pub(crate) frozen_groups: usize,
+    pub(crate) momentum: f64,
+    pub(crate) adam_steps: Vec<u32>,
+    pub(crate) train_loss: SmoothLoss,
+    pub(crate) history: Vec<EpochRecord>,
+    pub(crate) handlers: BTreeMap<String, Value>,
+    pub(crate) extra: Value,
+}
+
+impl Record {
+    pub(crate) const FORMAT: u32 = FORMAT;
+}
+
+impl Checkpoint {
+    /// Where the run was.
+    #[must_use]
+    pub fn position(&self) -> &Position {
+        &self.record.position
+    }
+
+    /// The phases of the fit that was under way.
+    #[must_use]
+    pub fn phases(&self) -> &[Phase] {
+        &self.record.plan
+    }
+
+    /// The epochs so far.
+    #[must_use]
+    pub fn history(&self) -> &[EpochRecord] {
+        &self.record.history
+    }
+
+    /// The model's tensors.
+    #[must_use]
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Whether the fit was done.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.record.position.phase >= self.record.plan.len()
+    }
+
+    /// What [`Checkpoint::with_extra`] put in, else `null`.
+    #[must_use]
+    pub fn extra(&self) -> &Value {
+        &self.record.extra
+    }
+
+    /// Carries along what a program wants to find again, such as hashes of its data and config.
+    #[must_use]
+    pub fn with_extra(mut self, extra: Value) -> Self {
+        self.record.extra = extra;
+        self
+    }
+
+    /// Writes the file: beside `path` first, then renamed, everything synchronised with the disk, so that at any moment
+    /// `path` is the old file or the new one. May run on any thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CheckpointFile`]; an old file is intact then, and nothing else is left behind.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        file::write(self, path)
+    }
+
+    /// Reads a file, and checks all of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CheckpointFile`] if it cannot be read, [`Error::CheckpointDamaged`] if a byte is not as it was written,
+    /// [`Error::CheckpointFormat`] if another version wrote it.
+    pub fn read(path: &Path) -> Result<Self> {
+        file::read(path)
+    }
+}
+
+/// Refuses what differs.
+pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(what: &'static str, expected: &T, found: &T) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::CheckpointMismatch { what, found: format!("{found:?}"), expected: format!("{expected:?}") })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! The file of a checkpoint.
+
+use super::{Checkpoint, FORMAT, Record};
+use crate::{Error, Result, Weights};
+use candle_core::{DType, Device, Tensor};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const RECORD: &str = "cn-learn";
+const DIGEST: &str = "sha256";
+const MODEL: &str = "model.";
+const ADAM: [&str; 2] = ["adam.m", "adam.v"];
+const DIGEST_LEN: usize = 32;
+
+pub(super) fn write(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
+    let failed = |source| Error::CheckpointFile { action: "write", path: path.to_owned(), source };
+    let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
+    // Always the same name: what a killed process leaves behind is overwritten by the next one.
+    let temporary = folder.join(format!(".{}.tmp", name.to_string_lossy()));
+    let written = write_file(checkpoint, &temporary).and_then(|()| {
+        std::fs::rename(&temporary, path)?;
+        sync_folder(&folder)
+    });
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.map_err(failed)
+}
+
+/// A rename is on disk once its folder is.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+fn write_file(checkpoint: &Checkpoint, path: &Path) -> io::Result<()> {
+    let tensors = named(checkpoint);
+    let mut out = Hashing { file: File::create(path)?, hash: Sha256::new() };
+    let header = header(checkpoint, &tensors)?;
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    for (_, tensor) in &tensors {
+        out.write_all(&bytes(tensor)?)?;
+    }
+    let Hashing { mut file, hash } = out;
+    file.write_all(&hash.finalize())?;
+    file.sync_all()
+}
+
+fn named(checkpoint: &Checkpoint) -> Vec<(String, &Tensor)> {
+    let model = checkpoint.weights.tensors().iter().map(|(name, tensor)| (format!("{MODEL}{name}"), tensor));
+    let adam = ADAM.into_iter().map(String::from).zip(&checkpoint.adam);
+    // Larger elements first, so that all of them are aligned as the format wants it.
+    let mut all: Vec<_> = adam.chain(model).collect();
+    all.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype().size_in_bytes()));
+    all
+}
+
+/// The format's header: JSON with the place of each tensor, padded by spaces to eight bytes.
+fn header(checkpoint: &Checkpoint, tensors: &[(String, &Tensor)]) -> io::Result<Vec<u8>> {
+    let record = serde_json::to_string(&checkpoint.record)?;
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".into(), json!({ RECORD: record }));
+    let mut start = 0;
+    let mut place = |name: &str, dtype: &str, shape: &[usize], len: usize| {
+        let entry = json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, start + len] });
+        header.insert(name.into(), entry);
+        start += len;
+    };
+    for (name, tensor) in tensors {
+        let len = tensor.elem_count() * tensor.dtype().size_in_bytes();
+        place(name, dtype_name(tensor.dtype())?, tensor.dims(), len);
+    }
+    place(DIGEST, "U8", &[DIGEST_LEN], DIGEST_LEN);
+    let mut bytes = serde_json::to_vec(&header)?;
+    bytes.resize(bytes.len().next_multiple_of(8), b' ');
+    Ok(bytes)
+}
+
+fn dtype_name(dtype: DType) -> io::Result<&'static str> {
+    match dtype {
+        DType::F64 => Ok("F64"),
+        DType::F32 => Ok("F32"),
+        DType::I64 => Ok("I64"),
+        DType::U32 => Ok("U32"),
+        DType::U8 => Ok("U8"),
+        other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("tensors of type {other:?}"))),
+    }
+}
+
+/// The elements, little-endian.
+fn bytes(tensor: &Tensor) -> io::Result<Vec<u8>> {
+    macro_rules! little_endian {
+        ($t:ty, $flat:expr) => {
+            $flat.to_vec1::<$t>().map_err(io::Error::other)?.into_iter().flat_map(<$t>::to_le_bytes).collect()
+        };
+    }
+    let flat = tensor.flatten_all().map_err(io::Error::other)?;
+    Ok(match flat.dtype() {
+        DType::F64 => little_endian!(f64, flat),
+        DType::F32 => little_endian!(f32, flat),
+        DType::I64 => little_endian!(i64, flat),
+        DType::U32 => little_endian!(u32, flat),
+        DType::U8 => flat.to_vec1::<u8>().map_err(io::Error::other)?,
+        other => return Err(io::Error::new(io::ErrorKind::Unsupported, format!("tensors of type {other:?}"))),
+    })
+}
+
+struct Hashing {
+    file: File,
+    hash: Sha256,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.hash.update(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+pub(super) fn read(path: &Path) -> Result<Checkpoint> {
+    let bytes = std::fs::read(path).map_err(|source| Error::CheckpointFile {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(&bytes).map_err(|broken| match broken {
+        Broken::Format(found) => Error::CheckpointFormat { found, expected: FORMAT },
+        Broken::Bytes(reason) => Error::CheckpointDamaged { path: path.to_owned(), reason },
+    })
+}
+
+/// Why bytes are no checkpoint.
+enum Broken {
+    Format(u32),
+    Bytes(String),
+}
+
+impl<E: std::error::Error> From<E> for Broken {
+    fn from(error: E) -> Self {
+        Self::Bytes(error.to_string())
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Checkpoint, Broken> {
+    let broken = |reason: &str| Broken::Bytes(reason.into());
+    let (content, digest) = bytes.split_last_chunk::<DIGEST_LEN>().ok_or_else(|| broken("it is too short"))?;
+    if Sha256::digest(content).as_slice() != digest {
+        return Err(broken("its checksum is wrong"));
+    }
+    let (_, metadata) = SafeTensors::read_metadata(bytes)?;
+    let record = metadata.metadata().as_ref().and_then(|m| m.get(RECORD)).ok_or_else(|| broken("it has no record"))?;
+    check_format(record)?;
+    let record: Record = serde_json::from_str(record)?;
+    let tensors = SafeTensors::deserialize(bytes)?;
+    let adam = [tensor_of(&tensors, ADAM[0])?, tensor_of(&tensors, ADAM[1])?];
+    let model = metadata.offset_keys().into_iter().filter_map(|key| key.strip_prefix(MODEL).map(String::from));
+    let model = model.map(|name| Ok((name.clone(), tensor_of(&tensors, &format!("{MODEL}{name}"))?)));
+    let weights = Weights::from_tensors(model.collect::<Result<_, Broken>>()?);
+    Ok(Checkpoint { weights, adam, record })
+}
+
+/// The version is read by itself, since the record of another one may have other fields.
+fn check_format(record: &str) -> Result<(), Broken> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    match serde_json::from_str::<Version>(record)?.format {
+        FORMAT => Ok(()),
+        other => Err(Broken::Format(other)),
+    }
+}
+
+fn tensor_of(tensors: &SafeTensors<'_>, name: &str) -> Result<Tensor, Broken> {
+    let view = tensors.tensor(name)?;
+    let dtype = match view.dtype() {
+        Dtype::F64 => DType::F64,
+        Dtype::F32 => DType::F32,
+        Dtype::I64 => DType::I64,
+        Dtype::U32 => DType::U32,
+        Dtype::U8 => DType::U8,
+        other => return Err(Broken::Bytes(format!("`{name}` holds {other:?}"))),
+    };
+    Ok(Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?)
+}

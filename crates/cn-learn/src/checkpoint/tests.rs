@@ -1,0 +1,81 @@
+use super::*;
+use crate::testing::learner;
+
+fn bytes_of(checkpoint: &Checkpoint) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("c.safetensors");
+    checkpoint.write(&path).expect("written");
+    std::fs::read(path).expect("read")
+}
+
+fn read_bytes(bytes: &[u8]) -> Result<Checkpoint> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("c.safetensors");
+    std::fs::write(&path, bytes).expect("written");
+    Checkpoint::read(&path)
+}
+
+#[test]
+fn what_was_written_is_read() -> Result<()> {
+    let mut learner = learner()?;
+    learner.fit(&crate::testing::two_phases(), &mut [])?;
+    let checkpoint = learner.checkpoint()?.with_extra(serde_json::json!({ "data": "bars" }));
+    let again = read_bytes(&bytes_of(&checkpoint))?;
+    assert_eq!(again.record, checkpoint.record);
+    assert_eq!((again.extra()["data"].as_str(), again.is_finished(), again.history().len()), (Some("bars"), true, 2));
+    assert_eq!(bytes_of(&again), bytes_of(&checkpoint));
+    Ok(())
+}
+
+#[test]
+fn it_is_a_safetensors_file() -> Result<()> {
+    let mut learner = learner()?;
+    let bytes = bytes_of(&learner.checkpoint()?);
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("the format");
+    assert_eq!(tensors.tensor("model.conv.weight").map(|t| t.shape().to_vec()).ok(), Some(vec![6, 1, 3, 3]));
+    assert!(tensors.tensor("model.norm.running_var").is_ok() && tensors.tensor("adam.v").is_ok());
+    Ok(())
+}
+
+#[test]
+fn a_flipped_bit_or_a_cut_is_noticed_anywhere() -> Result<()> {
+    let bytes = bytes_of(&learner()?.checkpoint()?);
+    for i in 0..100 {
+        let at = bytes.len() * i / 100;
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (i % 8);
+        assert!(matches!(read_bytes(&flipped), Err(Error::CheckpointDamaged { .. })), "byte {at}");
+        assert!(matches!(read_bytes(&bytes[..at]), Err(Error::CheckpointDamaged { .. })), "cut at {at}");
+    }
+    Ok(())
+}
+
+#[test]
+fn another_format_is_told_from_damage() -> Result<()> {
+    let mut checkpoint = learner()?.checkpoint()?;
+    checkpoint.record.format = 99;
+    let error = read_bytes(&bytes_of(&checkpoint)).expect_err("a format of the future");
+    assert_eq!(error.to_string(), "the checkpoint has format 99, expected 1");
+    assert!(error.hint().is_some());
+    Ok(())
+}
+
+#[test]
+fn a_failed_write_leaves_the_old_file_and_nothing_else() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("c.safetensors");
+    let checkpoint = learner()?.checkpoint()?;
+    checkpoint.write(&path)?;
+    let old = std::fs::read(&path).expect("read");
+    // A folder in the way of the temporary file.
+    std::fs::create_dir(folder.path().join(".c.safetensors.tmp")).expect("a folder");
+    assert!(matches!(checkpoint.write(&path), Err(Error::CheckpointFile { action: "write", .. })));
+    assert_eq!(std::fs::read(&path).expect("read"), old);
+
+    std::fs::remove_dir(folder.path().join(".c.safetensors.tmp")).expect("removed");
+    checkpoint.write(&path)?;
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+    assert!(checkpoint.write(&folder.path().join("none/c")).is_err());
+    assert!(matches!(Checkpoint::read(&folder.path().join("none")), Err(Error::CheckpointFile { action: "read", .. })));
+    Ok(())
+}

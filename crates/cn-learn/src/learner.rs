@@ -1,0 +1,477 @@
+//! The training loop.
+
+use crate::batches::Batch;
+use crate::evaluation::{Judge, Logits, check_outputs, decode, evaluate};
+use crate::train_loss::TrainLoss;
+use crate::{
+    Batches, Checkpoint, EpochEnd, EpochRecord, Error, Evaluation, FitStart, Flow, Handler, Hypers, LrCurve,
+    LrFindConfig, Metric, Moment, Phase, PhaseStart, Position, Predictions, Rates, Result, Schedule, Score, Step,
+    Weights,
+};
+use cn_augment::Image;
+use cn_ops::{Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+mod finder;
+mod state;
+
+/// What a learner minimises, by what, and what it measures.
+#[derive(Clone, Debug)]
+pub struct LearnerConfig {
+    /// What training minimises.
+    pub loss: Loss,
+    /// The optimizer.
+    pub adam: AdamConfig,
+    /// What is measured after each epoch.
+    pub metrics: Vec<Metric>,
+}
+
+impl LearnerConfig {
+    /// Binary cross-entropy, fastai's Adam, and `accuracy_multi` and `exact_match` at `threshold` with `top1`.
+    #[must_use]
+    pub fn multi_label(threshold: f64) -> Self {
+        let metrics = vec![Metric::accuracy_multi(threshold), Metric::exact_match(threshold), Metric::top1()];
+        Self { loss: Loss::Bce, adam: AdamConfig::default(), metrics }
+    }
+
+    /// Softmax cross-entropy, fastai's Adam, and `top1`.
+    #[must_use]
+    pub fn single_label() -> Self {
+        let loss = Loss::CrossEntropy { label_smoothing: 0.0 };
+        Self { loss, adam: AdamConfig::default(), metrics: vec![Metric::top1()] }
+    }
+}
+
+/// How a fit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All phases are done, those included that a handler cut short.
+    Finished,
+    /// A handler asked for [`Flow::Stop`]; [`Learner::resume`] goes on.
+    Stopped,
+}
+
+/// A model, an optimizer and batches, and where training is.
+///
+/// Everything random is keyed by the seed of the batches, the epoch and the image, so that a learner that goes on from
+/// a [`Checkpoint`] gives the bits of one that never stopped, at any number of threads.
+#[derive(Debug)]
+pub struct Learner<M> {
+    model: M,
+    optimizer: Adam,
+    batches: Batches,
+    config: LearnerConfig,
+    plan: Vec<Phase>,
+    position: Position,
+    train_loss: TrainLoss,
+    history: Vec<EpochRecord>,
+    frozen_groups: usize,
+    momentum: f64,
+    restored_handlers: BTreeMap<String, Value>,
+}
+
+/// fastai's momentum before a schedule sets one.
+const FIRST_MOMENTUM: f64 = 0.9;
+
+impl<M: Model> Learner<M> {
+    /// A learner at the start, with nothing frozen.
+    ///
+    /// # Errors
+    ///
+    /// If a number of the optimizer is out of its range, or memory runs out.
+    pub fn new(model: M, batches: Batches, config: LearnerConfig) -> Result<Self> {
+        Ok(Self {
+            optimizer: Adam::new(model.parameters(), config.adam)?,
+            model,
+            batches,
+            config,
+            plan: Vec::new(),
+            position: Position::default(),
+            train_loss: TrainLoss::default(),
+            history: Vec::new(),
+            frozen_groups: 0,
+            momentum: FIRST_MOMENTUM,
+            restored_handlers: BTreeMap::new(),
+        })
+    }
+
+    /// Trains through `phases`, one after the other. Moments, rates and history of earlier fits are kept.
+    ///
+    /// # Errors
+    ///
+    /// If a phase is not possible, or anything fails on the way; the learner stays where it was then.
+    pub fn fit(&mut self, phases: &[Phase], handlers: &mut [&mut dyn Handler]) -> Result<Outcome> {
+        phases.iter().try_for_each(Phase::check)?;
+        self.plan = phases.to_vec();
+        self.position = Position {
+            epochs_done: self.position.epochs_done + u32::from(self.position.step > 0),
+            steps_done: self.position.steps_done,
+            ..Position::default()
+        };
+        self.run(handlers)
+    }
+
+    /// One phase of the one-cycle schedule, fastai's `fit_one_cycle`: whatever is frozen stays so.
+    ///
+    /// # Errors
+    ///
+    /// As [`Learner::fit`].
+    pub fn fit_one_cycle(&mut self, epochs: usize, lr: Rates, handlers: &mut [&mut dyn Handler]) -> Result<Outcome> {
+        self.fit(&[Phase::one_cycle(epochs, lr)], handlers)
+    }
+
+    /// A frozen epoch for the head, then `epochs` for all groups, fastai's `fine_tune`. Its default rate is 2e-3.
+    ///
+    /// # Errors
+    ///
+    /// As [`Learner::fit`].
+    pub fn fine_tune(&mut self, epochs: usize, base_lr: f64, handlers: &mut [&mut dyn Handler]) -> Result<Outcome> {
+        self.fit(&Phase::fine_tune(epochs, base_lr, 1), handlers)
+    }
+
+    /// Goes on with a fit that was stopped, or restored from a checkpoint; does nothing if it was done.
+    ///
+    /// # Errors
+    ///
+    /// As [`Learner::fit`].
+    pub fn resume(&mut self, handlers: &mut [&mut dyn Handler]) -> Result<Outcome> {
+        let states = std::mem::take(&mut self.restored_handlers);
+        for handler in handlers.iter_mut() {
+            if let Some(state) = states.get(handler.name()) {
+                handler.restore(state)?;
+            }
+        }
+        self.run(handlers)
+    }
+
+    fn run(&mut self, handlers: &mut [&mut dyn Handler]) -> Result<Outcome> {
+        let start = FitStart {
+            phases: &self.plan,
+            position: self.position,
+            steps_per_epoch: self.batches.steps_per_epoch(),
+            batch_size: self.batches.config().batch_size,
+            n_val: self.batches.source().val_ids().len(),
+        };
+        handlers.iter_mut().try_for_each(|handler| handler.on_fit_start(&start))?;
+        let mut outcome = Outcome::Finished;
+        while let Some(phase) = self.plan.get(self.position.phase).cloned() {
+            if self.run_phase(&phase, handlers)? == Flow::Stop {
+                outcome = Outcome::Stopped;
+                break;
+            }
+        }
+        handlers.iter_mut().try_for_each(|handler| handler.on_fit_end(&self.position))?;
+        Ok(outcome)
+    }
+
+    fn run_phase(&mut self, phase: &Phase, handlers: &mut [&mut dyn Handler]) -> Result<Flow> {
+        let index = self.position.phase;
+        if !self.position.phase_started {
+            self.start_phase(phase, handlers)?;
+        }
+        let schedule = phase.schedule(self.model.parameters().n_groups(), self.batches.steps_per_epoch());
+        while self.position.phase == index {
+            let flow = match self.train_epoch(&schedule, handlers)? {
+                Flow::Continue => self.end_epoch(phase, &schedule, handlers)?,
+                Flow::EndPhase => {
+                    self.next_phase();
+                    Flow::EndPhase
+                }
+                Flow::Stop => Flow::Stop,
+            };
+            if flow == Flow::Stop {
+                return Ok(flow);
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn start_phase(&mut self, phase: &Phase, handlers: &mut [&mut dyn Handler]) -> Result<()> {
+        tracing::debug!(phase = self.position.phase, epochs = phase.epochs, frozen = phase.frozen, "phase");
+        match phase.frozen {
+            Some(true) => self.freeze()?,
+            Some(false) => self.unfreeze()?,
+            None => {}
+        }
+        self.train_loss = TrainLoss::default();
+        self.position.phase_started = true;
+        let start = PhaseStart { index: self.position.phase, phase };
+        handlers.iter_mut().try_for_each(|handler| handler.on_phase_start(&start))
+    }
+
+    fn train_epoch(&mut self, schedule: &Schedule, handlers: &mut [&mut dyn Handler]) -> Result<Flow> {
+        handlers.iter_mut().try_for_each(|handler| handler.on_epoch_start(&self.position))?;
+        let mut batches = self.batches.train(self.position.epochs_done, self.position.step)?;
+        while let Some(batch) = batches.next().transpose()? {
+            let hypers = schedule.at(self.step_of_phase());
+            self.train_step(&batch, &hypers)?;
+            self.position.step += 1;
+            self.position.steps_done += 1;
+            let flow = self.after_step(&batch.ids, &hypers, handlers)?;
+            batches.give_back(batch);
+            if flow > Flow::Continue {
+                return Ok(flow);
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// Forward, loss, backward, update; nothing is copied to the host.
+    fn train_step(&mut self, batch: &Batch, hypers: &Hypers) -> Result<()> {
+        let draw = Draw { seed: self.batches.seed(), epoch: self.position.epochs_done, ids: &batch.ids };
+        let logits = self.model.forward(&batch.images, Mode::Train(draw))?;
+        check_outputs(&logits, self.batches.source().n_classes())?;
+        let (loss, d_logits) = self.config.loss.compute(&logits, &batch.targets)?;
+        self.model.parameters().zero_grads()?;
+        self.model.backward(&d_logits)?;
+        let hyper = Hyper { lr: &hypers.lr, beta1: hypers.momentum };
+        self.optimizer.step(self.model.parameters(), &hyper)?;
+        self.momentum = hypers.momentum;
+        self.train_loss.add(loss)
+    }
+
+    fn after_step(&mut self, ids: &[u32], hypers: &Hypers, handlers: &mut [&mut dyn Handler]) -> Result<Flow> {
+        let mut step = Step { position: self.position, ids, hypers, losses: &mut self.train_loss };
+        let mut flow = Flow::Continue;
+        for handler in handlers.iter_mut() {
+            flow = flow.max(handler.on_step(&mut step)?);
+        }
+        self.offer_checkpoint(Moment::Step, handlers)?;
+        Ok(flow)
+    }
+
+    /// Validates, records, and moves on to the next epoch or phase.
+    fn end_epoch(&mut self, phase: &Phase, schedule: &Schedule, handlers: &mut [&mut dyn Handler]) -> Result<Flow> {
+        let evaluation = self.validate(handlers)?;
+        let record = self.record(schedule, evaluation.as_ref())?;
+        self.history.push(record.clone());
+        let mut end = EpochEnd { record: &record, evaluation: evaluation.as_ref(), model: &mut self.model };
+        let mut flow = Flow::Continue;
+        for handler in handlers.iter_mut() {
+            flow = flow.max(handler.on_epoch_end(&mut end)?);
+        }
+        (self.position.epoch, self.position.step) = (self.position.epoch + 1, 0);
+        self.position.epochs_done += 1;
+        if flow == Flow::EndPhase || self.position.epoch >= phase.epochs {
+            self.next_phase();
+        }
+        self.offer_checkpoint(Moment::Epoch, handlers)?;
+        Ok(flow)
+    }
+
+    fn validate(&mut self, handlers: &mut [&mut dyn Handler]) -> Result<Option<Evaluation>> {
+        let ids = self.batches.source().val_ids().to_vec();
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        let judge = Judge { loss: self.config.loss, metrics: &self.config.metrics };
+        let mut tell = |v| handlers.iter_mut().try_for_each(|handler| handler.on_validate(&v));
+        evaluate(&mut self.model, &self.batches, judge, &ids, &mut tell).map(Some)
+    }
+
+    fn record(&mut self, schedule: &Schedule, evaluation: Option<&Evaluation>) -> Result<EpochRecord> {
+        let Hypers { lr, momentum } = schedule.at(self.step_of_phase().saturating_sub(1));
+        let Position { phase, epoch, steps_done, .. } = self.position;
+        let train_loss = self.train_loss.smooth()?.value().map_or(f64::NAN, f64::from);
+        let val_loss = evaluation.map_or(f64::NAN, |e| e.loss);
+        tracing::info!(phase, epoch, train_loss, val_loss, "epoch");
+        let metrics = evaluation.map_or(&[][..], |e| &e.metrics);
+        let metrics = metrics.iter().map(|(name, value)| (name.clone(), Score(*value))).collect();
+        Ok(EpochRecord { phase, epoch, step: steps_done, lr, momentum, train_loss, val_loss, metrics })
+    }
+
+    fn step_of_phase(&self) -> usize {
+        self.position.epoch * self.batches.steps_per_epoch() + self.position.step
+    }
+
+    fn next_phase(&mut self) {
+        self.position = Position {
+            phase: self.position.phase + 1,
+            // An epoch that was cut short has used its draws.
+            epochs_done: self.position.epochs_done + u32::from(self.position.step > 0),
+            steps_done: self.position.steps_done,
+            ..Position::default()
+        };
+    }
+
+    /// Freezes all groups but the last, the head.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn freeze(&mut self) -> Result<()> {
+        self.freeze_to(self.model.parameters().n_groups().saturating_sub(1))
+    }
+
+    /// Trains all groups.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn unfreeze(&mut self) -> Result<()> {
+        self.freeze_to(0)
+    }
+
+    /// Freezes the groups below `group`. As in fastai their norms are still trained, and the optimizer forgets its
+    /// moments and steps.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such group, or the device fails.
+    pub fn freeze_to(&mut self, group: usize) -> Result<()> {
+        self.set_frozen(group)?;
+        Ok(self.optimizer.reset()?)
+    }
+
+    fn set_frozen(&mut self, group: usize) -> Result<()> {
+        let n_groups = self.model.parameters().n_groups();
+        if group > 0 && group >= n_groups {
+            return Err(Error::NoSuchGroup { group, n_groups });
+        }
+        self.model.set_trainable(&|entry| entry.group >= group || entry.norm)?;
+        self.frozen_groups = group;
+        Ok(())
+    }
+
+    /// Loss, metrics and predictions on the validation part.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoImages`] if it is empty, or if the model or the data fail.
+    pub fn evaluate(&mut self) -> Result<Evaluation> {
+        let ids = self.batches.source().val_ids().to_vec();
+        self.evaluate_ids(&ids)
+    }
+
+    /// Loss, metrics and predictions on these images, in this order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Learner::evaluate`].
+    pub fn evaluate_ids(&mut self, ids: &[u32]) -> Result<Evaluation> {
+        let judge = Judge { loss: self.config.loss, metrics: &self.config.metrics };
+        evaluate(&mut self.model, &self.batches, judge, ids, &mut |_| Ok(()))
+    }
+
+    /// What the model says about images that need not belong to the data, in this order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoImages`] for none, or if the model fails.
+    pub fn predict(&mut self, images: &[Image<'_>]) -> Result<Predictions> {
+        let mut logits = Logits::default();
+        for images in images.chunks(self.batches.config().eval_batch_size) {
+            let images = self.batches.of_images(images)?;
+            logits.add(&*self.model.forward(&images, Mode::Eval)?)?;
+        }
+        logits.read((0..).take(images.len()).collect(), decode(self.config.loss))
+    }
+
+    /// Smoothed losses at growing learning rates, fastai's `lr_find`; nothing of the learner has changed afterwards.
+    ///
+    /// # Errors
+    ///
+    /// If the settings are not possible, or training fails; then too everything is put back.
+    pub fn lr_find(&mut self, config: &LrFindConfig) -> Result<LrCurve> {
+        finder::lr_find(self, config)
+    }
+
+    /// The state between two steps, without that of handlers.
+    ///
+    /// # Errors
+    ///
+    /// If memory runs out.
+    pub fn checkpoint(&mut self) -> Result<Checkpoint> {
+        state::checkpoint(self)
+    }
+
+    /// Goes to the state of a checkpoint of the same model, data, seed and batch size; [`Learner::resume`] trains on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CheckpointMismatch`] if it is of another run, or another model.
+    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        state::restore(self, checkpoint)
+    }
+
+    fn offer_checkpoint(&mut self, moment: Moment, handlers: &mut [&mut dyn Handler]) -> Result<()> {
+        // Each is asked, also when another one has said yes.
+        let wanted = handlers.iter_mut().fold(false, |yes, h| h.wants_checkpoint(moment, &self.position) | yes);
+        if !wanted {
+            return Ok(());
+        }
+        let mut checkpoint = self.checkpoint()?;
+        let states = handlers.iter().filter_map(|h| Some((h.name().to_owned(), h.state()?)));
+        checkpoint.record.handlers = states.collect();
+        handlers.iter_mut().try_for_each(|handler| handler.on_checkpoint(&checkpoint))
+    }
+
+    /// A copy of the model's tensors.
+    ///
+    /// # Errors
+    ///
+    /// If memory runs out.
+    pub fn weights(&mut self) -> Result<Weights> {
+        Weights::of(&mut self.model)
+    }
+
+    /// Overwrites the model's tensors; the optimizer stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// If they are those of another model.
+    pub fn load_weights(&mut self, weights: &Weights) -> Result<()> {
+        Ok(self.model.load_tensors(weights.tensors())?)
+    }
+
+    /// The epochs so far, over all fits.
+    #[must_use]
+    pub fn history(&self) -> &[EpochRecord] {
+        &self.history
+    }
+
+    /// Where training is.
+    #[must_use]
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// The batches.
+    #[must_use]
+    pub fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    /// What it minimises and measures.
+    #[must_use]
+    pub fn config(&self) -> &LearnerConfig {
+        &self.config
+    }
+
+    /// The optimizer.
+    #[must_use]
+    pub fn optimizer(&self) -> &Adam {
+        &self.optimizer
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
+    /// The model, to run by hand.
+    pub fn model_mut(&mut self) -> &mut M {
+        &mut self.model
+    }
+
+    /// The model, trained.
+    #[must_use]
+    pub fn into_model(self) -> M {
+        self.model
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! The learning-rate finder on a real model.
+
+use super::Learner;
+use crate::lr_find::Tracer;
+use crate::train_loss::TrainLoss;
+use crate::{Hypers, LrCurve, LrFindConfig, Result};
+use cn_ops::Model;
+
+pub(super) fn lr_find<M: Model>(learner: &mut Learner<M>, config: &LrFindConfig) -> Result<LrCurve> {
+    config.check()?;
+    let kept = learner.checkpoint()?;
+    let losses = std::mem::take(&mut learner.train_loss);
+    let curve = trace(learner, config);
+    let restored = put_back(learner, &kept);
+    learner.train_loss = losses;
+    restored.and(curve)
+}
+
+/// Trains with the momentum and the freezing that the learner has, into further epochs if one is too short.
+fn trace<M: Model>(learner: &mut Learner<M>, config: &LrFindConfig) -> Result<LrCurve> {
+    let n_groups = learner.model.parameters().n_groups();
+    let mut tracer = Tracer::new(*config);
+    loop {
+        let mut batches = learner.batches.train(learner.position.epochs_done, 0)?;
+        while let Some(batch) = batches.next().transpose()? {
+            let Some(lr) = tracer.next_lr() else { return Ok(tracer.finish()) };
+            learner.train_loss = TrainLoss::default();
+            let hypers = Hypers { lr: vec![lr; n_groups], momentum: learner.momentum };
+            learner.train_step(&batch, &hypers)?;
+            if !tracer.add(learner.train_loss.last()?) {
+                return Ok(tracer.finish());
+            }
+            batches.give_back(batch);
+        }
+        learner.position.epochs_done += 1;
+    }
+}
+
+fn put_back<M: Model>(learner: &mut Learner<M>, kept: &crate::Checkpoint) -> Result<()> {
+    learner.load_weights(&kept.weights)?;
+    let [m, v] = &kept.adam;
+    learner.optimizer.load(m, v, &kept.record.adam_steps)?;
+    learner.position = kept.record.position;
+    learner.momentum = kept.record.momentum;
+    Ok(())
+}

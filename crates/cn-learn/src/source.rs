@@ -1,0 +1,83 @@
+//! Where images and targets come from.
+
+use crate::{Error, Result};
+use cn_augment::Image;
+use cn_data::{Dataset, Sampler};
+
+/// Images and targets by id, and the order of an epoch.
+///
+/// [`Dataset`] is one. A source that draws its images can give other ids each epoch, without end.
+pub trait Source: Send + Sync {
+    /// K, the number of classes.
+    fn n_classes(&self) -> usize;
+
+    /// Images that an epoch of training sees.
+    fn n_train(&self) -> usize;
+
+    /// Ids of the training images of `epoch`, in their order: a pure function of (`seed`, `epoch`).
+    ///
+    /// # Errors
+    ///
+    /// If the data cannot be read.
+    fn train_order(&self, seed: u64, epoch: u32) -> Result<Vec<u32>>;
+
+    /// Ids of the validation images, in the order of predictions.
+    fn val_ids(&self) -> &[u32];
+
+    /// The images with these ids, 8 bits a channel, in this order; `room` may be used for pixels that are made on the
+    /// spot. Called on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such image, or the data cannot be read.
+    fn images<'a>(&'a self, ids: &[u32], room: &'a mut Vec<u8>) -> Result<Vec<Image<'a>>>;
+
+    /// Targets of these images, `(B, K)` row by row: 1 for each label of an image, else 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::images`].
+    fn targets(&self, ids: &[u32]) -> Result<Vec<f32>>;
+}
+
+impl Source for Dataset {
+    fn n_classes(&self) -> usize {
+        self.vocabulary().len()
+    }
+
+    fn n_train(&self) -> usize {
+        self.split().train().len()
+    }
+
+    fn train_order(&self, seed: u64, epoch: u32) -> Result<Vec<u32>> {
+        let ids = self.split().train();
+        // One batch as large as the part is its order; that does not depend on the batch size.
+        let sampler = Sampler::train(ids, ids.len(), seed).map_err(Error::data)?;
+        Ok(sampler.epoch(epoch).next().unwrap_or_default())
+    }
+
+    fn val_ids(&self) -> &[u32] {
+        self.split().val()
+    }
+
+    fn images<'a>(&'a self, ids: &[u32], _: &'a mut Vec<u8>) -> Result<Vec<Image<'a>>> {
+        check_ids(ids, self.pixels().len())?;
+        let image = |&id: &u32| {
+            let cn_data::ImageView { pixels, height, width, channels } = self.pixels().image(id);
+            Image { pixels, height, width, channels }
+        };
+        Ok(ids.iter().map(image).collect())
+    }
+
+    fn targets(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        check_ids(ids, self.targets().len())?;
+        Ok(self.targets().multi_hot(ids))
+    }
+}
+
+fn check_ids(ids: &[u32], n_images: usize) -> Result<()> {
+    match ids.iter().find(|&&id| id as usize >= n_images) {
+        Some(&id) => Err(Error::NoSuchImage { id, n_images }),
+        None => Ok(()),
+    }
+}

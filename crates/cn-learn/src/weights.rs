@@ -1,0 +1,40 @@
+//! Copies of a model's tensors.
+
+use crate::Result;
+use candle_core::{Device, Tensor};
+use cn_ops::Model;
+use std::sync::Arc;
+
+/// A copy of all parameters and buffers of a model, on the host, under PyTorch's names; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    tensors: Arc<Vec<(String, Tensor)>>,
+}
+
+impl Weights {
+    /// Copies those of `model`.
+    ///
+    /// # Errors
+    ///
+    /// If memory runs out.
+    pub fn of(model: &mut dyn Model) -> Result<Self> {
+        let tensors = model.named_tensors()?;
+        let copy = |(name, tensor): (String, Tensor)| Ok((name, host_copy(&tensor)?));
+        Ok(Self { tensors: Arc::new(tensors.into_iter().map(copy).collect::<Result<_>>()?) })
+    }
+
+    pub(crate) fn from_tensors(tensors: Vec<(String, Tensor)>) -> Self {
+        Self { tensors: Arc::new(tensors) }
+    }
+
+    /// The tensors, in the model's order.
+    #[must_use]
+    pub fn tensors(&self) -> &[(String, Tensor)] {
+        &self.tensors
+    }
+}
+
+/// A copy on the host that shares no memory with `tensor`.
+pub(crate) fn host_copy(tensor: &Tensor) -> Result<Tensor> {
+    Ok(if tensor.device().is_cpu() { tensor.copy()? } else { tensor.to_device(&Device::Cpu)? })
+}
