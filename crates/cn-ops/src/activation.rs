@@ -140,3 +140,59 @@ impl Drop for Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::write;
+
+    const DEVICE: Device = Device::Cpu;
+
+    #[test]
+    fn memory_comes_back_when_the_last_handle_is_dropped() {
+        let pool = Pool::default();
+        let a = pool.take((2, 3), DType::F32, &DEVICE).unwrap();
+        let (b, view) = (a.clone(), a.reshape(6).unwrap());
+        assert_eq!(pool.allocated(), 24);
+        drop((a, b));
+        let other = pool.take(6, DType::F32, &DEVICE).unwrap();
+        assert_eq!(pool.allocated(), 48, "the view still holds the first");
+        drop((view, other));
+        let _again = [pool.take(6, DType::F32, &DEVICE).unwrap(), pool.take((3, 2), DType::F32, &DEVICE).unwrap()];
+        assert_eq!(pool.allocated(), 48);
+        pool.take(6, DType::F64, &DEVICE).unwrap();
+        assert_eq!(pool.allocated(), 96, "types do not share");
+    }
+
+    #[test]
+    fn only_a_sole_handle_of_pooled_memory_is_unique() {
+        let pool = Pool::default();
+        let a = pool.take(4, DType::F32, &DEVICE).unwrap();
+        assert!(a.is_unique());
+        let view = a.reshape((2, 2)).unwrap();
+        assert!(!a.is_unique() && !view.is_unique());
+        drop(view);
+        assert!(a.is_unique());
+        let own: Activation = Tensor::zeros(4, DType::F32, &DEVICE).unwrap().into();
+        assert!(!own.is_unique(), "the tensor may have other handles");
+    }
+
+    #[test]
+    fn a_copy_outlives_the_memory() {
+        let pool = Pool::default();
+        let a = pool.take(2, DType::F32, &DEVICE).unwrap();
+        write::<f32, _>(&a, |a| a.fill(1.0)).unwrap();
+        let copy = a.to_tensor().unwrap();
+        drop(a);
+        write::<f32, _>(&pool.take(2, DType::F32, &DEVICE).unwrap(), |a| a.fill(2.0)).unwrap();
+        assert_eq!(copy.to_vec1::<f32>().unwrap(), [1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_pool_may_go_before_its_activations() {
+        let pool = Pool::default();
+        let a = pool.take(2, DType::F32, &DEVICE).unwrap();
+        drop(pool);
+        assert_eq!(a.dims(), [2]);
+    }
+}

@@ -164,3 +164,6 @@ fn update_runs<T: cn_kernels::Float>(runs: &[Run], params: &mut [T], grads: &[T]
 fn check_setting(name: &'static str, value: f64, fits: bool, expected: &'static str) -> Result<()> {
     if fits { Ok(()) } else { Err(Error::Setting { name, value, expected }) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -219,3 +219,6 @@ impl CustomOp1 for BceOp {
         Ok(Some(d_logits.broadcast_mul(d_loss)?))
     }
 }
+
+#[cfg(test)]
+mod tests;

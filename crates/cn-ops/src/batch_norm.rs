@@ -236,3 +236,6 @@ impl Layer for BatchNorm {
         f(&join(prefix, "num_batches_tracked"), Slot::Buffer(&mut self.num_batches_tracked))
     }
 }
+
+#[cfg(test)]
+mod tests;

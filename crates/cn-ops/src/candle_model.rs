@@ -118,3 +118,6 @@ fn add_to(sum: &Tensor, gradient: &Tensor) -> Result<()> {
         write::<T, _>(sum, |sum| cn_kernels::linear::add_assign(sum, &gradient))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,3 +146,6 @@ impl Layer for Conv2d {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

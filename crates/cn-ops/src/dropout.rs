@@ -104,3 +104,6 @@ impl Layer for Dropout {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,3 +99,6 @@ impl Layer for MeanPool {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,6 +66,8 @@ mod relu;
 mod residual;
 mod sequential;
 mod storage;
+#[cfg(test)]
+mod testing;
 
 pub use activation::{Activation, Pool};
 pub use adam::{Adam, AdamConfig, Hyper};

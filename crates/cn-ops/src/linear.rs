@@ -102,3 +102,6 @@ impl Layer for Linear {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,3 +91,6 @@ pub(crate) fn check(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     crate::storage::check_shape("targets", targets, logits.dims())?;
     Ok(targets.detach().to_dtype(logits.dtype())?.contiguous()?)
 }
+
+#[cfg(test)]
+mod tests;

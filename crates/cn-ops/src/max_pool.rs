@@ -73,3 +73,6 @@ impl Layer for MaxPool2d {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

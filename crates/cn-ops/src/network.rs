@@ -141,3 +141,6 @@ pub(crate) fn load_into(model: &[(String, Tensor)], tensors: &[(String, Tensor)]
     }
     tensors.iter().try_for_each(|(name, from)| copy_into(find(name)?, from))
 }
+
+#[cfg(test)]
+mod tests;

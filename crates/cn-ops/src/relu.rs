@@ -61,3 +61,6 @@ pub(crate) fn zip<T: Float>(to: &mut [T], from: &[T], each: impl Fn(&mut T, T) +
         to.iter_mut().zip(from).for_each(|(to, from)| each(to, *from));
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,3 +68,6 @@ impl Layer for Residual {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,11 @@ impl Sequential {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.children.iter().map(|(name, _)| name.as_str())
     }
+
+    #[cfg(test)]
+    pub(crate) fn last_mut(&mut self) -> &mut dyn Layer {
+        &mut *self.children.last_mut().expect("a child").1
+    }
 }
 
 impl std::fmt::Debug for Sequential {

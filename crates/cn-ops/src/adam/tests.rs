@@ -1,0 +1,155 @@
+use super::*;
+use crate::testing::*;
+use crate::{InputGrad, Layer, Param, Pass, Slot, Visit};
+use candle_core::DType;
+use serde_json::Value;
+
+/// Parameters alone.
+struct Bag(Vec<(&'static str, Param)>);
+
+impl Layer for Bag {
+    fn forward(&mut self, x: &crate::Activation, _: &mut Pass<'_>) -> Result<crate::Activation> {
+        Ok(x.clone())
+    }
+    fn backward(
+        &mut self,
+        dy: crate::Activation,
+        dx: InputGrad,
+        _: &mut Pass<'_>,
+    ) -> Result<Option<crate::Activation>> {
+        dx.give(dy)
+    }
+    fn visit(&mut self, _: &str, f: &mut Visit<'_>) -> Result<()> {
+        self.0.iter_mut().try_for_each(|(name, param)| f(name, Slot::Param(param)))
+    }
+}
+
+const NAMES: [&str; 3] = ["w", "bn_w", "bn_b"];
+
+/// The golden parameters: a weight in group 0, a norm in group 1.
+fn start(golden: &Value, dtype: DType) -> (Bag, Parameters) {
+    let of = |name: &str| {
+        let shape = sizes(&golden["shapes"][name]);
+        tensor(singles(&golden["start"][name]), &shape).to_dtype(dtype).unwrap()
+    };
+    let (w, bn_w, bn_b) = (Param::weight(of("w")), Param::norm(of("bn_w")), Param::norm(of("bn_b")));
+    let mut bag = Bag(vec![("w", w.unwrap()), ("bn_w", bn_w.unwrap()), ("bn_b", bn_b.unwrap())]);
+    let parameters = Parameters::gather(&mut bag, |name| usize::from(name != "w")).unwrap();
+    (bag, parameters)
+}
+
+fn all(of: &Value, read: fn(&Value) -> Vec<f64>) -> Vec<f64> {
+    NAMES.iter().flat_map(|name| read(&of[name])).collect()
+}
+
+fn set_grads(parameters: &Parameters, grads: Vec<f64>) {
+    let n = grads.len();
+    copy_into(parameters.grads(), &tensor(grads, &[n])).unwrap();
+}
+
+fn check_golden(dtype: DType, tolerance: f64) {
+    let golden = golden("adam.json");
+    for (name, case) in golden["cases"].as_object().unwrap() {
+        let (_bag, parameters) = start(&golden, dtype);
+        let config = AdamConfig { weight_decay: case["wd"].as_f64().unwrap(), ..AdamConfig::default() };
+        let mut adam = Adam::new(&parameters, config).unwrap();
+        for step in 0..10 {
+            if case["clear_state_before_step"].as_u64() == Some(step as u64) {
+                adam.reset().unwrap();
+            }
+            set_grads(&parameters, all(&golden["grads"][step], singles));
+            let lr = numbers(&case["lr_per_step"][step]);
+            let beta1 = case["mom_per_step"][step].as_f64().unwrap();
+            adam.step(&parameters, &Hyper { lr: &lr, beta1 }).unwrap();
+            let expected = all(&case["params_after_step"][step], numbers);
+            for (found, expected) in values(parameters.values()).iter().zip(&expected) {
+                assert!((found - expected).abs() < tolerance, "{name}, step {step}: {found} instead of {expected}");
+            }
+        }
+        let state =
+            |key: &str| NAMES.iter().flat_map(|n| numbers(&case["state_after_last_step"][n][key])).collect::<Vec<_>>();
+        close(&values(adam.m()), &state("grad_avg"), tolerance);
+        close(&values(adam.v()), &state("sqr_avg"), tolerance);
+        assert_eq!(adam.steps().iter().map(|&s| f64::from(s)).collect::<Vec<_>>(), state("step"));
+    }
+}
+
+#[test]
+fn numbers_are_fastais() {
+    check_golden(DType::F64, 1e-10);
+    check_golden(DType::F32, 1e-6);
+}
+
+#[test]
+fn frozen_parameters_are_left_alone_and_zero_gradients_decay() {
+    let golden = &golden("adam.json")["none_and_zero_gradients"];
+    let start = numbers(&golden["start"]);
+    let mut bag = Bag(vec![("a", Param::weight(tensor(start.clone(), &[2])).unwrap())]);
+    let mut parameters = Parameters::gather(&mut bag, |_| 0).unwrap();
+    let config = AdamConfig { weight_decay: golden["wd"].as_f64().unwrap(), ..AdamConfig::default() };
+    let mut adam = Adam::new(&parameters, config).unwrap();
+    let lr = [golden["lr"].as_f64().unwrap()];
+    let hyper = Hyper { lr: &lr, beta1: 0.9 };
+    parameters.set_trainable(&mut bag, |_| false).unwrap();
+    adam.step(&parameters, &hyper).unwrap();
+    assert_eq!(values(parameters.values()), numbers(&golden["after_step_grad_none"]));
+    assert_eq!(adam.steps(), [0]);
+    parameters.set_trainable(&mut bag, |_| true).unwrap();
+    adam.step(&parameters, &hyper).unwrap();
+    close(&values(parameters.values()), &numbers(&golden["after_step_grad_zero"]), 1e-14);
+    assert_eq!(adam.steps(), [1]);
+}
+
+#[test]
+fn neighbours_that_are_updated_alike_are_one_run() {
+    let golden = golden("adam.json");
+    let (mut bag, mut parameters) = start(&golden, DType::F64);
+    let mut adam = Adam::new(&parameters, AdamConfig::default()).unwrap();
+    let hyper = Hyper { lr: &[0.1, 0.1], beta1: 0.9 };
+    let spans = |adam: &mut Adam, p: &Parameters| {
+        adam.runs(p.entries(), &hyper).iter().map(|r| (r.start, r.len)).collect::<Vec<_>>()
+    };
+    assert_eq!(spans(&mut adam, &parameters), [(0, 6), (6, 4)]);
+    parameters.set_trainable(&mut bag, |e| e.name != "bn_w").unwrap();
+    assert_eq!(spans(&mut adam, &parameters), [(0, 6), (8, 2)]);
+    parameters.set_trainable(&mut bag, |_| true).unwrap();
+    assert_eq!(spans(&mut adam, &parameters), [(0, 6), (6, 2), (8, 2)], "steps differ now");
+}
+
+#[test]
+fn loaded_state_goes_on_as_if_never_stopped() {
+    let golden = golden("adam.json");
+    let (_a, straight) = start(&golden, DType::F64);
+    let (_b, resumed) = start(&golden, DType::F64);
+    let mut first = Adam::new(&straight, AdamConfig::default()).unwrap();
+    let hyper = Hyper { lr: &[0.01, 0.02], beta1: 0.95 };
+    let step = |adam: &mut Adam, p: &Parameters, i: usize| {
+        set_grads(p, all(&golden["grads"][i], singles));
+        adam.step(p, &hyper).unwrap();
+    };
+    (0..3).for_each(|i| step(&mut first, &straight, i));
+    copy_into(resumed.values(), straight.values()).unwrap();
+    let mut second = Adam::new(&resumed, AdamConfig::default()).unwrap();
+    second.load(first.m(), first.v(), first.steps()).unwrap();
+    (3..6).for_each(|i| {
+        step(&mut first, &straight, i);
+        step(&mut second, &resumed, i);
+    });
+    assert_eq!(values(resumed.values()), values(straight.values()));
+    assert!(second.load(&fill("m", &[3]), first.v(), first.steps()).is_err());
+    assert!(second.load(first.m(), first.v(), &[1]).is_err());
+}
+
+#[test]
+fn settings_are_checked() {
+    let (_bag, p) = start(&golden("adam.json"), DType::F64);
+    let refused = |config: AdamConfig| matches!(Adam::new(&p, config), Err(Error::Setting { .. }));
+    let good = AdamConfig::default();
+    assert!(refused(AdamConfig { beta2: 1.0, ..good }));
+    assert!(refused(AdamConfig { eps: 0.0, ..good }));
+    assert!(refused(AdamConfig { weight_decay: -0.1, ..good }));
+    let mut adam = Adam::new(&p, good).unwrap();
+    assert!(adam.step(&p, &Hyper { lr: &[0.1], beta1: 0.9 }).is_err(), "two groups need two rates");
+    assert!(adam.step(&p, &Hyper { lr: &[0.1, 0.1], beta1: 1.0 }).is_err());
+    assert_eq!(adam.steps(), [0, 0, 0], "a refused step does not count");
+}
