@@ -138,14 +138,12 @@ fn render<T: Value, const C: usize>(
 }
 
 /// Looks a row of bytes up in the table.
-fn write_row<'a, T: Value, const C: usize>(
+fn write_row<'a, T: Value + 'a, const C: usize>(
     row: &[u8],
     channels: usize,
     table: &Table<T, C>,
     out: impl Iterator<Item = &'a mut [T; C]>,
-) where
-    T: 'a,
-{
+) {
     if channels == 1 {
         out.zip(row).for_each(|(out, &level)| *out = table[level as usize]);
     } else if C == 3 {

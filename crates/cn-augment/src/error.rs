@@ -30,7 +30,9 @@ pub enum Error {
         high: f64,
     },
     /// Mean and standard deviation of a normalisation do not fit the channels.
-    #[error("normalisation has {means} means and {stds} standard deviations, expected 1 or {channels} of each")]
+    #[error(
+        "normalisation has {means} means and {stds} standard deviations, expected one of each, or one for each of {channels} channels"
+    )]
     NormalisationLength {
         /// Number of means.
         means: usize,

@@ -46,6 +46,8 @@ mod image;
 mod ink;
 mod normalise;
 mod policy;
+#[cfg(test)]
+mod testing;
 
 pub use batch::Batcher;
 pub use error::{Error, Result};

@@ -123,10 +123,7 @@ mod tests {
 
     #[test]
     fn imagenet_has_the_numbers_of_fastai() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/ops.json");
-        let text = std::fs::read_to_string(path).expect("a golden file");
-        let golden: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        let golden = &golden["imagenet_normalise"];
+        let golden = &crate::testing::golden("ops.json")["imagenet_normalise"];
         let floats: Table<f64, 3> = table(&Normalisation::imagenet(), 1.0, 0.0);
         let singles: Table<f32, 3> = table(&Normalisation::imagenet(), 1.0, 0.0);
         let bytes = golden["gray_bytes"].as_array().expect("bytes");
