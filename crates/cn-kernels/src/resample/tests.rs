@@ -238,6 +238,8 @@ fn what_lies_far_outside_or_nowhere_is_border() {
         assert_eq!(warped(image, &warp_to([[1.0, 0.0, far], [0.0, 1.0, 0.0]], 2, 2)), [9; 4], "{far}");
     }
     assert_eq!(warped(image, &warp_to([[1e300, 0.0, 0.0], [0.0, -1e300, 0.0]], 1, 1)), [9]);
+    let huge = warp_to([[1e300, 0.0, -5e299], [0.0, 1.0, 0.0]], 100, 1);
+    assert!(warped(image, &huge).iter().all(|&v| v == 9));
     warped(image, &warp_to([[f64::NAN; 3]; 2], 3, 3));
 }
 

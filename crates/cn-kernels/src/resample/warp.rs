@@ -55,72 +55,120 @@ impl<'a> Padded<'a> {
     /// Writes row `y` of the result.
     pub(super) fn warp_row(&self, warp: &Warp, y: usize, out: &mut [u8]) {
         let samples = [samples_along(warp, 0), samples_along(warp, 1)];
-        match (samples, self.channels) {
-            ([1, 1], 1) => self.single_samples::<1>(warp, y, out),
-            ([1, 1], 3) => self.single_samples::<3>(warp, y, out),
-            _ => self.many_samples(warp, y, samples, out),
+        match self.channels {
+            1 => self.warp_channels::<1>(warp, y, samples, 0, out),
+            3 => self.warp_channels::<3>(warp, y, samples, 0, out),
+            n => (0..n).for_each(|channel| self.warp_channels::<1>(warp, y, samples, channel, out)),
         }
     }
 
-    fn single_samples<const C: usize>(&self, warp: &Warp, y: usize, out: &mut [u8]) {
-        let mut at = start_of_row(warp, 0.5, y as f64 + 0.5);
-        let step = [to_fixed(warp.matrix[0][0]), to_fixed(warp.matrix[1][0])];
-        for out in out.as_chunks_mut::<C>().0 {
-            let (offset, weights) = self.locate(at);
-            let (upper, lower) = (&self.pixels[offset..][..2 * C], &self.pixels[offset + self.row_len..][..2 * C]);
-            for c in 0..C {
-                let sum = blend([upper[c], upper[C + c], lower[c], lower[C + c]], weights);
-                out[c] = ((sum + (1 << (2 * WEIGHT_BITS - 1))) >> (2 * WEIGHT_BITS)) as u8;
+    /// Writes the `C` channels from `first` on of row `y`.
+    fn warp_channels<const C: usize>(&self, warp: &Warp, y: usize, samples: [u32; 2], first: usize, out: &mut [u8]) {
+        if samples == [1, 1] {
+            self.single_samples::<C>(warp, y, first, out);
+        } else {
+            self.many_samples::<C>(warp, y, samples, first, out);
+        }
+    }
+
+    fn single_samples<const C: usize>(&self, warp: &Warp, y: usize, first: usize, out: &mut [u8]) {
+        let start = position(warp, 0.5, y as f64 + 0.5);
+        let step = step_along_row(warp, 1);
+        let (low, high) = self.inside(start, step, warp.width);
+        for (x, out) in out.chunks_exact_mut(self.channels).enumerate() {
+            let out = &mut out[first..first + C];
+            if (low..high).contains(&x) {
+                let at = advanced(start, step, x);
+                let sums = self.read::<C>(at, first);
+                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = ((sum + HALF) >> (2 * WEIGHT_BITS)) as u8);
+            } else {
+                out.fill(warp.border);
             }
-            at = [at[0] + step[0], at[1] + step[1]];
         }
     }
 
-    /// The mean of `nx * ny` reads per output pixel, for any number of channels.
-    fn many_samples(&self, warp: &Warp, y: usize, [nx, ny]: [u32; 2], out: &mut [u8]) {
-        let c = self.channels;
+    /// The mean of `nx * ny` reads per output pixel.
+    fn many_samples<const C: usize>(&self, warp: &Warp, y: usize, [nx, ny]: [u32; 2], first: usize, out: &mut [u8]) {
+        let centre = |i: u32, n: u32| (f64::from(i) + 0.5) / f64::from(n);
+        let mut starts = [[0; 2]; MAX_SAMPLES as usize];
+        for (start, i) in starts.iter_mut().zip(0..ny) {
+            *start = position(warp, centre(0, nx), y as f64 + centre(i, ny));
+        }
+        let step = step_along_row(warp, nx);
         let total = u64::from(nx * ny) << (2 * WEIGHT_BITS);
-        let offset_of = |i: u32, n: u32| (f64::from(i) + 0.5) / f64::from(n);
-        for (x, out) in out.chunks_exact_mut(c).enumerate() {
-            for (channel, out) in out.iter_mut().enumerate() {
-                let mut sum = total / 2;
-                for sample in 0..nx * ny {
-                    let (dx, dy) = (offset_of(sample % nx, nx), offset_of(sample / nx, ny));
-                    let (offset, weights) = self.locate(start_of_row(warp, x as f64 + dx, y as f64 + dy));
-                    let at = |skip: usize| self.pixels[offset + skip + channel];
-                    let pixels = [at(0), at(c), at(self.row_len), at(self.row_len + c)];
-                    sum += u64::from(blend(pixels, weights));
+        for (x, out) in out.chunks_exact_mut(self.channels).enumerate() {
+            let mut sums = [total / 2; C];
+            for start in &starts[..ny as usize] {
+                for i in 0..nx as usize {
+                    let at = advanced(*start, step, x * nx as usize + i);
+                    let read = self.read::<C>([0, 1].map(|i| at[i].clamp(0, self.limit[i])), first);
+                    sums.iter_mut().zip(read).for_each(|(sum, value)| *sum += u64::from(value));
                 }
-                *out = (sum / total) as u8;
             }
+            out[first..].iter_mut().zip(sums).for_each(|(out, sum)| *out = (sum / total) as u8);
         }
     }
 
-    /// Index of the upper left of four pixels around a position, and the weights of the right and the lower ones.
-    fn locate(&self, at: [i64; 2]) -> (usize, [u32; 2]) {
-        let [x, y] = [at[0].clamp(0, self.limit[0]), at[1].clamp(0, self.limit[1])];
-        let weight = |v: i64| (v >> (FRACTION_BITS - WEIGHT_BITS)) as u32 & ((1 << WEIGHT_BITS) - 1);
+    /// The outputs `[low, high)` of a row that lie in the padded image; the others are border. A line meets a
+    /// rectangle in one piece.
+    fn inside(&self, start: [i64; 2], step: [i64; 2], width: usize) -> (usize, usize) {
+        let is_inside = |x: &usize| {
+            let [u, v] = advanced(start, step, *x);
+            (0..=self.limit[0]).contains(&u) && (0..=self.limit[1]).contains(&v)
+        };
+        let low = (0..width).find(is_inside).unwrap_or(width);
+        let high = (low..width).rev().find(is_inside).map_or(low, |last| last + 1);
+        (low, high)
+    }
+
+    /// Weighted means of the four pixels around a position in the padded image, times 2^22; `C` channels.
+    #[inline(always)]
+    fn read<const C: usize>(&self, [x, y]: [i64; 2], first: usize) -> [u32; C] {
         let (column, row) = ((x >> FRACTION_BITS) as usize, (y >> FRACTION_BITS) as usize);
-        (row * self.row_len + column * self.channels, [weight(x), weight(y)])
+        let [right, low] = [weight(x), weight(y)];
+        let offset = row * self.row_len + column * self.channels + first;
+        let (upper, lower) = (&self.pixels[offset..], &self.pixels[offset + self.row_len..]);
+        let (upper, lower) = (&upper[..self.channels + C], &lower[..self.channels + C]);
+        std::array::from_fn(|c| {
+            let along = |row: &[u8]| mix(i32::from(row[c]), i32::from(row[self.channels + c]), right);
+            mix(along(upper), along(lower), low) as u32
+        })
     }
 }
 
-/// Weighted mean of [upper left, upper right, lower left, lower right], times 2^22.
-fn blend(pixels: [u8; 4], [right, low]: [u32; 2]) -> u32 {
-    const ONE: u32 = 1 << WEIGHT_BITS;
-    let [a, b, c, d] = pixels.map(u32::from);
-    (a * (ONE - right) + b * right) * (ONE - low) + (c * (ONE - right) + d * right) * low
+/// Half of a mean's 2^22.
+const HALF: u32 = 1 << (2 * WEIGHT_BITS - 1);
+
+/// `from + (to - from) * weight`, times 2^11.
+fn mix(from: i32, to: i32, weight: i32) -> i32 {
+    (from << WEIGHT_BITS) + (to - from) * weight
+}
+
+/// The bilinear weight of the later one of two pixels.
+fn weight(position: i64) -> i32 {
+    (position >> (FRACTION_BITS - WEIGHT_BITS)) as i32 & ((1 << WEIGHT_BITS) - 1)
+}
+
+/// `n` steps further.
+fn advanced(start: [i64; 2], step: [i64; 2], n: usize) -> [i64; 2] {
+    [start[0] + step[0] * n as i64, start[1] + step[1] * n as i64]
 }
 
 /// Where the output position (x, y) lies in the padded image. Subtracting 0.5 leads to indices, adding 1 to the margin.
-fn start_of_row(warp: &Warp, x: f64, y: f64) -> [i64; 2] {
+fn position(warp: &Warp, x: f64, y: f64) -> [i64; 2] {
     warp.matrix.map(|[a, b, c]| to_fixed(a * x + b * y + c + 0.5))
 }
 
-/// Nearest fixed-point number; beyond 2^30 px it is cut, so that a row cannot overflow. NaN gives 0.
+/// Nearest fixed-point number, cut beyond 2^30 px. NaN gives 0.
 fn to_fixed(value: f64) -> i64 {
     const LIMIT: f64 = (1u64 << 30) as f64;
     (value.clamp(-LIMIT, LIMIT) * f64::from(1u32 << FRACTION_BITS)).round() as i64
+}
+
+/// The step from sample to sample along a row, cut beyond 2^20 px: 2^18 of them stay within 63 bits.
+fn step_along_row(warp: &Warp, samples: u32) -> [i64; 2] {
+    const LIMIT: i64 = 1 << (20 + FRACTION_BITS);
+    warp.matrix.map(|[a, _, _]| to_fixed(a / f64::from(samples)).clamp(-LIMIT, LIMIT))
 }
 
 /// How many samples an output pixel needs along output axis `axis` (0 = x): the input pixels that it spans.
