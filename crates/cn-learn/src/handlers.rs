@@ -113,7 +113,8 @@ type Save = Box<dyn FnMut(&Weights, &EpochRecord) -> Result<(), Box<dyn std::err
 
 /// Keeps the weights of the best epoch, over all phases, in memory or by a call.
 ///
-/// Nothing is loaded at the end: [`crate::Learner::load_weights`] does it where it is wanted.
+/// Nothing is loaded at the end: [`crate::Learner::load_weights`] does it where it is wanted. After a restart the best
+/// value is known again, but not weights that were kept in memory.
 pub struct SaveBest {
     monitor: Monitor,
     kept: Option<Weights>,
@@ -182,7 +183,8 @@ impl fmt::Debug for SaveBest {
     }
 }
 
-/// Ends the fit when a training loss is NaN or infinite.
+/// Ends the fit when a training loss is NaN or infinite. The step's update is done by then: a checkpoint from before it
+/// has the last finite weights.
 #[derive(Clone, Debug)]
 pub struct StopOnNan {
     every: u64,
@@ -192,7 +194,7 @@ pub struct StopOnNan {
 /// The step whose loss was NaN or infinite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadLoss {
-    /// The step, from 0 over the learner's life.
+    /// The step, from 0 over the learner's life; the last one of its epoch where only the epoch is known.
     pub step: u64,
     /// Images of its batch, where it was seen at once.
     pub ids: Option<Vec<u32>>,
@@ -236,6 +238,15 @@ impl Handler for StopOnNan {
         let Some(ago) = step.bad_steps_ago()? else { return Ok(Flow::Continue) };
         let ids = (ago == 0).then(|| step.ids.to_vec());
         self.found = Some(BadLoss { step: step.position.steps_done - 1 - ago, ids });
+        Ok(Flow::Stop)
+    }
+
+    /// Catches what came after the last look.
+    fn on_epoch_end(&mut self, epoch: &mut EpochEnd<'_>) -> Result<Flow> {
+        if epoch.record.train_loss.is_finite() {
+            return Ok(Flow::Continue);
+        }
+        self.found.get_or_insert(BadLoss { step: epoch.record.step - 1, ids: None });
         Ok(Flow::Stop)
     }
 }

@@ -5,8 +5,11 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().and_then(|t| t.to_vec1()).expect("floats")
 }
 
-/// Ids, images and targets of the batches of an epoch; memory is given back after each.
-fn epoch(batches: &Batches, epoch: u32, skip: usize) -> Result<Vec<(Vec<u32>, Vec<f32>, Vec<f32>)>> {
+/// Ids, images and targets.
+type Values = (Vec<u32>, Vec<f32>, Vec<f32>);
+
+/// The batches of an epoch; memory is given back after each.
+fn epoch(batches: &Batches, epoch: u32, skip: usize) -> Result<Vec<Values>> {
     let mut stream = batches.train(epoch, skip)?;
     let mut all = Vec::new();
     while let Some(batch) = stream.next().transpose()? {
