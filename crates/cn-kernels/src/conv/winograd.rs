@@ -11,7 +11,7 @@ use crate::parallel::map_pieces;
 use crate::scratch::Scratch;
 use crate::simd::Isa;
 use crate::simd::matmul::{Left, Out, PANEL, Panel, matmul};
-use crate::simd::winograd::{self as transform, Plane, Stack, Tile, Tiles};
+use crate::simd::winograd::{self as transform, Batch, Direction, GradPoints, Map, Plane, Tile, Tiles, Weight};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -36,20 +36,6 @@ struct Filter<'a> {
     from: Plane,
     to: Plane,
     weight: Weight<'a>,
-}
-
-/// The weight `(O, I, 3, 3)`, as one of the passes reads it.
-#[derive(Clone, Copy)]
-struct Weight<'a> {
-    data: &'a [f32],
-    in_channels: usize,
-    direction: Direction,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Direction {
-    Forward,
-    Backward,
 }
 
 pub(super) fn forward(isa: Isa, tile: Tile, s: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
@@ -92,10 +78,22 @@ impl Filter<'_> {
         grid(self.tile, self.to)
     }
 
+    /// The transformed weights of all channels, `(panels, points, c, PANEL)`.
+    fn all_weights(&self) -> Scratch {
+        let (c, n) = (self.from.channels, self.to.channels);
+        let len = self.tile.points() * c * PANEL;
+        let mut all = Scratch::new(n.div_ceil(PANEL) * len);
+        all.par_chunks_mut(len).enumerate().for_each(|(p, out)| {
+            let cols = p * PANEL..((p + 1) * PANEL).min(n);
+            self.weight.points(self.isa, self.tile, &(0..c), &cols, (out, c * PANEL));
+        });
+        all
+    }
+
     fn by_block(&self, x: &[f32], y: &mut [f32], write: Write) {
         let (points, columns) = (self.tile.points(), self.grid().1);
         let (c, n) = (self.from.channels, self.to.channels);
-        let weights = self.weight.all_points(self.isa, self.tile, c, n);
+        let weights = self.all_weights();
         let per_row = points * columns * (c + n);
         let rows = (BLOCK / per_row).max(24usize.div_ceil(columns)).max(1);
         let blocks = blocks(self.tile, self.to, self.batch, rows);
@@ -132,7 +130,8 @@ impl Filter<'_> {
     fn by_panel(&self, x: &[f32], y: &mut [f32], write: Write) {
         let points = self.tile.points();
         let (c, n) = (self.from.channels, self.to.channels);
-        let from = Points::of(self.isa, self.tile, self.from, self.batch, x, transform::input);
+        let batch = Batch { tile: self.tile, plane: self.from, images: self.batch };
+        let from = Points::of(self.isa, batch, Map::Input, x);
         let columns = map_pieces(n.div_ceil(PANEL), 1, |p| {
             let first = p.start * PANEL;
             let cols = PANEL.min(n - first);
@@ -140,11 +139,13 @@ impl Filter<'_> {
             let mut to = Scratch::new(points * stride);
             for depth in (0..c).step_by(DEPTH) {
                 let depths = depth..(depth + DEPTH).min(c);
-                let weights = self.weight.points(self.isa, self.tile, &depths, first..first + cols);
+                let len = depths.len() * PANEL;
+                let mut weights = Scratch::new(points * len);
+                self.weight.points(self.isa, self.tile, &depths, &(first..first + cols), (&mut weights, len));
                 let write = if depth == 0 { Write::Set } else { Write::Add };
                 for f in 0..points {
                     let left = Left { data: &from.data[f * from.stride + depth..], row_stride: c, col_stride: 1 };
-                    let right = Panel { data: &weights[f * depths.len() * PANEL..], stride: PANEL, cols };
+                    let right = Panel { data: &weights[f * len..], stride: PANEL, cols };
                     let out = Out { data: &mut to[f * stride..], stride: cols, write };
                     matmul(self.isa, [from.tiles, depths.len()], left, right, out);
                 }
@@ -234,92 +235,13 @@ struct Points {
     tiles: usize,
 }
 
-type Transform = fn(Isa, &Tiles, &[f32], &mut [f32], usize);
-
 impl Points {
-    fn of(isa: Isa, tile: Tile, plane: Plane, batch: usize, x: &[f32], map: Transform) -> Self {
-        let (rows, columns) = grid(tile, plane);
-        let tiles = batch * rows * columns;
-        let stride = tiles * plane.channels + 16;
-        let mut data = Scratch::new(tile.points() * stride);
-        // Each thread transforms some images into memory of its own, which is then put in place point by point.
-        let images = 8usize.div_ceil(rows * columns).max(batch.div_ceil(16));
-        let parts = map_pieces(batch, images, |images| {
-            let part_stride = images.len() * rows * columns * plane.channels;
-            let mut part = Scratch::new(tile.points() * part_stride);
-            for (at, image) in images.clone().enumerate() {
-                let image = &x[image * plane.len()..][..plane.len()];
-                let first = at * rows * columns * plane.channels;
-                map(isa, &Tiles { tile, plane, rows: 0..rows }, image, &mut part[first..], part_stride);
-            }
-            (part, part_stride)
-        });
-        data.par_chunks_mut(stride).enumerate().for_each(|(f, data)| {
-            let mut data = data;
-            for (part, len) in &parts {
-                let (here, rest) = data.split_at_mut(*len);
-                here.copy_from_slice(&part[f * len..][..*len]);
-                data = rest;
-            }
-        });
+    fn of(isa: Isa, batch: Batch, map: Map, x: &[f32]) -> Self {
+        let tiles = batch.tiles();
+        let stride = tiles * batch.plane.channels + 16;
+        let mut data = Scratch::new(batch.tile.points() * stride);
+        batch.points(isa, map, x, &mut data, stride);
         Self { data, stride, tiles }
-    }
-}
-
-impl Weight<'_> {
-    /// Taps `(9, depths, PANEL)` of some input and output channels of the pass; columns past the last are zero.
-    fn taps(&self, depths: &Range<usize>, cols: &Range<usize>) -> Scratch {
-        let mut taps = Scratch::new(9 * depths.len() * PANEL);
-        if cols.len() < PANEL {
-            taps.fill(0.0);
-        }
-        let at = |tap: usize, depth: usize, col: usize| (tap * depths.len() + depth) * PANEL + col;
-        match self.direction {
-            Direction::Forward => {
-                for (col, o) in cols.clone().enumerate() {
-                    let w = &self.data[(o * self.in_channels + depths.start) * 9..][..depths.len() * 9];
-                    for (depth, w) in w.as_chunks::<9>().0.iter().enumerate() {
-                        (0..9).for_each(|tap| taps[at(tap, depth, col)] = w[tap]);
-                    }
-                }
-            }
-            Direction::Backward => {
-                for (depth, o) in depths.clone().enumerate() {
-                    let w = &self.data[(o * self.in_channels + cols.start) * 9..][..cols.len() * 9];
-                    for (col, w) in w.as_chunks::<9>().0.iter().enumerate() {
-                        (0..9).for_each(|tap| taps[at(tap, depth, col)] = w[8 - tap]);
-                    }
-                }
-            }
-        }
-        taps
-    }
-
-    /// Points `(points, depths, PANEL)` of some input and output channels of the pass.
-    fn points(&self, isa: Isa, tile: Tile, depths: &Range<usize>, cols: Range<usize>) -> Scratch {
-        let len = depths.len() * PANEL;
-        let taps = self.taps(depths, &cols);
-        let mut points = Scratch::new(tile.points() * len);
-        let to = Stack { data: &mut points[..], stride: len };
-        transform::weight(isa, tile, Stack { data: &taps, stride: len }, to, len);
-        points
-    }
-
-    /// Points `(panels, points, c, PANEL)` of all channels.
-    fn all_points(&self, isa: Isa, tile: Tile, c: usize, n: usize) -> Scratch {
-        let panel_len = tile.points() * c * PANEL;
-        let mut all = Scratch::new(n.div_ceil(PANEL) * panel_len);
-        all.par_chunks_mut(panel_len).enumerate().for_each(|(p, out)| {
-            let cols = p * PANEL..((p + 1) * PANEL).min(n);
-            for depth in (0..c).step_by(DEPTH) {
-                let depths = depth..(depth + DEPTH).min(c);
-                let len = depths.len() * PANEL;
-                let taps = self.taps(&depths, &cols);
-                let to = Stack { data: &mut out[depth * PANEL..], stride: c * PANEL };
-                transform::weight(isa, tile, Stack { data: &taps, stride: len }, to, len);
-            }
-        });
-        all
     }
 }
 
@@ -357,10 +279,8 @@ impl WeightGrad<'_> {
         let step = (BLOCK / (points * columns * (i + o))).max(48usize.div_ceil(columns)).max(1);
         let blocks = blocks(self.tile, from, s.batch, step);
         let group = all_rows.div_ceil(step).div_ceil(GROUPS);
-        // The columns are padded to whole vectors, which the transform wants.
-        let width = o.next_multiple_of(16);
         let sums = map_pieces(blocks.len(), group, |range| {
-            let mut sum = Scratch::zeroed(points * i * width);
+            let mut sum = Scratch::zeroed(points * o * i);
             for block in &blocks[range] {
                 let tiles = block.rows.len() * columns;
                 let (stride, dy_stride) = (tiles * i + 16, tiles * o + 16);
@@ -372,25 +292,22 @@ impl WeightGrad<'_> {
                     transform::output_grad(self.isa, &tiles, image, &mut dy[at * o..], dy_stride);
                 });
                 for f in 0..points {
-                    let left = Left { data: &x[f * stride..], row_stride: 1, col_stride: i };
-                    for col in (0..o).step_by(PANEL) {
-                        let data = &dy[f * dy_stride + col..];
-                        let right = Panel { data, stride: o, cols: PANEL.min(o - col) };
-                        let sum = &mut sum[f * i * width + col..];
-                        let out = Out { data: sum, stride: width, write: Write::Add };
-                        matmul(self.isa, [i, tiles], left, right, out);
+                    let left = Left { data: &dy[f * dy_stride..], row_stride: 1, col_stride: o };
+                    for col in (0..i).step_by(PANEL) {
+                        let right = Panel { data: &x[f * stride + col..], stride: i, cols: PANEL.min(i - col) };
+                        let out = Out { data: &mut sum[f * o * i + col..], stride: i, write: Write::Add };
+                        matmul(self.isa, [o, tiles], left, right, out);
                     }
                 }
             }
-            let mut taps = Scratch::new(9 * i * width);
-            let len = i * width;
-            let to = Stack { data: &mut taps[..], stride: len };
-            transform::weight_grad(self.isa, self.tile, Stack { data: &sum, stride: len }, to, len);
-            taps
+            let mut dw = Scratch::new(o * i * 9);
+            let points = GradPoints { data: &sum, stride: o * i, row: i, out_channels: o, in_channels: i };
+            transform::weight_grad(self.isa, self.tile, &points, (&mut dw, i * 9), Write::Set);
+            dw
         });
-        dw.par_chunks_mut(16 * i * 9).enumerate().for_each(|(block, dw)| {
-            for taps in &sums {
-                add_taps(i, 0..i, width, block * 16, taps, dw);
+        dw.par_chunks_mut(16 * i * 9).enumerate().for_each(|(part, dw)| {
+            for sum in &sums {
+                dw.iter_mut().zip(&sum[part * 16 * i * 9..]).for_each(|(dw, sum)| *dw += *sum);
             }
         });
     }
@@ -400,41 +317,24 @@ impl WeightGrad<'_> {
         let s = self.s;
         let (from, to) = planes(s);
         let (i, o, points) = (s.in_channels, s.out_channels, self.tile.points());
-        let x = Points::of(self.isa, self.tile, from, s.batch, self.x, transform::input);
-        let dy = Points::of(self.isa, self.tile, to, s.batch, self.dy, transform::output_grad);
+        let batch = |plane| Batch { tile: self.tile, plane, images: s.batch };
+        let x = Points::of(self.isa, batch(from), Map::Input, self.x);
+        let dy = Points::of(self.isa, batch(to), Map::OutputGrad, self.dy);
         dw.par_chunks_mut(PANEL * i * 9).enumerate().for_each(|(p, dw)| {
-            let cols = PANEL.min(o - p * PANEL);
-            for depth in (0..i).step_by(DEPTH) {
-                let depths = depth..(depth + DEPTH).min(i);
-                let len = depths.len() * PANEL;
-                let mut sum = Scratch::new(points * len);
-                if cols < PANEL {
-                    sum.fill(0.0);
-                }
+            let rows = PANEL.min(o - p * PANEL);
+            let len = rows * PANEL;
+            let mut sum = Scratch::new(points * len);
+            for first in (0..i).step_by(PANEL) {
+                let cols = PANEL.min(i - first);
                 for f in 0..points {
-                    let left = Left { data: &x.data[f * x.stride + depth..], row_stride: 1, col_stride: i };
-                    let right = Panel { data: &dy.data[f * dy.stride + p * PANEL..], stride: o, cols };
-                    let sum = &mut sum[f * len..];
-                    let out = Out { data: sum, stride: PANEL, write: Write::Set };
-                    matmul(self.isa, [depths.len(), x.tiles], left, right, out);
+                    let left = Left { data: &dy.data[f * dy.stride + p * PANEL..], row_stride: 1, col_stride: o };
+                    let right = Panel { data: &x.data[f * x.stride + first..], stride: i, cols };
+                    let out = Out { data: &mut sum[f * len..], stride: PANEL, write: Write::Set };
+                    matmul(self.isa, [rows, x.tiles], left, right, out);
                 }
-                let mut taps = Scratch::new(9 * len);
-                let to = Stack { data: &mut taps[..], stride: len };
-                transform::weight_grad(self.isa, self.tile, Stack { data: &sum, stride: len }, to, len);
-                add_taps(i, depths, PANEL, 0, &taps, dw);
+                let points = GradPoints { data: &sum, stride: len, row: PANEL, out_channels: rows, in_channels: cols };
+                transform::weight_grad(self.isa, self.tile, &points, (&mut dw[first * 9..], i * 9), Write::Add);
             }
         });
-    }
-}
-
-/// Adds taps `(9, depths, width)`, from column `first` on, to some rows of the weight `(O, I, 3, 3)`.
-fn add_taps(in_channels: usize, depths: Range<usize>, width: usize, first: usize, taps: &[f32], dw: &mut [f32]) {
-    for (col, dw) in dw.chunks_exact_mut(in_channels * 9).enumerate() {
-        let dw = dw[depths.start * 9..depths.end * 9].as_chunks_mut::<9>().0;
-        for (depth, dw) in dw.iter_mut().enumerate() {
-            for (tap, dw) in dw.iter_mut().enumerate() {
-                *dw += taps[(tap * depths.len() + depth) * width + first + col];
-            }
-        }
     }
 }

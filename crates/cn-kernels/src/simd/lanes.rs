@@ -17,6 +17,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store(to: *mut f32, v: Self::V);
     unsafe fn load_part(from: *const f32, n: usize) -> Self::V;
     unsafe fn store_part(to: *mut f32, v: Self::V, n: usize);
+    /// `n` numbers, `stride` apart; the rest is 0.
+    unsafe fn gather(from: *const f32, stride: usize, n: usize) -> Self::V;
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -89,6 +91,11 @@ impl Lanes for Portable {
             // SAFETY: the caller grants n writable numbers.
             unsafe { *to.add(i) = *v }
         }
+    }
+    #[inline(always)]
+    unsafe fn gather(from: *const f32, stride: usize, n: usize) -> Self::V {
+        // SAFETY: the caller grants n readable numbers.
+        std::array::from_fn(|i| if i < n { unsafe { *from.add(i * stride) } } else { 0.0 })
     }
     #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
@@ -191,6 +198,12 @@ mod x86 {
             store(to: *mut f32, v: __m256) = _mm256_storeu_ps(to, v);
             load_part(from: *const f32, n: usize) -> __m256 = _mm256_maskload_ps(from, mask8(n));
             store_part(to: *mut f32, v: __m256, n: usize) = _mm256_maskstore_ps(to, mask8(n), v);
+            gather(from: *const f32, stride: usize, n: usize) -> __m256 = {
+                let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                let index = _mm256_mullo_epi32(lanes, _mm256_set1_epi32(stride as i32));
+                let mask = _mm256_castsi256_ps(mask8(n));
+                _mm256_mask_i32gather_ps::<4>(_mm256_setzero_ps(), from, index, mask)
+            };
             add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
             sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
             mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
@@ -230,6 +243,11 @@ mod x86 {
             store(to: *mut f32, v: __m512) = _mm512_storeu_ps(to, v);
             load_part(from: *const f32, n: usize) -> __m512 = _mm512_maskz_loadu_ps(((1u32 << n) - 1) as u16, from);
             store_part(to: *mut f32, v: __m512, n: usize) = _mm512_mask_storeu_ps(to, ((1u32 << n) - 1) as u16, v);
+            gather(from: *const f32, stride: usize, n: usize) -> __m512 = {
+                let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+                let index = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
+                _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), ((1u32 << n) - 1) as u16, index, from)
+            };
             add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
             sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
             mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
