@@ -1,4 +1,5 @@
 //! The numbers of fastai and PyTorch: every parameter, one pass in evaluation, one in training, three steps.
+#![allow(clippy::unwrap_used, reason = "an error fails the test")]
 
 use candle_core::{DType, Device, Tensor};
 use cn_ops::{Adam, AdamConfig, Draw, Hyper, Mode, Model, Network, Pass, Trace, bce_with_logits};
@@ -24,7 +25,10 @@ struct Tolerance {
     loss: f64,
     train_logits: f64,
     buffers: f64,
+    /// Of the L2 norms.
     gradients: f64,
+    /// Of single elements and sums, relative to the root mean square and the norm.
+    gradient_values: f64,
     gradients_128: f64,
     step_losses: f64,
     step_deltas: f64,
@@ -38,6 +42,7 @@ const F64: Tolerance = Tolerance {
     train_logits: 1e-8,
     buffers: 1e-8,
     gradients: 1e-8,
+    gradient_values: 1e-8,
     gradients_128: 1e-8,
     step_losses: 1e-8,
     step_deltas: 1e-8,
@@ -50,6 +55,7 @@ const F32: Tolerance = Tolerance {
     train_logits: 3e-4,
     buffers: 1e-4,
     gradients: 1e-3,
+    gradient_values: 5e-3,
     gradients_128: 2e-2,
     step_losses: 2e-4,
     step_deltas: 2e-2,
@@ -291,9 +297,9 @@ fn training(tolerance: &Tolerance) {
         let values = gradient(&network, &canonical_name(theirs));
         let norm = number(&row["l2"]);
         close(theirs, &[l2(&values)], &[norm], tolerance.gradients, 0.0);
-        close(theirs, &[values.iter().sum()], &[number(&row["sum"])], tolerance.gradients, norm);
+        close(theirs, &[values.iter().sum()], &[number(&row["sum"])], tolerance.gradient_values, norm);
         let typical = norm / (values.len() as f64).sqrt();
-        close(theirs, &values[..5], &numbers(&row["first"]), tolerance.gradients, typical);
+        close(theirs, &values[..5], &numbers(&row["first"]), tolerance.gradient_values, typical);
     }
 }
 

@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn name_type_shape_and_bytes_matter() {
         let base = weights_sha256(&tiny()).unwrap();
-        let mut changed = vec![tiny(), tiny(), tiny(), tiny()];
+        let mut changed = [tiny(), tiny(), tiny(), tiny()];
         changed[0][0].0 = "v".into();
         changed[1][0].1 = changed[1][0].1.to_dtype(DType::F64).unwrap();
         changed[2][0].1 = changed[2][0].1.reshape((3, 2)).unwrap();

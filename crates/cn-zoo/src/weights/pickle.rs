@@ -325,7 +325,7 @@ impl<'a> Machine<'a> {
 
     fn set(&mut self, items: Vec<Id>) -> Result<()> {
         let dict = self.last()?;
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return self.error("a key has no value");
         }
         match &mut self.arena[dict] {

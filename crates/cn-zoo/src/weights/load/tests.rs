@@ -77,7 +77,7 @@ fn another_head_keeps_the_networks_own() {
         for (name, tensor) in network.named_tensors().unwrap() {
             let expected = if is_head(&name) { &fresh[&name] } else { &source[&name] };
             let same = |t: &Tensor| t.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
-            assert_eq!(same(&tensor), same(expected), "{name}");
+            assert!(same(&tensor) == same(expected), "{name}");
         }
     }
     let error = refused(ours, &tensors(PLAIN), Fit::Exact);
