@@ -7,6 +7,7 @@ use crate::parallel::map_pieces;
 use crate::scratch::Scratch;
 use crate::simd::Isa;
 use crate::simd::matmul::{Left, Out, PANEL, Panel, matmul};
+use crate::simd::norm::{After, affine_in_place};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -18,11 +19,24 @@ const DEPTH: usize = 1152;
 const FEW_PIXELS: usize = 768;
 
 pub(super) fn forward(isa: Isa, s: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
-    let weights = Packed::forward(s, w);
-    if pixels(s) < FEW_PIXELS && weights.panels() > 1 {
-        forward_by_panel(isa, s, x, &weights, y);
+    forward_packed(isa, s, x, &Packed::forward(s, w), None, y);
+}
+
+/// The forward pass with weights from [`Packed::forward`], and what follows it.
+pub(super) fn forward_packed(isa: Isa, s: &ConvShape, x: &[f32], w: &Packed, after: Option<After<'_>>, y: &mut [f32]) {
+    if pixels(s) < FEW_PIXELS && w.panels() > 1 {
+        forward_by_panel(isa, s, x, w, y);
+        finish(isa, after, 0, y);
     } else {
-        forward_by_block(isa, s, x, &weights, y);
+        forward_by_block(isa, s, x, w, after, y);
+    }
+}
+
+/// Applies what follows the pass to `y`, which begins at element `first` of the whole output.
+fn finish(isa: Isa, after: Option<After<'_>>, first: usize, y: &mut [f32]) {
+    if let Some(after) = after {
+        let residual = after.residual.map(|r| &r[first..first + y.len()]);
+        affine_in_place(isa, &After { residual, ..after }, y);
     }
 }
 
@@ -30,7 +44,7 @@ fn pixels(s: &ConvShape) -> usize {
     s.batch * s.out_height() * s.out_width()
 }
 
-fn forward_by_block(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mut [f32]) {
+fn forward_by_block(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, after: Option<After<'_>>, y: &mut [f32]) {
     let o = s.out_channels;
     let chunks = tap_chunks(s, DEPTH);
     y.par_chunks_mut(BLOCK * o).enumerate().for_each(|(block, y)| {
@@ -44,6 +58,7 @@ fn forward_by_block(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mu
                 matmul(isa, [rows, left.row_stride], left, right, out);
             }
         }
+        finish(isa, after, block * BLOCK * o, y);
     });
 }
 

@@ -2,12 +2,17 @@
 
 mod implicit;
 mod packed;
+mod plan;
+mod prepared;
 mod reference;
 mod shape;
 mod windows;
 mod winograd;
 
 use crate::{Float, Isa};
+use plan::Algorithm;
+pub use plan::PLAN_VERSION;
+pub use prepared::{Epilogue, Prepared};
 pub use shape::{ConvShape, ShapeError};
 
 /// What a kernel does with the values that its output holds.
@@ -59,23 +64,23 @@ pub fn backward_weight<T: Float>(shape: &ConvShape, x: &[T], dy: &[T], dw: &mut 
 }
 
 fn forward_f32(isa: Isa, s: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
-    match winograd::best_tile(s) {
-        Some(tile) => winograd::forward(isa, tile, s, x, w, y),
-        None => implicit::forward(isa, s, x, w, y),
+    match plan::train(s) {
+        Algorithm::Winograd(tile) => winograd::forward(isa, tile, s, x, w, y),
+        Algorithm::Implicit => implicit::forward(isa, s, x, w, y),
     }
 }
 
 fn backward_input_f32(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32], write: Write) {
-    match winograd::best_tile(s) {
-        Some(tile) => winograd::backward_input(isa, tile, s, dy, w, dx, write),
-        None => implicit::backward_input(isa, s, dy, w, dx, write),
+    match plan::train(s) {
+        Algorithm::Winograd(tile) => winograd::backward_input(isa, tile, s, dy, w, dx, write),
+        Algorithm::Implicit => implicit::backward_input(isa, s, dy, w, dx, write),
     }
 }
 
 fn backward_weight_f32(isa: Isa, s: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    match winograd::best_tile(s) {
-        Some(tile) => winograd::backward_weight(isa, tile, s, x, dy, dw),
-        None => implicit::backward_weight(isa, s, x, dy, dw),
+    match plan::train(s) {
+        Algorithm::Winograd(tile) => winograd::backward_weight(isa, tile, s, x, dy, dw),
+        Algorithm::Implicit => implicit::backward_weight(isa, s, x, dy, dw),
     }
 }
 

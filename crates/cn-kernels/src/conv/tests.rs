@@ -1,4 +1,5 @@
 use super::*;
+use crate::norm::Activation;
 
 /// Small numbers that look random, from a hash of their position.
 fn fill(n: usize, salt: u64) -> Vec<f64> {
@@ -181,6 +182,41 @@ fn uneven_windows_match_naive() {
         stride: [2, 1],
         padding: [0, 2],
     });
+}
+
+#[test]
+fn prepared_weights_and_what_follows_match_naive() {
+    let shapes = [
+        shape(3, [16, 13], [16, 80], 3, 1, 1),
+        shape(40, [4, 4], [32, 144], 3, 1, 1),
+        shape(9, [2, 2], [32, 144], 3, 1, 1),
+        shape(1, [4, 4], [32, 144], 3, 1, 1),
+        shape(2, [17, 16], [3, 64], 7, 2, 3),
+        shape(1, [8, 8], [16, 144], 1, 2, 0),
+        shape(2, [30, 30], [16, 40], 3, 2, 1),
+    ];
+    for s in shapes {
+        let (x, w, residual) = (fill(s.input_len(), 1), fill(s.weight_len(), 2), fill(s.output_len(), 3));
+        let (scale, shift) = (fill(s.out_channels, 4), fill(s.out_channels, 5));
+        let mut y = vec![0.0; s.output_len()];
+        naive(&s, |i, j, k| y[k] += x[i] * w[j]);
+        let narrow = |v: &[f64]| v.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        let weights = Prepared::new(&narrow(&w), s.in_channels);
+        let (x, scale32, shift32, residual32) = (narrow(&x), narrow(&scale), narrow(&shift), narrow(&residual));
+        for (with, activation) in [(false, Activation::Identity), (true, Activation::Relu)] {
+            let expected = y.iter().enumerate().map(|(at, y)| {
+                let c = at % s.out_channels;
+                let sum = scale[c] * y + shift[c] + if with { residual[at] } else { 0.0 };
+                if activation == Activation::Relu { sum.max(0.0) } else { sum }
+            });
+            let residual = with.then_some(&residual32[..]);
+            let epilogue = Epilogue { scale: &scale32, shift: &shift32, residual, activation };
+            let mut found = vec![9f32; y.len()];
+            weights.forward(&s, &x, &epilogue, &mut found);
+            let found: Vec<f64> = found.iter().map(|&y| f64::from(y)).collect();
+            close(&found, &expected.collect::<Vec<_>>(), 2e-5);
+        }
+    }
 }
 
 #[test]

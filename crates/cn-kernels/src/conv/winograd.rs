@@ -11,22 +11,10 @@ use crate::parallel::map_pieces;
 use crate::scratch::Scratch;
 use crate::simd::Isa;
 use crate::simd::matmul::{Left, Out, PANEL, Panel, matmul};
+use crate::simd::norm::{After, affine_in_place};
 use crate::simd::winograd::{self as transform, Batch, Direction, GradPoints, Map, Plane, Tile, Tiles, Weight};
 use rayon::prelude::*;
 use std::ops::Range;
-
-/// Whether the algorithm applies.
-pub(super) fn applies(s: &ConvShape) -> bool {
-    s.kernel == [3, 3] && s.stride == [1, 1] && s.padding == [1, 1]
-}
-
-/// The tile that needs the fewer multiplications; none if the plain algorithm needs no more.
-pub(super) fn best_tile(s: &ConvShape) -> Option<Tile> {
-    let cost = |tile: Tile| s.height.div_ceil(tile.out()) * s.width.div_ceil(tile.out()) * tile.points();
-    let plain = s.height * s.width * 9;
-    let tile = if cost(Tile::Two) < cost(Tile::Four) { Tile::Two } else { Tile::Four };
-    (applies(s) && s.in_channels.min(s.out_channels) >= 16 && cost(tile) * 4 <= plain * 3).then_some(tile)
-}
 
 /// A pass from one image batch to another of the same height and width.
 struct Filter<'a> {
@@ -35,19 +23,58 @@ struct Filter<'a> {
     batch: usize,
     from: Plane,
     to: Plane,
-    weight: Weight<'a>,
+    weight: Source<'a>,
+    after: Option<After<'a>>,
+}
+
+/// Where the transformed weights come from.
+enum Source<'a> {
+    /// They are made on the way.
+    Raw(Weight<'a>),
+    /// They are there, `(panels, points, c, PANEL)`.
+    Points(&'a [f32]),
+}
+
+/// The transformed weights of a forward pass, `(panels, points, I, PANEL)`.
+pub(super) fn weights(isa: Isa, tile: Tile, in_channels: usize, w: &[f32]) -> Vec<f32> {
+    let weight = Weight { data: w, in_channels, direction: Direction::Forward };
+    let (len, o) = (tile.points() * in_channels * PANEL, w.len() / (9 * in_channels));
+    let mut all = vec![0.0; o.div_ceil(PANEL) * len];
+    fill_weights(isa, tile, &weight, [in_channels, o], &mut all);
+    all
+}
+
+fn fill_weights(isa: Isa, tile: Tile, weight: &Weight<'_>, [c, n]: [usize; 2], all: &mut [f32]) {
+    all.par_chunks_mut(tile.points() * c * PANEL).enumerate().for_each(|(p, out)| {
+        let cols = p * PANEL..((p + 1) * PANEL).min(n);
+        weight.points(isa, tile, &(0..c), &cols, (out, c * PANEL));
+    });
+}
+
+/// The forward pass with weights from [`weights`], and what follows it.
+pub(super) fn forward_prepared(isa: Isa, tile: Tile, s: &ConvShape, job: Prepared<'_>, y: &mut [f32]) {
+    let (from, to) = planes(s);
+    let (weight, after) = (Source::Points(job.weights), Some(job.after));
+    Filter { isa, tile, batch: s.batch, from, to, weight, after }.run(job.x, y, Write::Set);
+}
+
+/// What a forward pass with prepared weights reads.
+pub(super) struct Prepared<'a> {
+    pub x: &'a [f32],
+    pub weights: &'a [f32],
+    pub after: After<'a>,
 }
 
 pub(super) fn forward(isa: Isa, tile: Tile, s: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
     let weight = Weight { data: w, in_channels: s.in_channels, direction: Direction::Forward };
     let (from, to) = planes(s);
-    Filter { isa, tile, batch: s.batch, from, to, weight }.run(x, y, Write::Set);
+    Filter { isa, tile, batch: s.batch, from, to, weight: Source::Raw(weight), after: None }.run(x, y, Write::Set);
 }
 
 pub(super) fn backward_input(isa: Isa, tile: Tile, s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32], write: Write) {
     let weight = Weight { data: w, in_channels: s.in_channels, direction: Direction::Backward };
     let (to, from) = planes(s);
-    Filter { isa, tile, batch: s.batch, from, to, weight }.run(dy, dx, write);
+    Filter { isa, tile, batch: s.batch, from, to, weight: Source::Raw(weight), after: None }.run(dy, dx, write);
 }
 
 fn planes(s: &ConvShape) -> (Plane, Plane) {
@@ -78,22 +105,18 @@ impl Filter<'_> {
         grid(self.tile, self.to)
     }
 
-    /// The transformed weights of all channels, `(panels, points, c, PANEL)`.
-    fn all_weights(&self) -> Scratch {
-        let (c, n) = (self.from.channels, self.to.channels);
-        let len = self.tile.points() * c * PANEL;
-        let mut all = Scratch::new(n.div_ceil(PANEL) * len);
-        all.par_chunks_mut(len).enumerate().for_each(|(p, out)| {
-            let cols = p * PANEL..((p + 1) * PANEL).min(n);
-            self.weight.points(self.isa, self.tile, &(0..c), &cols, (out, c * PANEL));
-        });
-        all
-    }
-
     fn by_block(&self, x: &[f32], y: &mut [f32], write: Write) {
         let (points, columns) = (self.tile.points(), self.grid().1);
         let (c, n) = (self.from.channels, self.to.channels);
-        let weights = self.all_weights();
+        let mut made = None;
+        let weights = match &self.weight {
+            Source::Points(all) => *all,
+            Source::Raw(weight) => {
+                let all = made.insert(Scratch::new(n.div_ceil(PANEL) * points * c * PANEL));
+                fill_weights(self.isa, self.tile, weight, [c, n], all);
+                &**all
+            }
+        };
         let per_row = points * columns * (c + n);
         let rows = (BLOCK / per_row).max(24usize.div_ceil(columns)).max(1);
         let blocks = blocks(self.tile, self.to, self.batch, rows);
@@ -117,12 +140,13 @@ impl Filter<'_> {
                     matmul(self.isa, [tiles, c], left, right, out);
                 }
             }
-            let mut y = y;
+            let mut at_pixel = 0;
             block.each_image(self.tile, self.to, &[], |_, tiles, at| {
-                let len = pixel_rows(self.tile, self.to, &tiles.rows) * self.to.width * n;
-                let (out, rest) = std::mem::take(&mut y).split_at_mut(len);
+                let pixels = pixel_rows(self.tile, self.to, &tiles.rows) * self.to.width;
+                let out = &mut y[at_pixel * n..(at_pixel + pixels) * n];
                 transform::output(self.isa, &tiles, (&mut to[at * n..], out_stride), out, write);
-                y = rest;
+                self.finish((block.first_pixel + at_pixel) * n, out);
+                at_pixel += pixels;
             });
         });
     }
@@ -139,9 +163,16 @@ impl Filter<'_> {
             let mut to = Scratch::new(points * stride);
             for depth in (0..c).step_by(DEPTH) {
                 let depths = depth..(depth + DEPTH).min(c);
-                let len = depths.len() * PANEL;
-                let mut weights = Scratch::new(points * len);
-                self.weight.points(self.isa, self.tile, &depths, &(first..first + cols), (&mut weights, len));
+                let mut made = None;
+                let (weights, len) = match &self.weight {
+                    Source::Points(all) => (&all[(p.start * points * c + depth) * PANEL..], c * PANEL),
+                    Source::Raw(weight) => {
+                        let len = depths.len() * PANEL;
+                        let weights = made.insert(Scratch::new(points * len));
+                        weight.points(self.isa, self.tile, &depths, &(first..first + cols), (weights, len));
+                        (&weights[..], len)
+                    }
+                };
                 let write = if depth == 0 { Write::Set } else { Write::Add };
                 for f in 0..points {
                     let left = Left { data: &from.data[f * from.stride + depth..], row_stride: c, col_stride: 1 };
@@ -168,7 +199,16 @@ impl Filter<'_> {
                     Write::Add => y.iter_mut().zip(columns).for_each(|(y, c)| *y += *c),
                 }
             }
+            self.finish(pixel * n, y);
         });
+    }
+
+    /// Applies what follows the pass to `y`, which begins at element `first` of the whole output.
+    fn finish(&self, first: usize, y: &mut [f32]) {
+        if let Some(after) = &self.after {
+            let residual = after.residual.map(|r| &r[first..first + y.len()]);
+            affine_in_place(self.isa, &After { residual, ..*after }, y);
+        }
     }
 }
 
@@ -184,6 +224,7 @@ fn pixel_rows(tile: Tile, plane: Plane, rows: &Range<usize>) -> usize {
 /// Rows of tiles, counted over the whole batch, and the pixels under them.
 struct Block {
     rows: Range<usize>,
+    first_pixel: usize,
     pixels: usize,
 }
 
@@ -197,7 +238,8 @@ fn blocks(tile: Tile, plane: Plane, batch: usize, rows: usize) -> Vec<Block> {
     let all = batch * per_image;
     let block = |first: usize| {
         let last = (first + rows).min(all);
-        Block { rows: first..last, pixels: pixels_before(last) - pixels_before(first) }
+        let first_pixel = pixels_before(first);
+        Block { rows: first..last, first_pixel, pixels: pixels_before(last) - first_pixel }
     };
     (0..all).step_by(rows).map(block).collect()
 }

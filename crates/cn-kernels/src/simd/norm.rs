@@ -151,6 +151,49 @@ unsafe fn affine_rows<L: Lanes, const RESIDUAL: bool, const RELU: bool>(job: &Af
     }
 }
 
+/// `y = activation(scale y + shift + residual)` in place over whole rows.
+pub(crate) fn affine_in_place(isa: Isa, after: &After<'_>, y: &mut [f32]) {
+    let channels = after.scale.len();
+    assert!(y.len().is_multiple_of(channels) && after.shift.len() == channels, "whole rows");
+    assert!(after.residual.is_none_or(|r| r.len() == y.len()), "length of the residual");
+    // SAFETY: all slices hold the same whole rows, as checked.
+    unsafe { run_affine_in_place(isa, after, y) }
+}
+
+/// What follows a convolution, over some rows of its output.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct After<'a> {
+    pub scale: &'a [f32],
+    pub shift: &'a [f32],
+    pub residual: Option<&'a [f32]>,
+    pub activation: Activation,
+}
+
+for_each_isa! {
+    fn run_affine_in_place = affine_in_place_body; (after: &After<'_>, y: &mut [f32])
+}
+
+#[inline(always)]
+unsafe fn affine_in_place_body<L: Lanes>(after: &After<'_>, y: &mut [f32]) {
+    let channels = after.scale.len();
+    for row in (0..y.len()).step_by(channels) {
+        for c in (0..channels).step_by(L::N) {
+            let (n, at) = ((channels - c).min(L::N), row + c);
+            // SAFETY: as `affine_in_place`.
+            unsafe {
+                let scale = load::<L>(after.scale.as_ptr().add(c), n);
+                let shift = load::<L>(after.shift.as_ptr().add(c), n);
+                let mut v = L::fma(load::<L>(y.as_ptr().add(at), n), scale, shift);
+                if let Some(residual) = after.residual {
+                    v = L::add(v, load::<L>(residual.as_ptr().add(at), n));
+                }
+                let v = if after.activation == Activation::Relu { L::relu(v) } else { v };
+                store::<L>(y.as_mut_ptr().add(at), v, n);
+            }
+        }
+    }
+}
+
 /// What the backward loops read: `g` is `dy` where `y` is above 0 (or everywhere without a ReLU).
 pub(crate) struct Grad<'a> {
     pub x: &'a [f32],
