@@ -1,2 +1,38 @@
-//! The command line of `cn`.
-fn main() {}
+//! The command line of `cn`: flags and recipes to configs, progress, results, exit codes.
+#![forbid(unsafe_code)]
+
+mod args;
+mod bench;
+mod commands;
+mod config;
+mod data;
+mod host;
+mod model;
+mod output;
+mod problem;
+mod progress;
+mod recorder;
+mod session;
+mod signals;
+
+use args::Args;
+use clap::Parser;
+use output::Ui;
+use std::process::ExitCode;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => error.exit(),
+    };
+    output::log(args.common.verbose);
+    match commands::run(args, start) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            Ui::print_error(&error);
+            ExitCode::from(problem::exit_code(&error))
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The flags. What they mean together is decided in `config.rs`.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Trains image classifiers, and says honestly how good they are.
+///
+/// Without a command: `train` with every default.
+#[derive(Debug, Parser)]
+#[command(name = "cn-train", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct Common {
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    /// Threads that compute; the result does not depend on it [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Seed of everything random [default: 42]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Print JSON only: one object a line, the last one is the result
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print the result alone
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
+    /// Log to stderr; twice for more
+    #[arg(short = 'v', long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train a model, judge it, and keep everything in a run folder (the default command)
+    Train(Box<TrainArgs>),
+    /// Try growing learning rates, and suggest one
+    LrFind(Box<LrFindArgs>),
+    /// Honest numbers about a trained model
+    Evaluate(EvaluateArgs),
+    /// Labels of images, with probabilities
+    Predict(PredictArgs),
+    /// What is in the data, and a picture of augmented images with their labels
+    Show(Box<ShowArgs>),
+    /// Draw a synthetic data set in the published layout
+    Synth(SynthArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Images a second
+    #[command(hide = true)]
+    Bench(BenchArgs),
+}
+
+/// Which images.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct DataArgs {
+    /// Folder of the data set [default: data/chinese-mnist if it is there, else synthetic handwriting]
+    #[arg(long, value_name = "DIR", conflicts_with = "synthetic")]
+    pub(crate) data: Option<PathBuf>,
+    /// Draw the images: synthetic handwriting
+    #[arg(long)]
+    pub(crate) synthetic: bool,
+    /// CSV file with a header, relative to the folder
+    #[arg(long, value_name = "FILE", conflicts_with = "synthetic")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Path of an image with CSV columns in braces, as in `scans/{id}.png`
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "synthetic")]
+    pub(crate) image: Option<String>,
+    /// CSV column of the label or labels
+    #[arg(long, value_name = "COLUMN", conflicts_with = "synthetic")]
+    pub(crate) label: Option<String>,
+    /// What divides several labels in one field
+    #[arg(long, value_name = "TEXT", conflicts_with = "synthetic")]
+    pub(crate) label_separator: Option<String>,
+    /// CSV column that says how a label is shown to people
+    #[arg(long, value_name = "COLUMN", conflicts_with = "synthetic")]
+    pub(crate) display: Option<String>,
+    /// CSV column of the group that a split by group keeps together: the writer, the patient
+    #[arg(long, value_name = "COLUMN", conflicts_with = "synthetic")]
+    pub(crate) group: Option<String>,
+}
+
+/// Flags that make a config.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct ConfigArgs {
+    /// Settings to start from: quick, notebook, notebook-lr, notebook-tuned or best [default: quick]
+    #[arg(long, value_name = "RECIPE")]
+    pub(crate) recipe: Option<String>,
+    /// TOML file with settings that replace those of the recipe
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Architecture: resnet18, resnet34 or resnet50
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) arch: Option<String>,
+    /// Weights to start from: auto, none, imagenet, or a file (safetensors, PyTorch's .pth)
+    #[arg(long, value_name = "WEIGHTS")]
+    pub(crate) weights: Option<String>,
+    /// Side of the model's input, in pixels
+    #[arg(long, value_name = "PX")]
+    pub(crate) image_size: Option<u32>,
+    /// Images a step
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_size: Option<usize>,
+    /// Epochs with all layers training
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<usize>,
+    /// Epochs before, with the head alone training; 0 for one cycle over all layers
+    #[arg(long, value_name = "N")]
+    pub(crate) freeze_epochs: Option<usize>,
+    /// Peak learning rate
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    pub(crate) lr: Option<f64>,
+    /// Which images judge: random, group, stratified, kfold:K/I or fixed
+    #[arg(long, value_name = "SPLIT")]
+    pub(crate) split: Option<String>,
+    /// Seed of the split [default: --seed]
+    #[arg(long, value_name = "N")]
+    pub(crate) split_seed: Option<u64>,
+    /// Share of the images that judge
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub(crate) val_fraction: Option<f64>,
+    /// Groups that judge: `3,14`, or a file with one on each line
+    #[arg(long, value_name = "LIST|FILE", conflicts_with_all = ["split", "val_fraction"])]
+    pub(crate) val_groups: Option<String>,
+    /// Element type of the computation: f32
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) precision: Option<String>,
+    /// Use this many images, balanced by class; with --synthetic, draw this many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Train with at most this many images of each class
+    #[arg(long, value_name = "N")]
+    pub(crate) limit_per_class: Option<usize>,
+    /// Go on without images that are missing or damaged
+    #[arg(long)]
+    pub(crate) skip_damaged: bool,
+    /// Neither read nor write the cache of decoded images
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Write a checkpoint every so many steps, besides those after each epoch
+    #[arg(long, value_name = "STEPS")]
+    pub(crate) checkpoint_every: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Folder for the run [default: runs/<date>-<recipe>]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on with the run in this folder
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "recipe", "config"])]
+    pub(crate) resume: Option<PathBuf>,
+    /// Resume although data or settings differ
+    #[arg(long, requires = "resume")]
+    pub(crate) force: bool,
+    /// Do everything up to the first step, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LrFindArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Start from the trained weights and the settings of this run
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "config", "weights"])]
+    pub(crate) from: Option<PathBuf>,
+    /// Train all layers, not those that the first phase trains
+    #[arg(long)]
+    pub(crate) unfrozen: bool,
+    /// Folder for lr-find.png and lr-find.json
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EvaluateArgs {
+    /// Folder of a run, or a safetensors file with its model.json beside it
+    #[arg(value_name = "RUN|FILE")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Which images: the validation part of the model's own data, or all
+    /// [default: val; all for other data]
+    #[arg(long, value_enum)]
+    pub(crate) split: Option<Part>,
+    /// How many of the images with the highest loss to list
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub(crate) top: usize,
+    /// Write the predictions as a table, and the top losses as a picture, to this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Use this many images, balanced by class; with --synthetic, draw this many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Neither read nor write the cache of decoded images
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Every image
+    All,
+    /// The validation part of the run
+    Val,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PredictArgs {
+    /// Folder of a run, or a safetensors file with its model.json beside it
+    #[arg(value_name = "RUN|FILE")]
+    pub(crate) model: PathBuf,
+    /// Images, or folders that are searched for images
+    #[arg(required = true, value_name = "IMAGE|FOLDER")]
+    pub(crate) images: Vec<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Rows of the picture
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) rows: usize,
+    /// Columns of the picture
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) cols: usize,
+    /// The picture
+    #[arg(long, value_name = "FILE", default_value = "show.png")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SynthArgs {
+    /// Folder to write, empty or not there yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Writers
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) writers: u32,
+    /// Times that each writer writes each character
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) samples: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CompletionsArgs {
+    /// Shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct BenchArgs {
+    /// Measure this alone
+    #[arg(long, value_enum)]
+    pub(crate) only: Option<Work>,
+    /// Side of the images, in pixels [default: 64 and 128]
+    #[arg(long, value_name = "PX")]
+    pub(crate) image_size: Option<usize>,
+    /// Images a step [default: 64, and 1 for inference]
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_size: Option<usize>,
+    /// Element type: f32
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub(crate) precision: String,
+    /// Also measure the same network built of candle-nn (needs the feature `bench-candle`)
+    #[arg(long)]
+    pub(crate) against_candle: bool,
+    /// Also measure torchvision's network, in turns, with this Python
+    #[arg(long, value_name = "PYTHON")]
+    pub(crate) against_torch: Option<PathBuf>,
+    /// Steps that are timed
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub(crate) steps: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Work {
+    /// Forward, loss, backward, Adam
+    Train,
+    /// Forward in evaluation
+    Infer,
+}

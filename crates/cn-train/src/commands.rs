@@ -1,0 +1,55 @@
+//! One file a command.
+
+mod completions;
+mod evaluate;
+mod lr_find;
+mod predict;
+mod show;
+mod synth;
+mod train;
+
+use crate::args::{Args, Command, Common};
+use crate::output::Ui;
+use crate::problem::Problem;
+use anyhow::{Context as _, Result};
+use std::time::Instant;
+
+/// What every command gets.
+pub(crate) struct Context<'a> {
+    pub(crate) common: &'a Common,
+    pub(crate) ui: Ui,
+    /// When the process started.
+    pub(crate) start: Instant,
+}
+
+/// Runs the command on its threads; returns the exit code.
+pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
+    let common = &args.common;
+    let context = &Context { common, ui: Ui::new(common), start };
+    cn_kernels::Isa::from_env().map_err(|e| {
+        Problem::usage("the environment variable `CN_ISA` names no instruction set to use")
+            .caused_by(e)
+            .hint("unset it")
+    })?;
+    let threads = match common.threads {
+        Some(0) => {
+            return Err(Problem::usage("`--threads 0` leaves nobody to compute")
+                .hint("leave it out to use all cores")
+                .into());
+        }
+        Some(n) => n,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let command = args.command.unwrap_or_else(|| Command::Train(Box::default()));
+    let work = || match command {
+        Command::Train(args) => train::run(context, &args),
+        Command::LrFind(args) => lr_find::run(context, &args).map(|()| 0),
+        Command::Evaluate(args) => evaluate::run(context, &args).map(|()| 0),
+        Command::Predict(args) => predict::run(context, &args).map(|()| 0),
+        Command::Show(args) => show::run(context, &args).map(|()| 0),
+        Command::Synth(args) => synth::run(context, &args).map(|()| 0),
+        Command::Completions(args) => completions::run(&args).map(|()| 0),
+        Command::Bench(args) => crate::bench::run(context, &args, threads).map(|()| 0),
+    };
+    cn_kernels::with_threads(threads, work).context("cannot start threads")?
+}

@@ -1,0 +1,62 @@
+//! `predict`: labels of images.
+
+use super::Context;
+use crate::args::PredictArgs;
+use crate::model::Trained;
+use crate::problem::Problem;
+use anyhow::Result;
+use cn_data::{Cache, Damaged, DecodeConfig, LoadConfig, Pixels, find_images};
+use cn_report::{ClassNames, ModelCard};
+use std::path::PathBuf;
+
+pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
+    let paths = paths(args)?;
+    let mut trained = Trained::open(&args.model)?;
+    let load = LoadConfig { cache: Cache::Off, damaged: Damaged::Refuse, decode: DecodeConfig::default() };
+    let loaded = Pixels::read(paths.clone(), &load)?;
+    let probabilities = trained.probabilities(&loaded.pixels)?;
+    let card = &trained.card;
+    let names = ClassNames::from(card);
+    for (path, row) in paths.iter().zip(probabilities.chunks_exact(card.classes.len())) {
+        let passed = passed(card, row);
+        context.ui.result(format_args!("{}  {}\n", path.display(), text(card, row, &passed, &names)));
+        context.ui.json(&serde_json::json!({
+            "path": path,
+            "labels": passed.iter().map(|&class| &card.classes[class].label).collect::<Vec<_>>(),
+            "probabilities": card.labels().zip(row).collect::<std::collections::BTreeMap<_, _>>(),
+        }));
+    }
+    Ok(())
+}
+
+/// Every image that is named, or lies in a folder that is.
+fn paths(args: &PredictArgs) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for path in &args.images {
+        if !path.exists() {
+            return Err(Problem::failure(format!("there is no image or folder `{}`", path.display())).into());
+        }
+        let found = find_images(path)?;
+        if found.is_empty() {
+            return Err(Problem::failure(format!("there are no images in `{}`", path.display())).into());
+        }
+        paths.extend(found);
+    }
+    Ok(paths)
+}
+
+/// Classes above their thresholds, the most probable first.
+fn passed(card: &ModelCard, row: &[f32]) -> Vec<usize> {
+    let mut passed: Vec<usize> = (0..row.len()).filter(|&class| row[class] > card.classes[class].threshold).collect();
+    passed.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+    passed
+}
+
+fn text(card: &ModelCard, row: &[f32], passed: &[usize], names: &ClassNames) -> String {
+    let show = |class: usize| format!("{} {:.4}", names.show(&card.classes[class].label), row[class]);
+    if !passed.is_empty() {
+        return passed.iter().map(|&class| show(class)).collect::<Vec<_>>().join(", ");
+    }
+    let best = (0..row.len()).reduce(|best, class| if row[class] > row[best] { class } else { best });
+    best.map_or_else(String::new, |best| format!("none (most probable: {})", show(best)))
+}

@@ -1,0 +1,130 @@
+//! `show`: what is in the data, and a picture of augmented images.
+
+use super::Context;
+use crate::args::ShowArgs;
+use crate::config::Config;
+use crate::data::Plan;
+use crate::problem::Problem;
+use anyhow::{Context as _, Result};
+use cn_augment::{Batcher, Image, Normalisation};
+use cn_data::{Cache, Dataset};
+use cn_report::{ImageView, Tile, grid};
+use serde_json::json;
+
+/// Records at the head of the index that are listed.
+const HEAD: u32 = 5;
+
+pub(super) fn run(context: &Context<'_>, args: &ShowArgs) -> Result<()> {
+    if args.rows == 0 || args.cols == 0 {
+        return Err(Problem::usage("a picture needs at least one row and one column").into());
+    }
+    let config = Config::try_from((context.common, &args.config))?;
+    let cache = if args.config.no_cache { Cache::Off } else { Cache::User };
+    let plan = Plan::new(&config)?;
+    let split = plan.method.to_string();
+    let dataset = plan.load(&config, cache)?;
+    context.ui.result(text(&dataset, &split, config.batch_size));
+    write_picture(args, &config, &dataset)?;
+    context.ui.say(format_args!("\naugmented training images are in `{}`", args.out.display()));
+    context.ui.json(&summary(args, &dataset, &split));
+    Ok(())
+}
+
+fn text(dataset: &Dataset, split: &str, batch_size: usize) -> String {
+    let index = dataset.index();
+    let (train, val) = (dataset.split().train(), dataset.split().val());
+    let mut text = format!(
+        "{}: {} images, {} classes, {} groups\n\n",
+        index.name(),
+        index.len(),
+        dataset.vocabulary().len(),
+        index.groups().len()
+    );
+    for id in (0..HEAD).take(index.len()) {
+        let record = &index.records()[id as usize];
+        let image = dataset.pixels().image(id);
+        let group = record.group.as_deref().unwrap_or("-");
+        text += &format!(
+            "{id}  {}  {}x{}x{}  group {group}  labels {}\n",
+            record.path,
+            image.height,
+            image.width,
+            image.channels,
+            shown(dataset, &record.labels)
+        );
+    }
+    text += "\nclass counts\n";
+    let counts = index.class_counts();
+    for label in dataset.vocabulary().labels() {
+        let count = counts.get(label.as_str()).copied().unwrap_or(0);
+        text += &format!("{count:>7}  {}\n", shown(dataset, std::slice::from_ref(label)));
+    }
+    let (steps, val_steps) = (train.len() / batch_size, val.len().div_ceil(batch_size));
+    text += &format!(
+        "\nparts by `{split}`: {} train in {steps} batches of {batch_size}, {} judge in {val_steps}\n",
+        train.len(),
+        val.len()
+    );
+    if let Some(&first) = train.first() {
+        let record = &index.records()[first as usize];
+        let targets: Vec<String> = dataset.targets().multi_hot(&[first]).iter().map(|t| format!("{t:.0}")).collect();
+        text += &format!("\nfirst training image: {}, labels {}\n", record.path, shown(dataset, &record.labels));
+        text += &format!("targets [{}]\nof      [{}]\n", targets.join(", "), dataset.vocabulary().labels().join(", "));
+    }
+    text
+}
+
+/// `10 十`, several divided by commas.
+fn shown(dataset: &Dataset, labels: &[String]) -> String {
+    let one = |label: &String| match dataset.index().display(label) {
+        display if display == label => label.clone(),
+        display => format!("{label} {display}"),
+    };
+    labels.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The first training images of the first epoch, as the model sees them.
+fn write_picture(args: &ShowArgs, config: &Config, dataset: &Dataset) -> Result<()> {
+    let n = args.rows.checked_mul(args.cols).context("the picture is too large")?.min(dataset.split().train().len());
+    let sampler = cn_data::Sampler::train(dataset.split().train(), n, config.seed)?;
+    let ids = sampler.epoch(0).next().unwrap_or_default();
+    let policy = config.augment.policy(config.image_size)?;
+    let batcher = Batcher::new(config.channels, Normalisation::none())?;
+    let images: Vec<Image<'_>> = ids.iter().map(|&id| image(dataset, id)).collect();
+    let geometry = policy.geometries(&images, config.seed, 0, &ids)?;
+    let side = config.image_size as usize;
+    let len = side * side * config.channels;
+    let mut pixels = vec![0u8; ids.len() * len];
+    batcher.fill(&images, &geometry, &mut pixels)?;
+    let tile = |(&id, pixels): (&u32, &[u8])| -> Result<(Vec<u8>, String)> {
+        let record = &dataset.index().records()[id as usize];
+        Ok((pixels.to_vec(), shown(dataset, &record.labels)))
+    };
+    let drawn = ids.iter().zip(pixels.chunks_exact(len)).map(tile).collect::<Result<Vec<_>>>()?;
+    let tiles = drawn.iter().map(|(pixels, caption)| {
+        let image = match config.channels {
+            1 => ImageView::grey(side, side, pixels)?,
+            _ => ImageView::rgb(side, side, pixels)?,
+        };
+        Ok(Tile { image, captions: vec![caption.as_str().into()] })
+    });
+    let tiles = tiles.collect::<Result<Vec<_>>>()?;
+    let title = format!("{}: augmented training images, {side} px", dataset.index().name());
+    grid(&title, &tiles, args.cols)?.write_png(&args.out)?;
+    Ok(())
+}
+
+fn image(dataset: &Dataset, id: u32) -> Image<'_> {
+    let cn_data::ImageView { pixels, height, width, channels } = dataset.pixels().image(id);
+    Image { pixels, height, width, channels }
+}
+
+fn summary(args: &ShowArgs, dataset: &Dataset, split: &str) -> serde_json::Value {
+    let index = dataset.index();
+    json!({
+        "name": index.name(), "n": index.len(), "classes": dataset.vocabulary().labels(),
+        "display": dataset.class_names(), "class_counts": index.class_counts(), "n_groups": index.groups().len(),
+        "split": split, "n_train": dataset.split().train().len(), "n_val": dataset.split().val().len(),
+        "groups_shared": dataset.split().groups_shared(index), "picture": args.out,
+    })
+}

@@ -1,0 +1,92 @@
+//! `synth`: a synthetic data set in the published layout.
+
+use super::Context;
+use crate::args::SynthArgs;
+use crate::problem::Problem;
+use anyhow::{Context as _, Result};
+use cn_data::Spec;
+use cn_synth::{CHARACTERS, Handwriting, Sample, Style, writers};
+use image::ExtendedColorType;
+use image::codecs::jpeg::JpegEncoder;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Quality of the published files.
+const QUALITY: u8 = 75;
+/// Images that are drawn at a time: bounds the memory.
+const CHUNK: usize = 1500;
+/// More images than this are a mistake.
+const MAX_IMAGES: u64 = 50_000_000;
+
+pub(super) fn run(context: &Context<'_>, args: &SynthArgs) -> Result<()> {
+    check(args)?;
+    let images = args.out.join("data/data");
+    std::fs::create_dir_all(&images).with_context(|| format!("cannot make the folder `{}`", images.display()))?;
+    let handwriting = Handwriting::new(context.common.seed.unwrap_or(42), Style::scans())?;
+    let first = writers::TRAIN.start;
+    let samples: Vec<Sample> = Sample::pages(first..first + args.writers, args.samples).collect();
+    for chunk in samples.chunks(CHUNK) {
+        let pixels = handwriting.draw_all(chunk);
+        let side = handwriting.size();
+        for (sample, image) in chunk.iter().zip(pixels.chunks_exact(side * side)) {
+            write_image(&images.join(file_name(*sample)), image, side)?;
+        }
+    }
+    cn_report::write_atomic(args.out.join("chinese_mnist.csv"), table(&samples).as_bytes())?;
+    // The last file: a folder that has it is whole.
+    let spec =
+        Spec { name: Some("synthetic-handwriting".into()), licence: None, citation: None, ..Spec::chinese_mnist() };
+    cn_report::write_atomic(args.out.join("dataset.toml"), spec.to_toml().as_bytes())?;
+    let folder = args.out.display();
+    context.ui.result(format_args!("{} images by {} writers are in `{folder}`\n", samples.len(), args.writers));
+    context.ui.json(&serde_json::json!({ "folder": args.out, "images": samples.len(), "writers": args.writers }));
+    Ok(())
+}
+
+fn check(args: &SynthArgs) -> Result<()> {
+    let n = u64::from(args.writers) * u64::from(args.samples) * CHARACTERS.len() as u64;
+    if n == 0 || n > MAX_IMAGES {
+        let problem = format!(
+            "{} writers with {} samples are {n} images, expected 1 to {MAX_IMAGES}",
+            args.writers, args.samples
+        );
+        return Err(Problem::usage(problem).into());
+    }
+    let taken = std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some());
+    if taken || args.out.is_file() {
+        return Err(Problem::failure(format!("`{}` is not empty", args.out.display()))
+            .hint("choose another `--out`")
+            .into());
+    }
+    Ok(())
+}
+
+fn file_name(sample: Sample) -> String {
+    format!("input_{}_{}_{}.jpg", sample.writer(), sample.sample(), sample.code())
+}
+
+fn write_image(path: &Path, pixels: &[u8], side: usize) -> Result<()> {
+    let side = u32::try_from(side)?;
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, QUALITY).encode(pixels, side, side, ExtendedColorType::L8)?;
+    std::fs::write(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// The published table: a line an image.
+fn table(samples: &[Sample]) -> String {
+    let mut text = String::from("suite_id,sample_id,code,value,character\n");
+    for sample in samples {
+        let character = CHARACTERS[usize::from(sample.code()) - 1];
+        writeln!(
+            text,
+            "{},{},{},{},{}",
+            sample.writer(),
+            sample.sample(),
+            sample.code(),
+            character.value,
+            character.character
+        )
+        .expect("a string takes any text");
+    }
+    text
+}

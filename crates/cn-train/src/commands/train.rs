@@ -1,0 +1,191 @@
+//! `train`: the main job.
+
+mod manifest;
+mod result;
+mod resume;
+
+use super::Context;
+use crate::args::TrainArgs;
+use crate::config::{Config, REAL_DATA};
+use crate::data::Plan;
+use crate::host;
+use crate::model::Start;
+use crate::output::Ui;
+use crate::problem::Problem;
+use crate::recorder::{Checkpointer, Checkpoints, Recorder};
+use crate::session;
+use crate::signals::Stop;
+use anyhow::{Context as _, Result};
+use cn_data::{Cache, Dataset};
+use cn_learn::{Handler, Learner, Outcome, StopOnNan};
+use cn_ops::Network;
+use cn_report::RunFolder;
+use manifest::Manifest;
+use std::sync::Arc;
+
+/// Everything between settings and the first step.
+struct Prepared {
+    config: Config,
+    start: Start,
+    dataset: Arc<Dataset>,
+    split: String,
+    learner: Learner<Network>,
+}
+
+/// Trains, and returns the exit code.
+pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
+    if let Some(folder) = &args.resume {
+        return resume::run(context, args, &RunFolder::new(folder));
+    }
+    let config = Config::try_from((context.common, &args.config))?;
+    let run = RunFolder::new(args.out.clone().unwrap_or_else(|| host::new_run_folder(&config.recipe)));
+    check_folder(&run)?;
+    let chosen = args.config.data.synthetic || config.data.dir.is_some();
+    let prepared = prepare(context, config, cache(args), chosen)?;
+    if args.dry_run {
+        return dry_run(context.ui, prepared);
+    }
+    run.create()?;
+    write_settings(&run, &prepared.config)?;
+    let mut prepared = prepared;
+    let manifest = Manifest::new(&mut prepared)?;
+    manifest.write(&run)?;
+    fit(context, run, prepared, &manifest, None)
+}
+
+fn cache(args: &TrainArgs) -> Cache {
+    if args.config.no_cache { Cache::Off } else { Cache::User }
+}
+
+/// A folder that holds a run, or cannot be one, is refused before anything else.
+fn check_folder(run: &RunFolder) -> Result<()> {
+    if run.holds_run() {
+        return Err(cn_report::Error::RunExists { path: run.root().to_owned() }.into());
+    }
+    if run.root().exists() && !run.root().is_dir() {
+        return Err(Problem::usage(format!("`{}` is no folder", run.root().display()))
+            .hint("choose another `--out`")
+            .into());
+    }
+    Ok(())
+}
+
+fn write_settings(run: &RunFolder, config: &Config) -> Result<()> {
+    Ok(cn_report::write_atomic(run.config(), config.to_toml()?.as_bytes())?)
+}
+
+/// Opens weights and data, cheap checks first, and says what will be done.
+fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, chosen: bool) -> Result<Prepared> {
+    let ui = context.ui;
+    introduce(ui, &config, chosen);
+    let start = Start::open(&config)?;
+    introduce_weights(ui, &config, &start);
+    config.weights = start.name();
+    let plan = Plan::new(&config)?;
+    let split = plan.method.to_string();
+    let dataset = Arc::new(plan.load(&config, cache)?);
+    if !dataset.skipped().is_empty() {
+        ui.warn(format_args!("{} images are left out, since they cannot be used", dataset.skipped().len()));
+    }
+    session::check_labels(&config, &dataset)?;
+    let learner = session::learner(&config, Arc::clone(&dataset), &start)?;
+    describe(ui, &config, &dataset, &split, &learner);
+    Ok(Prepared { config, start, dataset, split, learner })
+}
+
+/// The first lines: which data, and where to get others.
+fn introduce(ui: Ui, config: &Config, chosen: bool) {
+    if let Some(dir) = &config.data.dir {
+        return ui.say(format_args!("data      `{}`", dir.display()));
+    }
+    if chosen {
+        return ui.say("data      synthetic handwriting, drawn in memory");
+    }
+    ui.say(format_args!("data      synthetic handwriting, drawn in memory, since there is no `{REAL_DATA}` here"));
+    ui.say("          the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`");
+}
+
+fn introduce_weights(ui: Ui, config: &Config, start: &Start) {
+    match (start, config.weights.as_str()) {
+        (Start::Scratch, "auto") => {
+            ui.say("weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some");
+        }
+        (start, _) => ui.say(format_args!("weights   {}", start.name())),
+    }
+}
+
+fn describe(ui: Ui, config: &Config, dataset: &Dataset, split: &str, learner: &Learner<Network>) {
+    let (train, val) = (dataset.split().train().len(), dataset.split().val().len());
+    let shared = match dataset.index().groups().len() {
+        0 => String::new(),
+        n => format!("; {} of {n} writers or groups on both sides", dataset.split().groups_shared(dataset.index())),
+    };
+    ui.say(format_args!("split     {split}: {train} images train, {val} judge{shared}"));
+    let (steps, val_steps) = (learner.batches().steps_per_epoch(), val.div_ceil(config.batch_size));
+    let size = config.image_size;
+    ui.say(format_args!(
+        "run       {} {}, {} at {size} px, {} epochs of {steps} batches of {}, {val_steps} to validate, {} threads, {}",
+        config.recipe,
+        config.arch,
+        if config.channels == 1 { "grey" } else { "RGB" },
+        config.epochs(),
+        config.batch_size,
+        config.threads,
+        cn_kernels::Isa::current(),
+    ));
+}
+
+/// Makes the first batch, then says what would follow.
+fn dry_run(ui: Ui, prepared: Prepared) -> Result<u8> {
+    let batches = prepared.learner.batches();
+    let first = batches.train(0, 0)?.next().transpose()?.context("there is no first batch")?;
+    let (n_train, n_val) = (prepared.dataset.split().train().len(), prepared.dataset.split().val().len());
+    let dims = first.images.dims().to_vec();
+    ui.result(format_args!("dry run   the first batch is {dims:?}; nothing was written\n"));
+    ui.json(&serde_json::json!({
+        "event": "dry_run", "n_train": n_train, "n_val": n_val,
+        "train_batches": batches.steps_per_epoch(), "val_batches": n_val.div_ceil(prepared.config.batch_size),
+        "epochs": prepared.config.epochs(), "batch": dims, "split": prepared.split,
+        "classes": prepared.dataset.vocabulary().labels(),
+    }));
+    Ok(0)
+}
+
+/// Trains from the start, or from a checkpoint, and closes the run.
+fn fit(
+    context: &Context<'_>,
+    run: RunFolder,
+    mut prepared: Prepared,
+    manifest: &Manifest,
+    checkpoint: Option<cn_learn::Checkpoint>,
+) -> Result<u8> {
+    let stop = Stop::listen()?;
+    let mut recorder = Recorder::new(context.ui, run.clone(), context.start);
+    let files = Checkpoints::new(run.checkpoints());
+    let mut checkpointer =
+        Checkpointer::new(files, prepared.config.checkpoint_every, stop.clone(), manifest.identity());
+    let mut nan = StopOnNan::every(16);
+    let phases = prepared.config.phase.clone();
+    let outcome = {
+        let handlers: &mut [&mut dyn Handler] = &mut [&mut recorder, &mut checkpointer, &mut nan];
+        match checkpoint {
+            None => prepared.learner.fit(&phases, handlers),
+            Some(checkpoint) => {
+                prepared.learner.restore(&checkpoint)?;
+                prepared.learner.resume(handlers)
+            }
+        }
+    };
+    let outcome = outcome.context("training failed")?;
+    if let Some(bad) = nan.found() {
+        let problem = format!("the loss of step {} is not a finite number", bad.step);
+        return Err(Problem::failure(problem).hint("lower the learning rate: `cn-train lr-find` suggests one").into());
+    }
+    if let (Outcome::Stopped, Some(code)) = (outcome, stop.exit_code()) {
+        let folder = run.root().display();
+        context.ui.result(format_args!("stopped   go on with `cn-train train --resume {folder}`\n"));
+        return Ok(code);
+    }
+    result::close(context, &run, prepared, &recorder)?;
+    Ok(0)
+}

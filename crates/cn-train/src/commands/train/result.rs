@@ -1,0 +1,159 @@
+//! The end of a run: weights, predictions, summary.
+
+use super::super::Context;
+use super::Prepared;
+use crate::config::{Config, HeadKind, LossKind};
+use crate::host;
+use crate::output::Ui;
+use crate::recorder::Recorder;
+use crate::session;
+use anyhow::Result;
+use cn_data::Dataset;
+use cn_ops::Model as _;
+use cn_report::{
+    Activation, Answers, ClassCard, ClassNames, DataCard, DataSummary, MODEL_SCHEMA, ModelCard, Normalisation,
+    RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, WeightsCard, confused_table, headline,
+};
+
+/// Writes what describes the final weights, and shows it.
+pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepared, recorder: &Recorder) -> Result<()> {
+    let evaluation = match &recorder.evaluation {
+        Some(evaluation) => evaluation.clone(),
+        // Resumed behind its last epoch.
+        None => prepared.learner.evaluate()?,
+    };
+    let sha256 = save(run, &mut prepared)?;
+    let table = session::predictions(&prepared.dataset, &evaluation)?;
+    table.write(run.predictions())?;
+    let answers = table.answers(Thresholds::uniform(prepared.config.threshold as f32)?)?;
+    let mut val = answers.val_summary();
+    // Of the logits, not of the probabilities in the table, and of the loss that was trained.
+    val.loss = evaluation.loss;
+    let summary = Summary { val, ..summary(run, &prepared, recorder, &sha256) };
+    summary.write(run.summary())?;
+    show(context.ui, run, &answers, &prepared.dataset, &summary);
+    context.ui.json(&summary);
+    Ok(())
+}
+
+/// Weights and their card; returns the hash of the weights.
+fn save(run: &RunFolder, prepared: &mut Prepared) -> Result<String> {
+    let tensors = prepared.learner.model_mut().named_tensors()?;
+    let sha256 = cn_zoo::weights_sha256(&tensors)?;
+    let resnet = crate::model::resnet(&prepared.config, prepared.dataset.vocabulary().len())?;
+    cn_zoo::save(run.weights(), &tensors, &resnet)?;
+    card(prepared, &sha256).write(run.model_card())?;
+    Ok(sha256)
+}
+
+fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
+    let Prepared { config, dataset, learner, .. } = prepared;
+    let normalisation = &learner.batches().config().normalisation;
+    // One value stands for all channels.
+    let wide = |values: &[f64]| (0..config.channels).map(|c| values[c.min(values.len() - 1)] as f32).collect();
+    let index = dataset.index();
+    let class = |label: &String| ClassCard {
+        label: label.clone(),
+        display: index.display(label).to_owned(),
+        threshold: config.threshold as f32,
+    };
+    ModelCard {
+        schema: MODEL_SCHEMA,
+        arch: config.arch.clone(),
+        stem: "7x7".into(),
+        head: match config.head {
+            HeadKind::Fastai => "fastai".into(),
+            HeadKind::Plain => "plain".into(),
+        },
+        channels: config.channels,
+        image_size: config.image_size as usize,
+        transform: config.validation.card(config.image_size),
+        normalisation: Normalisation { mean: wide(normalisation.mean()), std: wide(normalisation.std()) },
+        activation: match config.loss {
+            LossKind::Bce => Activation::Sigmoid,
+            LossKind::Softmax => Activation::Softmax,
+        },
+        classes: dataset.vocabulary().labels().iter().map(class).collect(),
+        weights: WeightsCard { file: "model.safetensors".into(), sha256: sha256.to_owned() },
+        data: DataCard {
+            name: index.name().to_owned(),
+            licence: index.licence().map(str::to_owned),
+            citation: index.citation().map(str::to_owned),
+        },
+    }
+}
+
+/// The summary but for `val`, which stands for nothing yet.
+fn summary(run: &RunFolder, prepared: &Prepared, recorder: &Recorder, sha256: &str) -> Summary {
+    let Prepared { config, start, dataset, split, .. } = prepared;
+    let kept = recorder.kept();
+    Summary {
+        schema: SUMMARY_SCHEMA,
+        run: run.root().display().to_string(),
+        arch: config.arch.clone(),
+        weights: start.name(),
+        device: config.device.clone(),
+        precision: config.precision.clone(),
+        threads: config.threads,
+        isa: cn_kernels::Isa::current().to_string(),
+        data: data(config, dataset, split),
+        recipe: config.recipe.clone(),
+        epochs: config.epochs(),
+        image_size: config.image_size as usize,
+        batch_size: config.batch_size,
+        val: cn_report::ValSummary {
+            loss: f64::NAN,
+            accuracy_multi: f64::NAN,
+            threshold: None,
+            exact_match: f64::NAN,
+            exact_match_ci95: [0.0, 1.0],
+            top1: f64::NAN,
+            refused: 0,
+        },
+        seconds: SecondsSummary {
+            total: recorder.total_seconds(),
+            to_first_step: kept.to_first_step.unwrap_or(f64::NAN),
+            train: kept.train,
+            validate: kept.validate,
+        },
+        train_img_s: kept.n_trained as f64 / kept.train,
+        infer_img_s: kept.n_validated as f64 / kept.validate,
+        peak_rss_mib: host::peak_rss_mib(),
+        weights_sha256: sha256.to_owned(),
+    }
+}
+
+fn data(config: &Config, dataset: &Dataset, split: &str) -> DataSummary {
+    let index = dataset.index();
+    let has_groups = !index.groups().is_empty();
+    DataSummary {
+        name: index.name().to_owned(),
+        sha256: dataset.content_sha256().to_string(),
+        synthetic: config.data.synthetic,
+        n_train: dataset.split().train().len(),
+        n_val: dataset.split().val().len(),
+        split: split.to_owned(),
+        seed: config.split_seed.unwrap_or(config.seed),
+        vocab: dataset.vocabulary().labels().to_vec(),
+        groups_shared: has_groups.then(|| dataset.split().groups_shared(index)),
+    }
+}
+
+fn show(ui: Ui, run: &RunFolder, answers: &Answers<'_>, dataset: &Dataset, summary: &Summary) {
+    let index = dataset.index();
+    let names = ClassNames::new(dataset.vocabulary().labels().iter().map(|label| (label, index.display(label))));
+    ui.say("");
+    ui.result(headline(answers));
+    let pairs = answers.most_confused(1).unwrap_or_default();
+    if !pairs.is_empty() {
+        ui.say("");
+        ui.say(confused_table(&pairs[..pairs.len().min(5)], &names).trim_end());
+    }
+    let SecondsSummary { total, to_first_step, .. } = summary.seconds;
+    ui.say("");
+    ui.say(format_args!(
+        "{total:.1} s in all, {to_first_step:.1} s to the first step; {:.0} images/s in training, {:.0} in validation; {} MiB",
+        summary.train_img_s, summary.infer_img_s, summary.peak_rss_mib
+    ));
+    ui.say(format_args!("everything is in `{}`", run.root().display()));
+}

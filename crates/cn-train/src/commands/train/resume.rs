@@ -1,0 +1,71 @@
+//! `train --resume`: going on with a run.
+
+use super::super::Context;
+use super::manifest::Manifest;
+use super::{cache, fit, prepare};
+use crate::args::TrainArgs;
+use crate::config::Config;
+use crate::problem::Problem;
+use crate::recorder::Checkpoints;
+use anyhow::Result;
+use cn_report::{RunFolder, Summary};
+
+/// Goes on where the run stopped; a finished one shows its result.
+pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> Result<u8> {
+    if !run.holds_run() {
+        let problem = format!("there is no run in `{}`", run.root().display());
+        return Err(Problem::failure(problem).hint("name the folder that holds its config.toml").into());
+    }
+    if run.is_finished() {
+        return finished(context, run);
+    }
+    let stored = Config::of_run(&run.config())?;
+    let config = stored.with_flags(context.common, &args.config)?.resolved()?;
+    refuse(run, args, &stored.differences(&config))?;
+    let found = Checkpoints::new(run.checkpoints()).newest()?;
+    let mut prepared = prepare(context, config, cache(args), true)?;
+    let manifest = Manifest::new(&mut prepared)?;
+    match Manifest::read(run) {
+        Ok(old) => {
+            refuse(run, args, &old.differences(&manifest))?;
+            if let Some(version) = old.other_build(&manifest) {
+                context.ui.warn(format_args!("the run was begun by cn-train {version}: bits may differ"));
+            }
+        }
+        // Stopped before it was written.
+        Err(_) if found.is_none() => manifest.write(run)?,
+        Err(error) => return Err(error),
+    }
+    let checkpoint = found.map(|(checkpoint, damage)| {
+        if let Some(damage) = damage {
+            context.ui.warn(format_args!("{damage}; the one before it is used"));
+        }
+        checkpoint
+    });
+    let step = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.position().steps_done);
+    context.ui.say(format_args!("resume    `{}` at step {step}", run.root().display()));
+    fit(context, run.clone(), prepared, &manifest, checkpoint)
+}
+
+fn finished(context: &Context<'_>, run: &RunFolder) -> Result<u8> {
+    let summary = Summary::read(run.summary())?;
+    let val = &summary.val;
+    context.ui.result(format_args!(
+        "the run `{}` is finished: exact match {:.4}, top-1 {:.4} on {} images\n",
+        run.root().display(),
+        val.exact_match,
+        val.top1,
+        summary.data.n_val
+    ));
+    context.ui.json(&summary);
+    Ok(0)
+}
+
+fn refuse(run: &RunFolder, args: &TrainArgs, differences: &[String]) -> Result<()> {
+    if differences.is_empty() || args.force {
+        return Ok(());
+    }
+    let list: String = differences.iter().map(|line| format!("\n  {line}")).collect();
+    let problem = format!("the run `{}` cannot go on with something else:{list}", run.root().display());
+    Err(Problem::failure(problem).hint("leave the flags out, or pass `--force` to go on anyway").into())
+}

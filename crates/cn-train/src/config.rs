@@ -1,0 +1,419 @@
+//! The resolved configuration: every value that a run used, from a recipe, a file and flags.
+
+mod keys;
+mod overlay;
+mod phases;
+mod transform;
+
+use crate::args::{Common, ConfigArgs};
+use crate::problem::Problem;
+use cn_data::{SplitConfig, SplitMethod};
+use cn_learn::Phase;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use toml::Table;
+
+pub(crate) use transform::Transform;
+
+/// Recipes by name; the first one is the default.
+const RECIPES: [(&str, &str); 5] = [
+    ("quick", include_str!("recipes/quick.toml")),
+    ("notebook", include_str!("recipes/notebook.toml")),
+    ("notebook-lr", include_str!("recipes/notebook-lr.toml")),
+    ("notebook-tuned", include_str!("recipes/notebook-tuned.toml")),
+    ("best", include_str!("recipes/best.toml")),
+];
+
+/// Where the real data lie unless something else is said.
+pub(crate) const REAL_DATA: &str = "data/chinese-mnist";
+/// Larger inputs than any image net uses; beyond, memory would run out long before the first step.
+const MAX_IMAGE_SIZE: u32 = 2048;
+
+/// Everything that decides what a run computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) recipe: String,
+    pub(crate) seed: u64,
+    /// `cpu`; no device changes what is computed beyond rounding.
+    pub(crate) device: String,
+    pub(crate) threads: usize,
+    pub(crate) precision: String,
+    pub(crate) arch: String,
+    pub(crate) head: HeadKind,
+    /// Channels of the model's input, 1 or 3.
+    pub(crate) channels: usize,
+    /// `none`, or the file that training starts from.
+    pub(crate) weights: String,
+    pub(crate) normalise: Normalise,
+    /// Whether a learner begins frozen if its weights are pretrained, as fastai's `vision_learner`.
+    pub(crate) freeze_pretrained: bool,
+    pub(crate) loss: LossKind,
+    pub(crate) threshold: f64,
+    pub(crate) image_size: u32,
+    pub(crate) batch_size: usize,
+    /// A method of cn-data, or `auto`: by group where groups are known.
+    pub(crate) split: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) split_seed: Option<u64>,
+    pub(crate) val_fraction: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) val_groups: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit_per_class: Option<usize>,
+    pub(crate) skip_damaged: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint_every: Option<u64>,
+    pub(crate) data: DataConfig,
+    pub(crate) synthetic: SyntheticConfig,
+    pub(crate) augment: Transform,
+    pub(crate) validation: Transform,
+    pub(crate) phase: Vec<Phase>,
+}
+
+/// Which images.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DataConfig {
+    /// Draw them.
+    pub(crate) synthetic: bool,
+    /// The folder; neither this nor `synthetic` means the real data if they are there, else synthetic ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dir: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) csv: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) label_separator: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) display: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
+}
+
+/// How images are drawn, where they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SyntheticConfig {
+    /// Images in all.
+    pub(crate) images: usize,
+    /// Those of them that validate, by writers of their own; the share `val_fraction` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) val_images: Option<usize>,
+    /// Times that each writer writes each character.
+    pub(crate) pages: u32,
+    /// Which people there are; apart from the run's seed, so that runs of several seeds share their data.
+    pub(crate) seed: u64,
+    pub(crate) style: StyleKind,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum StyleKind {
+    #[default]
+    Scans,
+    Wide,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum HeadKind {
+    #[default]
+    Fastai,
+    Plain,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LossKind {
+    #[default]
+    Bce,
+    Softmax,
+}
+
+/// Whether ImageNet's mean and deviation are applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Normalise {
+    /// If the weights are pretrained, with the statistics that they were trained with.
+    #[default]
+    Pretrained,
+    Imagenet,
+    None,
+}
+
+impl DataConfig {
+    /// The real data if they are there, else synthetic ones, where neither is asked for.
+    fn resolved(mut self) -> Result<Self, Problem> {
+        if self.dir.is_none() && !self.synthetic {
+            if Path::new(REAL_DATA).is_dir() {
+                self.dir = Some(REAL_DATA.into());
+            } else if self.csv.is_some() || self.image.is_some() || self.label.is_some() || self.group.is_some() {
+                return Err(Problem::usage("flags describe a table, but no `--data` says where it is"));
+            } else {
+                self.synthetic = true;
+            }
+        }
+        Ok(self)
+    }
+
+    /// As cn-data describes a data set by hand.
+    pub(crate) fn spec(&self) -> cn_data::Spec {
+        cn_data::Spec {
+            csv: self.csv.clone(),
+            image: self.image.clone(),
+            label: self.label.clone(),
+            label_separator: self.label_separator.clone(),
+            display: self.display.clone(),
+            group: self.group.clone(),
+            ..cn_data::Spec::default()
+        }
+    }
+}
+
+impl Default for SyntheticConfig {
+    fn default() -> Self {
+        Self { images: 15_000, val_images: None, pages: 10, seed: 42, style: StyleKind::Scans }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            recipe: RECIPES[0].0.into(),
+            seed: 42,
+            device: "auto".into(),
+            threads: 0,
+            precision: "f32".into(),
+            arch: "resnet18".into(),
+            head: HeadKind::default(),
+            channels: 3,
+            weights: "auto".into(),
+            normalise: Normalise::default(),
+            freeze_pretrained: false,
+            loss: LossKind::default(),
+            threshold: 0.5,
+            image_size: 64,
+            batch_size: 64,
+            split: "auto".into(),
+            split_seed: None,
+            val_fraction: 0.2,
+            val_groups: Vec::new(),
+            limit: None,
+            limit_per_class: None,
+            skip_damaged: false,
+            checkpoint_every: None,
+            data: DataConfig::default(),
+            synthetic: SyntheticConfig::default(),
+            augment: Transform::default(),
+            validation: Transform::default(),
+            phase: vec![Phase::default()],
+        }
+    }
+}
+
+impl TryFrom<(&Common, &ConfigArgs)> for Config {
+    type Error = Problem;
+
+    /// The recipe, under the file, under the flags; checked, with nothing left open but the data.
+    fn try_from((common, args): (&Common, &ConfigArgs)) -> Result<Self, Problem> {
+        let file = args.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let named = file.get("recipe").and_then(toml::Value::as_str);
+        let name = args.recipe.as_deref().or(named).unwrap_or(RECIPES[0].0).to_owned();
+        let mut table = recipe(&name)?;
+        overlay::merge(&mut table, file);
+        table.insert("recipe".into(), name.into());
+        let config = parse(table).map_err(|problem| match &args.config {
+            Some(path) => Problem::usage(format!("cannot use the settings of `{}`", path.display())).caused_by(problem),
+            None => problem,
+        })?;
+        config.with_flags(common, args)?.resolved()
+    }
+}
+
+impl Config {
+    /// The config that a run was made with.
+    pub(crate) fn of_run(path: &Path) -> Result<Self, Problem> {
+        parse(read_file(path)?).map_err(|problem| {
+            Problem::failure(format!("cannot use the settings of `{}`", path.display())).caused_by(problem)
+        })
+    }
+
+    /// This config under `args`.
+    pub(crate) fn with_flags(&self, common: &Common, args: &ConfigArgs) -> Result<Self, Problem> {
+        let mut table = Table::try_from(self).map_err(|e| Problem::failure("cannot store settings").caused_by(e))?;
+        overlay::flags(&mut table, common, args)?;
+        let mut config = parse(table)?;
+        config.phase = phases::with_flags(&config.phase, args)?;
+        Ok(config)
+    }
+
+    /// Fills in what `auto` stands for where no data are needed to know, and refuses what cannot be trained with.
+    pub(crate) fn resolved(mut self) -> Result<Self, Problem> {
+        if self.threads == 0 {
+            self.threads = std::thread::available_parallelism().map_or(1, usize::from);
+        }
+        self.split_seed = Some(self.split_seed.unwrap_or(self.seed));
+        self.check()?;
+        self.data = self.data.resolved()?;
+        if let (true, Some(n)) = (self.data.synthetic, self.limit) {
+            self.synthetic = SyntheticConfig { images: n, val_images: None, ..self.synthetic };
+            self.limit = None;
+        }
+        if self.device == "auto" {
+            self.device = "cpu".into();
+        }
+        Ok(self)
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        check_device(&self.device)?;
+        check_precision(&self.precision)?;
+        self.arch.parse::<cn_zoo::Arch>().map_err(|e| {
+            Problem::usage(format!("there is no architecture `{}`", self.arch))
+                .caused_by(e)
+                .hint("use `--arch resnet18`")
+        })?;
+        if !matches!(self.channels, 1 | 3) {
+            return Err(Problem::usage(format!("`channels` is {}, expected 1 (grey) or 3 (RGB)", self.channels)));
+        }
+        if !(1..=MAX_IMAGE_SIZE).contains(&self.image_size) {
+            return Err(Problem::usage(format!(
+                "the image size {} is not between 1 and {MAX_IMAGE_SIZE}",
+                self.image_size
+            ))
+            .hint("the scans have 64 px; `--image-size 64` or 128 are usual"));
+        }
+        if self.batch_size < 2 {
+            return Err(Problem::usage(format!("the batch size is {}, expected at least 2", self.batch_size))
+                .hint("batch norm needs several images; 64 is usual"));
+        }
+        if !(0.0..1.0).contains(&self.threshold) {
+            return Err(Problem::usage(format!("the threshold {} is not from 0 up to 1", self.threshold)));
+        }
+        self.check_split()?;
+        phases::check(&self.phase)?;
+        self.augment.policy(self.image_size)?;
+        self.validation.fixed_policy(self.image_size)?;
+        Ok(())
+    }
+
+    fn check_split(&self) -> Result<(), Problem> {
+        if !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
+            return Err(Problem::usage(format!("the validation share {} is not between 0 and 1", self.val_fraction))
+                .hint("a fifth of the images is `--val-fraction 0.2`"));
+        }
+        for (name, value) in [("--limit", self.limit), ("--limit-per-class", self.limit_per_class)] {
+            if value == Some(0) {
+                return Err(Problem::usage(format!("`{name} 0` leaves no images")));
+            }
+        }
+        if self.synthetic.images == 0 || self.synthetic.pages == 0 {
+            return Err(Problem::usage("no images are to be drawn").hint("use `--limit 1500` or more"));
+        }
+        if self.checkpoint_every == Some(0) {
+            return Err(Problem::usage("`--checkpoint-every 0` is no interval"));
+        }
+        self.split_method().map(drop)
+    }
+
+    /// The method of the split; `None` for `auto`.
+    fn split_method(&self) -> Result<Option<SplitMethod>, Problem> {
+        if !self.val_groups.is_empty() {
+            return Ok(Some(SplitMethod::ValGroups(self.val_groups.clone())));
+        }
+        if self.split == "auto" {
+            return Ok(None);
+        }
+        let unknown = |e| Problem::usage(format!("cannot split by `{}`", self.split)).caused_by(e);
+        self.split.parse().map(Some).map_err(unknown)
+    }
+
+    /// How the images are split; `auto` is by group where `groups` says that every image has one, as the folders say
+    /// where they say so, else by class.
+    pub(crate) fn split_config(&self, index: &cn_data::Index) -> Result<SplitConfig, Problem> {
+        let has_groups = || index.records().iter().all(|record| record.group.is_some());
+        let method = match self.split_method()? {
+            Some(method) => method,
+            None if index.fixed_val().is_some() => SplitMethod::Fixed,
+            None if has_groups() => SplitMethod::Group,
+            None => SplitMethod::Stratified,
+        };
+        let seed = self.split_seed.unwrap_or(self.seed);
+        Ok(SplitConfig { method, val_fraction: self.val_fraction, seed })
+    }
+
+    /// Epochs over all phases.
+    pub(crate) fn epochs(&self) -> usize {
+        self.phase.iter().map(|phase| phase.epochs).sum()
+    }
+
+    /// The text of `config.toml`.
+    pub(crate) fn to_toml(&self) -> Result<String, Problem> {
+        toml::to_string(self).map_err(|e| Problem::failure("cannot store settings").caused_by(e))
+    }
+
+    /// What differs between two configs, a line each; the device's threads and folder do not change a result.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+        let table = |config: &Self| {
+            let mut table = Table::try_from(config).unwrap_or_default();
+            ["threads", "checkpoint_every"].into_iter().for_each(|key| drop(table.remove(key)));
+            table
+        };
+        overlay::differences(&table(self), &table(other))
+    }
+}
+
+fn recipe(name: &str) -> Result<Table, Problem> {
+    let known = RECIPES.iter().map(|(name, _)| *name);
+    let Some((_, text)) = RECIPES.iter().find(|(known, _)| *known == name) else {
+        let nearest = keys::nearest(name, known.clone()).unwrap_or_default();
+        return Err(Problem::usage(format!(
+            "there is no recipe `{name}`, only {}",
+            known.collect::<Vec<_>>().join(", ")
+        ))
+        .hint(format!("use `--recipe {nearest}`, or name a file of your own with `--config`")));
+    };
+    text.parse().map_err(|e: toml::de::Error| Problem::failure(format!("recipe `{name}`")).caused_by(e))
+}
+
+fn read_file(path: &Path) -> Result<Table, Problem> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Problem::failure(format!("cannot read the settings `{}`", path.display())).caused_by(e))?;
+    text.parse().map_err(|e: toml::de::Error| Problem::usage(format!("`{}` is not TOML", path.display())).caused_by(e))
+}
+
+/// Unknown keys are named with the nearest known one before serde sees them.
+fn parse(table: Table) -> Result<Config, Problem> {
+    keys::check(&table)?;
+    table.try_into().map_err(|e: toml::de::Error| Problem::usage("a setting has a wrong value").caused_by(e))
+}
+
+fn check_device(device: &str) -> Result<(), Problem> {
+    match device {
+        "auto" | "cpu" => Ok(()),
+        _ if device == "cuda" || device.strip_prefix("cuda:").is_some_and(|n| n.parse::<u8>().is_ok()) => {
+            Err(Problem::failure(format!("this build cannot compute on `{device}`"))
+                .hint("use `--device cpu`; a build for GPUs needs the feature `cuda`"))
+        }
+        _ => Err(Problem::usage(format!("there is no device `{device}`, expected auto, cpu, cuda or cuda:N"))),
+    }
+}
+
+fn check_precision(precision: &str) -> Result<(), Problem> {
+    match precision {
+        "f32" => Ok(()),
+        "bf16" => {
+            Err(Problem::failure("the CPU has no kernels for the precision `bf16`").hint("use `--precision f32`"))
+        }
+        _ => Err(Problem::usage(format!("there is no precision `{precision}`, expected f32 or bf16"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

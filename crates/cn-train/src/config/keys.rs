@@ -1,0 +1,83 @@
+//! Which keys there are.
+
+use crate::problem::Problem;
+use toml::{Table, Value};
+
+const TOP: [&str; 28] = [
+    "recipe",
+    "seed",
+    "device",
+    "threads",
+    "precision",
+    "arch",
+    "head",
+    "channels",
+    "weights",
+    "normalise",
+    "freeze_pretrained",
+    "loss",
+    "threshold",
+    "image_size",
+    "batch_size",
+    "split",
+    "split_seed",
+    "val_fraction",
+    "val_groups",
+    "limit",
+    "limit_per_class",
+    "skip_damaged",
+    "checkpoint_every",
+    "data",
+    "synthetic",
+    "augment",
+    "validation",
+    "phase",
+];
+const DATA: [&str; 8] = ["synthetic", "dir", "csv", "image", "label", "label_separator", "display", "group"];
+const SYNTHETIC: [&str; 5] = ["images", "val_images", "pages", "seed", "style"];
+const TRANSFORM: [&str; 9] = ["kind", "extra", "min_scale", "shift", "scale", "rotate", "shear", "aspect", "min_ink"];
+const PHASE: [&str; 8] = ["frozen", "epochs", "lr", "curve", "pct_start", "div", "div_final", "moms"];
+
+/// Refuses a key that no setting has, and names the nearest one.
+pub(super) fn check(table: &Table) -> Result<(), Problem> {
+    check_table("", table, &TOP)?;
+    for (section, known) in
+        [("data", &DATA[..]), ("synthetic", &SYNTHETIC), ("augment", &TRANSFORM), ("validation", &TRANSFORM)]
+    {
+        if let Some(Value::Table(inner)) = table.get(section) {
+            check_table(section, inner, known)?;
+        }
+    }
+    let phases = table.get("phase").and_then(Value::as_array).into_iter().flatten();
+    phases.filter_map(Value::as_table).try_for_each(|phase| check_table("phase", phase, &PHASE))
+}
+
+fn check_table(section: &str, table: &Table, known: &[&str]) -> Result<(), Problem> {
+    let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+    let place = if section.is_empty() { String::new() } else { format!(" in `[{section}]`") };
+    let problem = Problem::usage(format!("there is no setting `{key}`{place}"));
+    Err(match nearest(key, known.iter().copied()) {
+        Some(near) => problem.hint(format!("the nearest one is `{near}`")),
+        None => problem,
+    })
+}
+
+/// The name that the fewest edits lead to.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known.min_by_key(|other| edits(name, other))
+}
+
+/// Characters to insert, remove or replace (Levenshtein).
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, c) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, d) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(c != *d);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

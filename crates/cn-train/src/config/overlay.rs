@@ -1,0 +1,131 @@
+//! One table of settings over another.
+
+use crate::args::{Common, ConfigArgs, DataArgs};
+use crate::problem::Problem;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// Puts `over` over `base`. Tables are merged key by key, but one that says its `kind` replaces the other.
+pub(super) fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(over)) if !over.contains_key("kind") => merge(inner, over),
+            (_, value) => drop(base.insert(key, value)),
+        }
+    }
+}
+
+/// Puts the flags that stand for one setting each over `table`.
+pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Result<(), Problem> {
+    if common.threads == Some(0) {
+        return Err(Problem::usage("`--threads 0` leaves nobody to compute").hint("leave it out to use all cores"));
+    }
+    let mut set = Setter(table);
+    set.integer("seed", common.seed)?;
+    set.integer("threads", common.threads)?;
+    set.text("device", common.device.as_deref());
+    set.text("precision", args.precision.as_deref());
+    set.text("arch", args.arch.as_deref());
+    set.text("weights", args.weights.as_deref());
+    set.integer("image_size", args.image_size)?;
+    set.integer("batch_size", args.batch_size)?;
+    set.integer("split_seed", args.split_seed)?;
+    set.integer("limit", args.limit)?;
+    set.integer("limit_per_class", args.limit_per_class)?;
+    set.integer("checkpoint_every", args.checkpoint_every)?;
+    if let Some(split) = &args.split {
+        set.0.insert("split".into(), split.as_str().into());
+        set.0.remove("val_groups");
+    }
+    if let Some(fraction) = args.val_fraction {
+        set.0.insert("val_fraction".into(), fraction.into());
+    }
+    if args.skip_damaged {
+        set.0.insert("skip_damaged".into(), true.into());
+    }
+    if let Some(groups) = &args.val_groups {
+        let groups = groups_of(groups)?.into_iter().map(Value::from).collect();
+        set.0.insert("val_groups".into(), Value::Array(groups));
+    }
+    data(table, &args.data);
+    Ok(())
+}
+
+/// A data set named by flags replaces the one of the settings; single columns do not.
+fn data(table: &mut Table, args: &DataArgs) {
+    let mut data = match table.remove("data") {
+        Some(Value::Table(data)) if args.data.is_none() && !args.synthetic => data,
+        _ => Table::new(),
+    };
+    if args.synthetic {
+        data.insert("synthetic".into(), true.into());
+    }
+    let mut set = Setter(&mut data);
+    set.text("dir", args.data.as_deref().and_then(Path::to_str));
+    set.text("csv", args.csv.as_deref().and_then(Path::to_str));
+    set.text("image", args.image.as_deref());
+    set.text("label", args.label.as_deref());
+    set.text("label_separator", args.label_separator.as_deref());
+    set.text("display", args.display.as_deref());
+    set.text("group", args.group.as_deref());
+    table.insert("data".into(), data.into());
+}
+
+struct Setter<'a>(&'a mut Table);
+
+impl Setter<'_> {
+    fn text(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.0.insert(key.into(), value.into());
+        }
+    }
+
+    fn integer<N: TryInto<i64> + Copy + std::fmt::Display>(
+        &mut self,
+        key: &str,
+        value: Option<N>,
+    ) -> Result<(), Problem> {
+        if let Some(value) = value {
+            let too_large = |_| Problem::usage(format!("`{key}` is {value}, expected at most {}", i64::MAX));
+            self.0.insert(key.into(), value.try_into().map_err(too_large)?.into());
+        }
+        Ok(())
+    }
+}
+
+/// Names divided by commas, or the lines of a file.
+fn groups_of(list: &str) -> Result<Vec<String>, Problem> {
+    let path = Path::new(list);
+    let text = if path.is_file() {
+        std::fs::read_to_string(path).map_err(|e| Problem::failure(format!("cannot read `{list}`")).caused_by(e))?
+    } else {
+        list.to_owned()
+    };
+    let names: Vec<String> =
+        text.split([',', '\n']).map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+    if names.is_empty() {
+        return Err(Problem::usage("`--val-groups` names no group").hint("two groups are `--val-groups 3,14`"));
+    }
+    Ok(names)
+}
+
+/// Keys with different values, a line each, as `key: old, now new`.
+pub(super) fn differences(old: &Table, new: &Table) -> Vec<String> {
+    let mut lines = Vec::new();
+    compare("", old, new, &mut lines);
+    lines
+}
+
+fn compare(prefix: &str, old: &Table, new: &Table, lines: &mut Vec<String>) {
+    let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    for key in keys {
+        let show = |value: Option<&Value>| value.map_or("nothing".into(), ToString::to_string);
+        match (old.get(key), new.get(key)) {
+            (Some(Value::Table(a)), Some(Value::Table(b))) => compare(&format!("{prefix}{key}."), a, b, lines),
+            (a, b) if a != b => lines.push(format!("{prefix}{key}: {}, now {}", show(a), show(b))),
+            _ => {}
+        }
+    }
+}

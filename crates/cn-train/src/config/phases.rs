@@ -1,0 +1,56 @@
+//! Epochs and rates from flags.
+
+use crate::args::ConfigArgs;
+use crate::problem::Problem;
+use cn_learn::{Phase, Rates};
+
+/// The phases that `--epochs`, `--freeze-epochs` and `--lr` make of those of a recipe.
+///
+/// `--epochs` alone changes the last phase. With one of the others they make fastai's `fine_tune`, or for no frozen
+/// epochs `fit_one_cycle`; what is not given is taken from the recipe.
+pub(super) fn with_flags(phases: &[Phase], args: &ConfigArgs) -> Result<Vec<Phase>, Problem> {
+    check_flags(args)?;
+    let Some(last) = phases.last() else { return Ok(Vec::new()) };
+    let epochs = args.epochs.unwrap_or(last.epochs);
+    if args.freeze_epochs.is_none() && args.lr.is_none() {
+        let mut phases = phases.to_vec();
+        phases.iter_mut().next_back().into_iter().for_each(|last| last.epochs = epochs);
+        return Ok(phases);
+    }
+    let frozen: Vec<&Phase> = phases.iter().filter(|phase| phase.frozen == Some(true)).collect();
+    let freeze_epochs = args.freeze_epochs.unwrap_or_else(|| frozen.iter().map(|phase| phase.epochs).sum());
+    let lr = args.lr.unwrap_or_else(|| head_rate(frozen.first().unwrap_or(&last)));
+    if freeze_epochs > 0 {
+        return Ok(Phase::fine_tune(epochs, lr, freeze_epochs));
+    }
+    Ok(vec![Phase { frozen: Some(false), ..Phase::one_cycle(epochs, Rates::Uniform(lr)) }])
+}
+
+fn check_flags(args: &ConfigArgs) -> Result<(), Problem> {
+    if args.epochs == Some(0) {
+        return Err(Problem::usage("`--epochs 0` trains nothing"));
+    }
+    match args.lr {
+        Some(lr) if !(lr.is_finite() && lr > 0.0) => {
+            Err(Problem::usage(format!("the learning rate {lr} is not a finite number above 0"))
+                .hint("`cn-train lr-find` suggests one"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The peak rate of the last group.
+fn head_rate(phase: &Phase) -> f64 {
+    phase.lr.of_groups(1)[0]
+}
+
+/// Refuses phases that cannot be trained with.
+pub(super) fn check(phases: &[Phase]) -> Result<(), Problem> {
+    if phases.is_empty() {
+        return Err(Problem::usage("there is no phase to train").hint("a recipe needs at least one `[[phase]]`"));
+    }
+    for (i, phase) in phases.iter().enumerate() {
+        phase.check().map_err(|e| Problem::usage(format!("phase {i} cannot be trained")).caused_by(e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+use super::*;
+use cn_learn::Rates;
+
+fn resolve(args: &ConfigArgs) -> Result<Config, Problem> {
+    let args = ConfigArgs { data: crate::args::DataArgs { synthetic: true, ..args.data.clone() }, ..args.clone() };
+    Config::try_from((&Common::default(), &args))
+}
+
+fn of(recipe: &str) -> Config {
+    resolve(&ConfigArgs { recipe: Some(recipe.into()), ..ConfigArgs::default() }).expect(recipe)
+}
+
+fn with(recipe: &str, change: impl FnOnce(&mut ConfigArgs)) -> Config {
+    let mut args = ConfigArgs { recipe: Some(recipe.into()), ..ConfigArgs::default() };
+    change(&mut args);
+    resolve(&args).expect(recipe)
+}
+
+#[test]
+fn every_recipe_is_valid_and_survives_its_file() {
+    for (name, _) in RECIPES {
+        let config = of(name);
+        let table: Table = config.to_toml().expect("text").parse().expect("TOML");
+        assert_eq!(parse(table).expect("known keys"), config, "{name}");
+        assert_eq!(config.clone().resolved().expect("still valid"), config, "{name}");
+    }
+}
+
+#[test]
+fn the_notebooks_recipes_are_its_calls() {
+    assert_eq!(of("notebook").phase, Phase::fine_tune(6, 2e-3, 1));
+    assert_eq!(of("notebook-lr").phase, Phase::fine_tune(6, 1e-2, 1));
+    let unfrozen = Phase { frozen: Some(false), ..Phase::one_cycle(6, Rates::Uniform(1e-4)) };
+    assert_eq!(of("notebook-tuned").phase, [Phase::one_cycle(3, Rates::Uniform(1e-2)), unfrozen]);
+    for name in ["notebook", "notebook-lr", "notebook-tuned"] {
+        let config = of(name);
+        assert_eq!((config.image_size, config.batch_size, config.threshold), (128, 64, 0.2));
+        assert_eq!((config.split.as_str(), config.channels, config.freeze_pretrained), ("random", 3, true));
+        assert_eq!(config.augment.policy(128).ok(), cn_augment::Policy::fastai_train(128, 0.35).ok());
+        assert_eq!(config.validation.policy(128).ok(), cn_augment::Policy::fastai_valid(128).ok());
+    }
+}
+
+#[test]
+fn flags_make_fastais_calls() {
+    let tuned = with("quick", |args| (args.epochs, args.freeze_epochs, args.lr) = (Some(5), Some(2), Some(4e-3)));
+    assert_eq!(tuned.phase, Phase::fine_tune(5, 4e-3, 2));
+    let cycle = with("notebook", |args| (args.epochs, args.freeze_epochs, args.lr) = (Some(6), Some(0), Some(3e-3)));
+    assert_eq!(cycle.phase, [Phase { frozen: Some(false), ..Phase::one_cycle(6, Rates::Uniform(3e-3)) }]);
+    assert_eq!(with("notebook", |args| args.epochs = Some(3)).phase, Phase::fine_tune(3, 2e-3, 1));
+    assert_eq!(with("notebook", |args| args.lr = Some(1e-2)).phase, of("notebook-lr").phase);
+    assert_eq!(with("notebook", |args| args.freeze_epochs = Some(3)).phase, Phase::fine_tune(6, 2e-3, 3));
+}
+
+#[test]
+fn files_lie_between_recipe_and_flags() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("own.toml");
+    let own = "recipe = \"notebook\"\nimage_size = 96\nbatch_size = 32\n[augment]\nkind = \"affine\"\nrotate = 3\n";
+    std::fs::write(&path, own).expect("written");
+    let config = with("notebook", |args| (args.config, args.batch_size) = (Some(path.clone()), Some(16)));
+    assert_eq!((config.recipe.as_str(), config.image_size, config.batch_size), ("notebook", 96, 16));
+    assert!(matches!(config.augment, Transform::Affine(_)));
+    let named = resolve(&ConfigArgs { config: Some(path), ..ConfigArgs::default() }).expect("valid");
+    assert_eq!((named.recipe.as_str(), named.batch_size, named.threshold), ("notebook", 32, 0.2));
+}
+
+#[test]
+fn limits_of_synthetic_data_are_drawn() {
+    let config = with("quick", |args| args.limit = Some(600));
+    assert_eq!((config.synthetic.images, config.synthetic.val_images, config.limit), (600, None, None));
+}
+
+#[test]
+fn differences_are_listed_by_key() {
+    let other = with("quick", |args| (args.batch_size, args.epochs) = (Some(32), Some(7)));
+    let lines = of("quick").differences(&other);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines[0], "batch_size: 64, now 32");
+    assert!(lines[1].starts_with("phase: ["), "{lines:?}");
+    assert!(of("quick").differences(&Config { threads: 99, ..of("quick") }).is_empty());
+}
+
+#[test]
+fn centre_transforms_come_back_from_a_model_card() {
+    for size in [32, 64, 128, 224] {
+        let cn_report::Transform::Centre { resize } = (Transform::Centre { extra: 0.14 }).card(size) else {
+            unreachable!("a centre stays one");
+        };
+        let again = Transform::centre(resize, size as usize);
+        assert_eq!(again.card(size), cn_report::Transform::Centre { resize });
+    }
+}

@@ -1,0 +1,154 @@
+//! From settings to images: files, or synthetic handwriting.
+
+use crate::config::{Config, StyleKind};
+use crate::problem::Problem;
+use anyhow::{Context, Result};
+use cn_data::{Cache, Damaged, Dataset, Index, LoadConfig, Pixels, Record, Split, SplitMethod, Vocabulary};
+use cn_synth::{CHARACTERS, Handwriting, Sample, Style, writers};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Name of the drawn data set.
+const SYNTHETIC: &str = "synthetic-handwriting";
+
+/// A data set that was listed and split, before anything is decoded or drawn.
+pub(crate) struct Plan {
+    pub(crate) index: Index,
+    pub(crate) split: Split,
+    /// How it was split, with nothing left open.
+    pub(crate) method: SplitMethod,
+    /// Who wrote what, where images are to be drawn.
+    samples: Option<Vec<Sample>>,
+}
+
+impl Plan {
+    /// Lists and splits the images, and checks what can be checked without their pixels.
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        let plan = if config.data.synthetic { Self::synthetic(config)? } else { Self::files(config)? };
+        let n = plan.split.train().len();
+        if config.batch_size > n {
+            let problem = format!("a batch of {} images is larger than the training part of {n}", config.batch_size);
+            return Err(Problem::usage(problem).hint("use a smaller `--batch-size`, or more images").into());
+        }
+        // Labels that the training part does not know.
+        cn_data::Targets::new(&Vocabulary::of(&plan.index, plan.split.train()), plan.index.records())?;
+        Ok(plan)
+    }
+
+    fn files(config: &Config) -> Result<Self> {
+        let index = open(config)?;
+        let split_config = config.split_config(&index)?;
+        let split = Split::new(&index, &split_config)?;
+        let split = match config.limit_per_class {
+            Some(n) => split.limit_per_class(&index, n, config.seed)?,
+            None => split,
+        };
+        Ok(Self { index, split, method: split_config.method, samples: None })
+    }
+
+    /// Writers of the training range train. Where writers are kept apart, writers of the other range validate.
+    fn synthetic(config: &Config) -> Result<Self> {
+        let images = config.synthetic.images;
+        let apart = matches!(config.split.as_str(), "auto" | "group") && config.val_groups.is_empty();
+        let n_val = match config.synthetic.val_images {
+            _ if !apart => 0,
+            Some(n) => n.min(images),
+            None => (config.val_fraction * images as f64).round() as usize,
+        };
+        let pages = config.synthetic.pages;
+        let mut samples = take(writers::TRAIN, pages, images - n_val);
+        samples.extend(take(writers::VALIDATION, pages, n_val));
+        let index = index_of(&samples)?;
+        let (split, method) = if apart {
+            let ids = |range: Range<usize>| range.map(|id| id as u32).collect::<Vec<_>>();
+            let split = Split::from_parts(ids(0..images - n_val), ids(images - n_val..images), images)?;
+            if n_val == 0 || n_val == images {
+                let problem = format!("{images} images leave the training or the validation part empty");
+                return Err(Problem::usage(problem).hint("draw more: `--limit 1500`").into());
+            }
+            (split, SplitMethod::Group)
+        } else {
+            let split_config = config.split_config(&index)?;
+            (Split::new(&index, &split_config)?, split_config.method)
+        };
+        let split = match config.limit_per_class {
+            Some(n) => split.limit_per_class(&index, n, config.seed)?,
+            None => split,
+        };
+        Ok(Self { index, split, method, samples: Some(samples) })
+    }
+
+    /// Decodes or draws the images.
+    pub(crate) fn load(self, config: &Config, cache: Cache) -> Result<Dataset> {
+        let Some(samples) = self.samples else { return self.decode(config, cache) };
+        let pixels = draw(config, &samples)?;
+        Ok(Dataset::new(self.index, pixels, self.split)?)
+    }
+
+    fn decode(self, config: &Config, cache: Cache) -> Result<Dataset> {
+        let load = load_config(config, cache);
+        let loaded = Pixels::load(&self.index, &load)?;
+        if loaded.skipped.is_empty() {
+            return Ok(Dataset::new(self.index, loaded.pixels, self.split)?);
+        }
+        let index = self.index.subset(&loaded.kept)?;
+        let split = Split::new(&index, &config.split_config(&index)?)?;
+        let split = match config.limit_per_class {
+            Some(n) => split.limit_per_class(&index, n, config.seed)?,
+            None => split,
+        };
+        Ok(Dataset::new(index, loaded.pixels, split)?)
+    }
+}
+
+/// Every image of the settings' data, without a split: for models that judge and do not train.
+pub(crate) fn all(config: &Config, cache: Cache) -> Result<(Index, Pixels)> {
+    if config.data.synthetic {
+        let samples = take(writers::VALIDATION, config.synthetic.pages, config.synthetic.images);
+        return Ok((index_of(&samples)?, draw(config, &samples)?));
+    }
+    let index = open(config)?;
+    let loaded = Pixels::load(&index, &load_config(config, cache))?;
+    let index = if loaded.skipped.is_empty() { index } else { index.subset(&loaded.kept)? };
+    Ok((index, loaded.pixels))
+}
+
+fn open(config: &Config) -> Result<Index> {
+    let dir = config.data.dir.as_deref().context("no folder of data is named")?;
+    let index = Index::open_with(dir, &config.data.spec())?;
+    Ok(match config.limit {
+        Some(n) => index.limit(n, config.seed)?,
+        None => index,
+    })
+}
+
+fn load_config(config: &Config, cache: Cache) -> LoadConfig {
+    let damaged = if config.skip_damaged { Damaged::Skip } else { Damaged::Refuse };
+    LoadConfig { cache, damaged, ..LoadConfig::default() }
+}
+
+/// The first `n` samples: writer by writer, page by page, all characters.
+fn take(writers: Range<u32>, pages: u32, n: usize) -> Vec<Sample> {
+    Sample::pages(writers, pages).take(n).collect()
+}
+
+fn index_of(samples: &[Sample]) -> Result<Index> {
+    let record = |sample: &Sample| Record {
+        path: format!("{}_{}_{}", sample.writer(), sample.sample(), sample.code()),
+        labels: vec![CHARACTERS[usize::from(sample.code()) - 1].value.to_owned()],
+        group: Some(sample.writer().to_string()),
+    };
+    let display: BTreeMap<String, String> =
+        CHARACTERS.iter().map(|c| (c.value.to_owned(), c.character.to_string())).collect();
+    Ok(Index::from_records(SYNTHETIC, "", samples.iter().map(record).collect())?.with_display(display))
+}
+
+fn draw(config: &Config, samples: &[Sample]) -> Result<Pixels> {
+    let style = match config.synthetic.style {
+        StyleKind::Scans => Style::scans(),
+        StyleKind::Wide => Style::wide(),
+    };
+    let handwriting = Handwriting::new(config.synthetic.seed, style)?;
+    let size = handwriting.size();
+    Ok(Pixels::uniform(handwriting.draw_all(samples), [size, size, 1])?)
+}

@@ -1,0 +1,213 @@
+//! Models: new ones from settings, trained ones from a run or a file.
+
+use crate::config::{Config, HeadKind, Normalise};
+use crate::problem::Problem;
+use anyhow::{Context, Result};
+use candle_core::{DType, Device};
+use cn_augment::{Batcher, Image, Normalisation};
+use cn_data::Pixels;
+use cn_learn::Decode;
+use cn_ops::{Mode, Model as _, Network};
+use cn_report::{Activation, ModelCard, RunFolder, Transform};
+use cn_zoo::{Arch, Fit, Head, ResNetConfig, WeightFile};
+use std::path::{Path, PathBuf};
+
+/// Where ImageNet's weights are looked for.
+const IMAGENET: &str = "data/weights";
+/// Images that a trained model sees at a time.
+const BATCH: usize = 64;
+
+/// Weights to start from, as the flag names them.
+pub(crate) enum Start {
+    /// None: initial weights.
+    Scratch,
+    /// Those of a file.
+    File { path: PathBuf, file: WeightFile, normalisation: Normalisation },
+}
+
+impl Start {
+    /// Finds and reads what `config.weights` names.
+    pub(crate) fn open(config: &Config) -> Result<Self> {
+        match config.weights.as_str() {
+            "none" | "auto" => Ok(Self::Scratch),
+            "imagenet" => Self::file(&imagenet(&config.arch)?, config),
+            "glyphs" => Err(Problem::failure("this build has no weights called `glyphs`")
+                .hint("use `--weights none`, or name a file")
+                .into()),
+            file => Self::file(Path::new(file), config),
+        }
+    }
+
+    fn file(path: &Path, config: &Config) -> Result<Self> {
+        let file = WeightFile::open(path).map_err(|e| {
+            Problem::failure("there are no weights to start from")
+                .caused_by(e)
+                .hint("`--weights` takes auto, none, imagenet or a file (safetensors, PyTorch's .pth)")
+        })?;
+        let card = path.parent().map(|folder| folder.join("model.json")).filter(|card| card.is_file());
+        let normalisation = match card {
+            Some(card) => normalisation_of(&ModelCard::read(card)?)?,
+            None => imagenet_normalisation(config.channels)?,
+        };
+        Ok(Self::File { path: path.to_owned(), file, normalisation })
+    }
+
+    pub(crate) fn is_pretrained(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+
+    /// `none`, or the name of the file.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Scratch => "none".into(),
+            Self::File { path, .. } => path.display().to_string(),
+        }
+    }
+
+    /// What the model's input is normalised by.
+    pub(crate) fn normalisation(&self, config: &Config) -> Result<Normalisation> {
+        match (config.normalise, self) {
+            (Normalise::Imagenet, _) => imagenet_normalisation(config.channels),
+            (Normalise::Pretrained, Self::File { normalisation, .. }) => Ok(normalisation.clone()),
+            _ => Ok(Normalisation::none()),
+        }
+    }
+
+    /// The network of the settings with these weights.
+    pub(crate) fn build(&self, config: &Config, n_classes: usize) -> Result<Network> {
+        let mut network = resnet(config, n_classes)?.build(config.seed, DType::F32, &Device::Cpu)?;
+        if let Self::File { path, file, .. } = self {
+            let loaded = cn_zoo::load(&mut network, file, Fit::Transfer);
+            loaded.with_context(|| format!("cannot start from `{}`", path.display()))?;
+        }
+        Ok(network)
+    }
+}
+
+/// What cn-zoo builds for the settings.
+pub(crate) fn resnet(config: &Config, n_classes: usize) -> Result<ResNetConfig> {
+    let head = match config.head {
+        HeadKind::Fastai => Head::fastai(),
+        HeadKind::Plain => Head::Linear,
+    };
+    Ok(ResNetConfig { arch: config.arch.parse()?, in_channels: config.channels, n_classes, head })
+}
+
+fn imagenet(arch: &str) -> Result<PathBuf> {
+    let names = ["safetensors", "pth"].map(|ending| Path::new(IMAGENET).join(format!("{arch}.{ending}")));
+    names.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Problem::failure(format!("there are no ImageNet weights for {arch} in `{IMAGENET}`"))
+            .hint("name a file with `--weights FILE`: torchvision's .pth and timm's safetensors are read")
+            .into()
+    })
+}
+
+/// ImageNet's statistics; for grey images their means over the channels, see [`Fit::Transfer`].
+fn imagenet_normalisation(channels: usize) -> Result<Normalisation> {
+    Ok(if channels == 3 { Normalisation::imagenet() } else { Normalisation::new(&[0.449], &[0.226])? })
+}
+
+/// A model that was trained.
+pub(crate) struct Trained {
+    pub(crate) card: ModelCard,
+    pub(crate) network: Network,
+    /// The folder of its run, where there is one.
+    pub(crate) run: Option<RunFolder>,
+}
+
+impl Trained {
+    /// Opens a run, or a weight file with its `model.json` beside it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let (card, weights, run) = Self::places(path)?;
+        let card = ModelCard::read(&card)?;
+        let file = WeightFile::open(&weights)?;
+        let in_file = || format!("cannot use the model `{}`", path.display());
+        let resnet = ResNetConfig::of_file(&file).with_context(in_file)?;
+        check_card(&card, &resnet).with_context(in_file)?;
+        let mut network = resnet.build(0, DType::F32, &Device::Cpu)?;
+        cn_zoo::load(&mut network, &file, Fit::Exact).with_context(in_file)?;
+        let sha256 = cn_zoo::weights_sha256(&network.named_tensors()?)?;
+        if sha256 != card.weights.sha256 {
+            let problem = format!("the weights of `{}` are not those that its model.json describes", path.display());
+            return Err(Problem::failure(problem).hint("one of the two files was changed: restore it").into());
+        }
+        Ok(Self { card, network, run })
+    }
+
+    /// `model.json`, the weights, the run.
+    fn places(path: &Path) -> Result<(PathBuf, PathBuf, Option<RunFolder>)> {
+        if path.is_dir() {
+            let run = RunFolder::new(path);
+            if run.holds_run() && !run.weights().is_file() {
+                let problem = format!("the run `{}` was not trained to its end", path.display());
+                return Err(Problem::failure(problem).hint("go on with it: `cn-train train --resume RUN`").into());
+            }
+            return Ok((run.model_card(), run.weights(), Some(run)));
+        }
+        if !path.is_file() {
+            return Err(Problem::failure(format!("there is no run or model `{}`", path.display()))
+                .hint("name the folder of a run, or a safetensors file with its model.json beside it")
+                .into());
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let run = RunFolder::new(folder);
+        if !run.model_card().is_file() {
+            let problem = format!("there is no model.json beside `{}`", path.display());
+            return Err(Problem::failure(problem).hint("it says what the outputs mean; a run writes both").into());
+        }
+        Ok((run.model_card(), path.to_owned(), run.holds_run().then_some(run)))
+    }
+}
+
+fn normalisation_of(card: &ModelCard) -> Result<Normalisation> {
+    let wide = |values: &[f32]| values.iter().map(|&v| shortest(v)).collect::<Vec<_>>();
+    Ok(Normalisation::new(&wide(&card.normalisation.mean), &wide(&card.normalisation.std))?)
+}
+
+/// The `f64` that is written like this `f32`: 0.485, not 0.48500001430511475.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}
+
+fn check_card(card: &ModelCard, resnet: &ResNetConfig) -> Result<()> {
+    let arch: Arch = card.arch.parse()?;
+    let same = (arch, card.channels, card.classes.len()) == (resnet.arch, resnet.in_channels, resnet.n_classes);
+    if same {
+        return Ok(());
+    }
+    Err(Problem::failure("model.json and the weights are of different networks")
+        .hint("one of the two files was changed: restore it")
+        .into())
+}
+
+impl Trained {
+    /// Probabilities of the classes, `(N, K)` row by row.
+    pub(crate) fn probabilities(&mut self, pixels: &Pixels) -> Result<Vec<f32>> {
+        let size = u32::try_from(self.card.image_size)?;
+        let policy = match self.card.transform {
+            Transform::Whole => crate::config::Transform::Whole,
+            Transform::Centre { resize } => crate::config::Transform::centre(resize, self.card.image_size),
+        }
+        .fixed_policy(size)?;
+        let batcher = Batcher::new(self.card.channels, normalisation_of(&self.card)?)?;
+        let images: Vec<Image<'_>> = pixels.images().map(image).collect();
+        let mut logits = Vec::new();
+        for images in images.chunks(BATCH) {
+            let ids: Vec<u32> = (0..).take(images.len()).collect();
+            let geometry = policy.geometries(images, 0, 0, &ids)?;
+            let batch = batcher.batch(images, &geometry, &Device::Cpu)?;
+            logits.extend(self.network.forward(&batch, Mode::Eval)?.flatten_all()?.to_vec1::<f32>()?);
+        }
+        let decode = match self.card.activation {
+            Activation::Sigmoid => Decode::Sigmoid,
+            Activation::Softmax => Decode::Softmax,
+        };
+        let ids = (0..).take(images.len()).collect();
+        Ok(cn_learn::Predictions { ids, logits, n_classes: self.card.classes.len(), decode }.probabilities())
+    }
+}
+
+fn image(view: cn_data::ImageView<'_>) -> Image<'_> {
+    let cn_data::ImageView { pixels, height, width, channels } = view;
+    Image { pixels, height, width, channels }
+}

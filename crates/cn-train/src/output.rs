@@ -1,0 +1,140 @@
+//! What goes to stdout and stderr.
+
+use crate::args::Common;
+use crate::problem;
+use serde::Serialize;
+use std::fmt::{Display, Write as _};
+use std::io::{IsTerminal, Write};
+
+/// Who listens: a person, a person who wants the result alone, or a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Text,
+    Quiet,
+    Json,
+}
+
+/// The one place that prints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ui {
+    mode: Mode,
+}
+
+impl Ui {
+    pub(crate) fn new(common: &Common) -> Self {
+        let mode = match common {
+            Common { json: true, .. } => Mode::Json,
+            Common { quiet: true, .. } => Mode::Quiet,
+            _ => Mode::Text,
+        };
+        Self { mode }
+    }
+
+    /// A line for people about what happens.
+    pub(crate) fn say(self, text: impl Display) {
+        if self.mode == Mode::Text {
+            print(format_args!("{text}\n"));
+        }
+    }
+
+    /// Lines for people that are the result; each is closed already.
+    pub(crate) fn result(self, text: impl Display) {
+        if self.mode != Mode::Json {
+            print(text);
+        }
+    }
+
+    /// A line for programs.
+    pub(crate) fn json(self, value: &impl Serialize) {
+        if self.mode == Mode::Json {
+            let line = serde_json::to_string(value).expect("everything that is printed has string keys");
+            print(format_args!("{line}\n"));
+        }
+    }
+
+    /// Something to know that is no error; on stderr, also for programs.
+    pub(crate) fn warn(self, text: impl Display) {
+        eprint(format_args!("warning: {text}\n"));
+    }
+
+    /// Passing lines about progress, where nobody draws bars.
+    pub(crate) fn note(self, text: impl Display) {
+        if self.mode == Mode::Text {
+            eprint(format_args!("{text}\n"));
+        }
+    }
+
+    /// Whether a bar can be drawn on stderr.
+    pub(crate) fn has_bars(self) -> bool {
+        self.mode == Mode::Text && std::io::stderr().is_terminal()
+    }
+
+    /// An error with its causes and advice.
+    pub(crate) fn print_error(error: &anyhow::Error) {
+        eprint(error_text(error));
+    }
+}
+
+/// `error: ..`, a `cause: ..` for each source, and after an empty line `hint: ..`.
+fn error_text(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}\n");
+    let mut last = error.to_string();
+    for cause in error.chain().skip(1) {
+        // A transparent wrapper says the same as what it wraps.
+        let cause = cause.to_string();
+        if cause != last {
+            writeln!(text, "cause: {}", cause.trim_end()).expect("a string takes any text");
+        }
+        last = cause;
+    }
+    if let Some(hint) = problem::hint(error) {
+        writeln!(text, "\nhint: {hint}").expect("a string takes any text");
+    }
+    text
+}
+
+/// A reader that went away is no reason to stop: what counts is in the run folder.
+fn print(text: impl Display) {
+    let mut out = std::io::stdout().lock();
+    let _ = write!(out, "{text}").and_then(|()| out.flush());
+}
+
+fn eprint(text: impl Display) {
+    let _ = write!(std::io::stderr().lock(), "{text}");
+}
+
+/// Sends the libraries' events to stderr: warnings, with `-v` info, with `-vv` debug; `RUST_LOG` overrides.
+pub(crate) fn log(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Problem;
+
+    #[test]
+    fn errors_are_listed_with_causes_and_advice() {
+        let source = std::io::Error::other("disk on fire");
+        let error = anyhow::Error::new(Problem::failure("cannot go on").caused_by(source).hint("run"));
+        let error = error.context("training failed");
+        assert_eq!(
+            error_text(&error),
+            "error: training failed\ncause: cannot go on\ncause: disk on fire\n\nhint: run\n"
+        );
+        assert_eq!(problem::exit_code(&error), 1);
+        assert_eq!(problem::exit_code(&Problem::usage("no").into()), 2);
+    }
+
+    #[test]
+    fn hints_of_libraries_are_found_below_others() {
+        let inner = cn_learn::Error::data(cn_data::Error::LimitZero);
+        assert_eq!(problem::hint(&inner.into()), None);
+        let inner = cn_learn::Error::data(cn_data::Error::NoFolder { path: "x".into() });
+        let hint = problem::hint(&anyhow::Error::new(inner).context("no"));
+        assert!(hint.is_some_and(|hint| hint.contains("fetch-data")));
+    }
+}

@@ -1,0 +1,60 @@
+//! What the command line itself complains about, and how every error ends the program.
+
+use std::error::Error;
+
+type Source = Box<dyn Error + Send + Sync>;
+
+/// A complaint with advice.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Problem {
+    message: String,
+    hint: Option<String>,
+    usage: bool,
+    #[source]
+    source: Option<Source>,
+}
+
+impl Problem {
+    /// The flags or settings are wrong: exit code 2.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, usage: true, source: None }
+    }
+
+    /// Something is not as it should be: exit code 1.
+    pub(crate) fn failure(message: impl Into<String>) -> Self {
+        Self { usage: false, ..Self::usage(message) }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    pub(crate) fn caused_by(self, source: impl Into<Source>) -> Self {
+        Self { source: Some(source.into()), ..self }
+    }
+}
+
+/// 2 for wrong usage, else 1.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    let usage = error.chain().any(|e| e.downcast_ref::<Problem>().is_some_and(|p| p.usage));
+    if usage { 2 } else { 1 }
+}
+
+/// The advice of the outermost error that has some.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|e| {
+        let own = e.downcast_ref::<Problem>().and_then(|p| p.hint.clone());
+        own.or_else(|| library_hint(e).map(str::to_owned))
+    })
+}
+
+fn library_hint<'a>(e: &'a (dyn Error + 'static)) -> Option<&'a str> {
+    None.or_else(|| e.downcast_ref::<cn_data::Error>().and_then(cn_data::Error::hint))
+        .or_else(|| e.downcast_ref::<cn_learn::Error>().and_then(cn_learn::Error::hint))
+        .or_else(|| e.downcast_ref::<cn_zoo::Error>().and_then(cn_zoo::Error::hint))
+        .or_else(|| e.downcast_ref::<cn_report::Error>().and_then(cn_report::Error::hint))
+        .or_else(|| e.downcast_ref::<cn_synth::Error>().and_then(cn_synth::Error::hint))
+        .or_else(|| e.downcast_ref::<cn_augment::Error>().and_then(cn_augment::Error::hint))
+        .or_else(|| e.downcast_ref::<cn_ops::Error>().and_then(cn_ops::Error::hint))
+}

@@ -1,0 +1,37 @@
+//! Ctrl-C and its like: the first one asks for an end, the second one ends.
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Whether the run was asked to end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stop {
+    signal: Arc<AtomicUsize>,
+}
+
+impl Stop {
+    /// Listens from now on.
+    pub(crate) fn listen() -> Result<Self> {
+        let stop = Self::default();
+        let second = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            let context = "cannot listen to signals";
+            // In this order, the first signal finds `second` unset and sets it.
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&second)).context(context)?;
+            flag::register(signal, Arc::clone(&second)).context(context)?;
+            flag::register_usize(signal, Arc::clone(&stop.signal), signal as usize).context(context)?;
+        }
+        Ok(stop)
+    }
+
+    /// The exit code of the signal that came, if one did: 130 or 143.
+    pub(crate) fn exit_code(&self) -> Option<u8> {
+        match self.signal.load(Ordering::Relaxed) {
+            0 => None,
+            signal => Some(128 + signal as u8),
+        }
+    }
+}
