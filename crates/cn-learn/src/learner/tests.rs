@@ -284,6 +284,11 @@ fn nan_stops_within_one_step() -> Result<()> {
     learner.fit(&two_phases(), &mut [&mut late])?;
     assert_eq!(late.found().map(|bad| (bad.step, bad.ids.is_none())), Some((1, true)));
     assert_eq!(learner.position().steps_done, 4);
+
+    // No look within the epoch: its end has one.
+    let mut end = StopOnNan::every(1000);
+    assert_eq!(learner.fit(&two_phases(), &mut [&mut end])?, Outcome::Stopped);
+    assert_eq!((learner.position().steps_done, end.found().map(|bad| bad.step)), (10, Some(9)));
     Ok(())
 }
 
