@@ -77,6 +77,7 @@ impl Adam {
         let groups = parameters.n_groups();
         check_setting("number of rates", hyper.lr.len() as f64, hyper.lr.len() >= groups, "one for each group")?;
         let runs = self.runs(parameters.entries(), hyper);
+        parameters.touch();
         with_float!("parameters", parameters.values(), T => {
             let grads = read::<T>(parameters.grads())?;
             write::<T, _>(parameters.values(), |p| {

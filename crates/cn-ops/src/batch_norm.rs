@@ -2,7 +2,7 @@
 
 use crate::layer::join;
 use crate::storage::{check_shape, dims, read, shape_error, with_float, write};
-use crate::{Activation, Error, InputGrad, Layer, Mode, Param, Pass, Result, Slot, Visit};
+use crate::{Activation, Affine, Error, InputGrad, Layer, Mode, Param, Pass, Result, Slot, Visit};
 use candle_core::{DType, Tensor};
 use cn_kernels::norm::{self, Gradients, Moments, Source};
 use std::any::Any;
@@ -226,6 +226,18 @@ impl Layer for BatchNorm {
 
     fn backward(&mut self, dy: Activation, dx: InputGrad, pass: &mut Pass<'_>) -> Result<Option<Activation>> {
         Ok(self.backward_add(&dy, dx, Residuum::Skip, pass)?.0)
+    }
+
+    fn as_affine(&self) -> Result<Option<Affine>> {
+        if self.weight.value().dtype() != DType::F32 || !self.weight.value().device().is_cpu() {
+            return Ok(None);
+        }
+        let (mean, var) = (read::<f32>(&self.running_mean)?, read::<f32>(&self.running_var)?);
+        let inv_std = Moments::given(&mean, &var, self.config.eps).inv_std;
+        let scale: Vec<f32> = read::<f32>(self.weight.value())?.iter().zip(&inv_std).map(|(g, s)| g * s).collect();
+        let beta = read::<f32>(self.bias.value())?;
+        let shift = beta.iter().zip(mean.iter().zip(&scale)).map(|(b, (m, s))| b - m * s).collect();
+        Ok(Some(Affine { scale, shift, activation: self.activation }))
     }
 
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {

@@ -54,6 +54,11 @@ impl<'a> Pass<'a> {
         Self { mode: Mode::Eval, pool: pool.clone(), saves: false, trace: None, path: String::new() }
     }
 
+    /// Whether layers may do each other's work: nobody asks for what lies between them.
+    pub(crate) fn fuses(&self) -> bool {
+        matches!(self.mode, Mode::Eval) && !self.saves && self.trace.is_none()
+    }
+
     /// The same, but a backward pass may follow (Grad-CAM asks for it in eval mode).
     #[must_use]
     pub fn saving(mut self) -> Self {
@@ -249,6 +254,46 @@ pub trait Layer: Send {
     ///
     /// What `f` returns.
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()>;
+
+    /// The layer as a factor and a summand for each channel, if in eval mode it is one, so that the layer before it can
+    /// do its work in passing. Only for `f32` on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    fn as_affine(&self) -> Result<Option<Affine>> {
+        Ok(None)
+    }
+
+    /// `forward`, and `after` it in the same pass; `None` if the layer cannot. Saves nothing.
+    ///
+    /// # Errors
+    ///
+    /// As `forward`.
+    fn forward_then(&mut self, x: &Activation, after: &After<'_>, pass: &mut Pass<'_>) -> Result<Option<Activation>> {
+        let _ = (x, after, pass);
+        Ok(None)
+    }
+}
+
+/// `y = activation(scale * x + shift)`, channel by channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Affine {
+    /// Factors, `(C)`.
+    pub scale: Vec<f32>,
+    /// Summands, `(C)`.
+    pub shift: Vec<f32>,
+    /// What comes last.
+    pub activation: cn_kernels::norm::Activation,
+}
+
+/// What [`Layer::forward_then`] does with the output of the layer.
+#[derive(Clone, Copy, Debug)]
+pub struct After<'a> {
+    /// The map of each channel.
+    pub affine: &'a Affine,
+    /// Added before the activation; of the shape of the output.
+    pub residual: Option<&'a Activation>,
 }
 
 /// `prefix.name`, or `name` alone at the root.
@@ -267,5 +312,13 @@ impl<L: Layer + ?Sized> Layer for Box<L> {
 
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {
         (**self).visit(prefix, f)
+    }
+
+    fn as_affine(&self) -> Result<Option<Affine>> {
+        (**self).as_affine()
+    }
+
+    fn forward_then(&mut self, x: &Activation, after: &After<'_>, pass: &mut Pass<'_>) -> Result<Option<Activation>> {
+        (**self).forward_then(x, after, pass)
     }
 }

@@ -118,6 +118,7 @@ impl Model for Network {
     }
 
     fn load_tensors(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
+        self.parameters.touch();
         load_into(&self.named_tensors()?, tensors)
     }
 }

@@ -3,6 +3,8 @@
 use crate::storage::{shape_error, with_float, write};
 use crate::{Layer, Result, Slot};
 use candle_core::{DType, Device, Shape, Tensor};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A trained tensor and its gradient.
 ///
@@ -15,6 +17,7 @@ pub struct Param {
     trainable: bool,
     decay: bool,
     norm: bool,
+    version: Arc<AtomicU64>,
 }
 
 impl Param {
@@ -26,7 +29,7 @@ impl Param {
     pub fn weight(value: Tensor) -> Result<Self> {
         let value = value.detach().contiguous()?;
         let grad = value.zeros_like()?;
-        Ok(Self { value, grad, trainable: true, decay: true, norm: false })
+        Ok(Self { value, grad, trainable: true, decay: true, norm: false, version: Arc::default() })
     }
 
     /// A scale or shift of a norm, which never decays and stays trainable when its group is frozen.
@@ -64,6 +67,12 @@ impl Param {
     pub fn is_trainable(&self) -> bool {
         self.trainable
     }
+
+    /// Changes with the values: a layer that keeps something made from them makes it again under another version.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
 }
 
 /// One tensor inside the flat buffer.
@@ -93,6 +102,7 @@ pub struct Parameters {
     values: Tensor,
     grads: Tensor,
     entries: Vec<Entry>,
+    version: Arc<AtomicU64>,
 }
 
 impl Parameters {
@@ -122,6 +132,7 @@ impl Parameters {
                 let entry: &Entry = next.next().expect("`visit` shows the same parameters every time");
                 p.value = view(&parameters.values, entry)?;
                 p.grad = view(&parameters.grads, entry)?;
+                p.version = Arc::clone(&parameters.version);
             }
             Ok(())
         })?;
@@ -147,13 +158,19 @@ impl Parameters {
             // `cat` of one tensor would share its memory.
             flat => Tensor::cat(flat, 0)?.copy()?,
         };
-        Ok(Self { grads: values.zeros_like()?, values, entries })
+        Ok(Self { grads: values.zeros_like()?, values, entries, version: Arc::default() })
     }
 
     /// All values, `(P)`.
     #[must_use]
     pub fn values(&self) -> &Tensor {
         &self.values
+    }
+
+    /// Says that values were written: what layers keep of them is made anew. Optimizers and
+    /// [`Model::load_tensors`](crate::Model::load_tensors) call it; so must who else writes to them.
+    pub fn touch(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
     }
 
     /// All gradients, `(P)`.

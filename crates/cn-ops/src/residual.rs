@@ -3,7 +3,7 @@
 use crate::batch_norm::Residuum;
 use crate::layer::join;
 use crate::storage::owned;
-use crate::{Activation, BatchNorm, InputGrad, Layer, Pass, Result, Sequential, Visit};
+use crate::{Activation, After, BatchNorm, InputGrad, Layer, Pass, Result, Sequential, Visit};
 
 /// `activation(norm(branch(x)) + shortcut(x))`, where norm, sum and activation are one pass over memory
 /// (He et al., arXiv:1512.03385).
@@ -33,8 +33,23 @@ impl Residual {
     }
 }
 
+impl Residual {
+    /// The forward pass with norm, sum and activation done by the last layer of the branch, in eval mode.
+    fn fused(&mut self, x: &Activation, pass: &mut Pass<'_>) -> Result<Option<Activation>> {
+        let Some(affine) = pass.fuses().then(|| self.norm.as_affine()).transpose()?.flatten() else { return Ok(None) };
+        let skip = match &mut self.shortcut {
+            Some((_, shortcut)) => shortcut.forward(x, pass)?,
+            None => x.clone(),
+        };
+        self.branch.forward_then(x, &After { affine: &affine, residual: Some(&skip) }, pass)
+    }
+}
+
 impl Layer for Residual {
     fn forward(&mut self, x: &Activation, pass: &mut Pass<'_>) -> Result<Activation> {
+        if let Some(y) = self.fused(x, pass)? {
+            return Ok(y);
+        }
         let inner = self.branch.forward(x, pass)?;
         let skip = match &mut self.shortcut {
             Some((name, shortcut)) => pass.forward_child(name, shortcut, x)?,

@@ -1,12 +1,14 @@
 //! Layers one after the other.
 
 use crate::layer::join;
-use crate::{Activation, InputGrad, Layer, Pass, Result, Visit};
+use crate::{Activation, After, InputGrad, Layer, Pass, Result, Visit};
+
+type Child = (String, Box<dyn Layer>);
 
 /// Named layers one after the other; the names make up those of the parameters.
 #[derive(Default)]
 pub struct Sequential {
-    children: Vec<(String, Box<dyn Layer>)>,
+    children: Vec<Child>,
 }
 
 impl Sequential {
@@ -42,11 +44,7 @@ impl std::fmt::Debug for Sequential {
 
 impl Layer for Sequential {
     fn forward(&mut self, x: &Activation, pass: &mut Pass<'_>) -> Result<Activation> {
-        let mut x = x.clone();
-        for (name, child) in &mut self.children {
-            x = pass.forward_child(name, child, &x)?;
-        }
-        Ok(x)
+        run(&mut self.children, x, pass)
     }
 
     fn backward(&mut self, dy: Activation, dx: InputGrad, pass: &mut Pass<'_>) -> Result<Option<Activation>> {
@@ -59,7 +57,37 @@ impl Layer for Sequential {
         pass.backward_child(&first.0, &mut first.1, dy, dx)
     }
 
+    fn forward_then(&mut self, x: &Activation, after: &After<'_>, pass: &mut Pass<'_>) -> Result<Option<Activation>> {
+        let Some(((_, last), others)) = self.children.split_last_mut() else { return Ok(None) };
+        let x = run(others, x, pass)?;
+        last.forward_then(&x, after, pass)
+    }
+
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {
         self.children.iter_mut().try_for_each(|(name, child)| child.visit(&join(prefix, name), f))
     }
+}
+
+/// The children one after the other; in eval mode a norm is done by the convolution before it.
+fn run(children: &mut [Child], x: &Activation, pass: &mut Pass<'_>) -> Result<Activation> {
+    let (mut x, mut rest) = (x.clone(), children);
+    while let Some(((name, child), others)) = rest.split_first_mut() {
+        match fused(child, others, &x, pass)? {
+            Some(y) => (x, rest) = (y, &mut others[1..]),
+            None => (x, rest) = (pass.forward_child(name, child, &x)?, others),
+        }
+    }
+    Ok(x)
+}
+
+/// `child` and the first of `others` in one, if the one is a map of channels that the other can do in passing.
+fn fused(
+    child: &mut Box<dyn Layer>,
+    others: &[Child],
+    x: &Activation,
+    pass: &mut Pass<'_>,
+) -> Result<Option<Activation>> {
+    let Some((_, next)) = others.first().filter(|_| pass.fuses()) else { return Ok(None) };
+    let Some(affine) = next.as_affine()? else { return Ok(None) };
+    child.forward_then(x, &After { affine: &affine, residual: None }, pass)
 }

@@ -24,37 +24,29 @@ pub struct Epilogue<'a> {
     pub activation: Activation,
 }
 
-/// A weight, and the orders of it that forward passes have asked for so far.
-#[derive(Debug)]
+/// The orders of one weight that forward passes have asked for so far; a changed weight needs a new one.
+#[derive(Debug, Default)]
 pub struct Prepared {
-    weight: Vec<f32>,
-    in_channels: usize,
     packed: OnceLock<Packed>,
     two: OnceLock<Vec<f32>>,
     four: OnceLock<Vec<f32>>,
 }
 
 impl Prepared {
-    /// A copy of `weight (O, I, Kh, Kw)`.
-    ///
-    /// # Panics
-    ///
-    /// If `in_channels` is 0 or does not divide the length.
+    /// Nothing yet.
     #[must_use]
-    pub fn new(weight: &[f32], in_channels: usize) -> Self {
-        assert!(in_channels > 0 && weight.len().is_multiple_of(in_channels), "whole rows of {in_channels} channels");
-        let empty = OnceLock::new;
-        Self { weight: weight.to_vec(), in_channels, packed: OnceLock::new(), two: empty(), four: empty() }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// `y (B, Ho, Wo, O)` from `x (B, H, W, I)`; the weight is put in order at the first call that needs the order.
+    /// `y (B, Ho, Wo, O)` from `x (B, H, W, I)` and `w (O, I, Kh, Kw)`, the same `w` at each call: it is put in order at
+    /// the first call that needs the order, and not read again.
     ///
     /// # Panics
     ///
-    /// If the length of a slice does not fit `shape`, or `shape` the weight.
-    pub fn forward(&self, shape: &ConvShape, x: &[f32], epilogue: &Epilogue<'_>, y: &mut [f32]) {
-        shape.check(x, &self.weight, y);
-        assert_eq!(shape.in_channels, self.in_channels, "input channels of the weight");
+    /// If the length of a slice does not fit `shape`.
+    pub fn forward(&self, shape: &ConvShape, [x, w]: [&[f32]; 2], epilogue: &Epilogue<'_>, y: &mut [f32]) {
+        shape.check(x, w, y);
         let Epilogue { scale, shift, residual, activation } = *epilogue;
         let o = shape.out_channels;
         assert!(scale.len() == o && shift.len() == o, "one scale and one shift for each of {o} channels");
@@ -62,21 +54,21 @@ impl Prepared {
         let (isa, after) = (Isa::current(), After { scale, shift, residual, activation });
         match plan(shape) {
             Algorithm::Winograd(tile) => {
-                let job = winograd::Prepared { x, weights: self.points(isa, tile), after };
+                let job = winograd::Prepared { x, weights: self.points(isa, tile, shape.in_channels, w), after };
                 winograd::forward_prepared(isa, tile, shape, job, y);
             }
             Algorithm::Implicit => {
-                let packed = self.packed.get_or_init(|| Packed::forward(shape, &self.weight));
+                let packed = self.packed.get_or_init(|| Packed::forward(shape, w));
                 implicit::forward_packed(isa, shape, x, packed, Some(after), y);
             }
         }
     }
 
-    fn points(&self, isa: Isa, tile: Tile) -> &[f32] {
+    fn points(&self, isa: Isa, tile: Tile, in_channels: usize, w: &[f32]) -> &[f32] {
         let cell = match tile {
             Tile::Two => &self.two,
             Tile::Four => &self.four,
         };
-        cell.get_or_init(|| winograd::weights(isa, tile, self.in_channels, &self.weight))
+        cell.get_or_init(|| winograd::weights(isa, tile, in_channels, w))
     }
 }

@@ -201,7 +201,8 @@ fn prepared_weights_and_what_follows_match_naive() {
         let mut y = vec![0.0; s.output_len()];
         naive(&s, |i, j, k| y[k] += x[i] * w[j]);
         let narrow = |v: &[f64]| v.iter().map(|&x| x as f32).collect::<Vec<f32>>();
-        let weights = Prepared::new(&narrow(&w), s.in_channels);
+        let weights = Prepared::new();
+        let w = narrow(&w);
         let (x, scale32, shift32, residual32) = (narrow(&x), narrow(&scale), narrow(&shift), narrow(&residual));
         for (with, activation) in [(false, Activation::Identity), (true, Activation::Relu)] {
             let expected = y.iter().enumerate().map(|(at, y)| {
@@ -212,7 +213,7 @@ fn prepared_weights_and_what_follows_match_naive() {
             let residual = with.then_some(&residual32[..]);
             let epilogue = Epilogue { scale: &scale32, shift: &shift32, residual, activation };
             let mut found = vec![9f32; y.len()];
-            weights.forward(&s, &x, &epilogue, &mut found);
+            weights.forward(&s, [&x, &w], &epilogue, &mut found);
             let found: Vec<f64> = found.iter().map(|&y| f64::from(y)).collect();
             close(&found, &expected.collect::<Vec<_>>(), 2e-5);
         }
