@@ -2,6 +2,7 @@
 
 use crate::Float;
 use crate::parallel::rows_per_piece;
+use crate::simd::dense::dense;
 use rayon::prelude::*;
 
 /// A view of a matrix with any strides, in elements.
@@ -23,41 +24,10 @@ impl<'a, T> View<'a, T> {
 
 /// `c (m, n) = a (m, k) b (k, n)`, added to `c` if `add`; one thread.
 pub(crate) fn gemm<T: Float>(dims: [usize; 3], a: View<'_, T>, b: View<'_, T>, c: &mut [T], ldc: usize, add: bool) {
-    let [m, n, k] = dims;
-    if m == 0 || n == 0 {
+    if dims[0] == 0 || dims[1] == 0 {
         return;
     }
-    let last = |v: &View<'_, T>, r: usize, c: usize| (r - 1) * v.row_stride + (c - 1) * v.col_stride;
-    assert!(k > 0 && last(&a, m, k) < a.data.len() && last(&b, k, n) < b.data.len() && (m - 1) * ldc + n <= c.len());
-    gemm_checked(dims, a, b, c, ldc, add);
-}
-
-#[allow(unsafe_code)]
-fn gemm_checked<T: Float>([m, n, k]: [usize; 3], a: View<'_, T>, b: View<'_, T>, c: &mut [T], ldc: usize, add: bool) {
-    // SAFETY: `gemm` has checked that the last element of each matrix lies inside its slice, and `c` is unique.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            c.as_mut_ptr(),
-            1,
-            ldc as isize,
-            add,
-            a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
-            T::ONE,
-            T::ONE,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
+    dense(dims, a, b, (c, ldc), add);
 }
 
 /// Sizes of a fully connected layer.

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod copy;
+pub(crate) mod dense;
 mod isa;
 mod lanes;
 pub(crate) mod matmul;
