@@ -1,1 +1,7 @@
-//! The program as people use it.
+//! The program as people use it: what it prints, what it leaves behind, how it ends.
+
+mod cli;
+mod end_to_end;
+mod notebook;
+mod resume;
+mod run;

@@ -57,8 +57,11 @@ fn check_table(section: &str, table: &Table, known: &[&str]) -> Result<(), Probl
     let place = if section.is_empty() { String::new() } else { format!(" in `[{section}]`") };
     let problem = Problem::usage(format!("there is no setting `{key}`{place}"));
     Err(match nearest(key, known.iter().copied()) {
-        Some(near) => problem.hint(format!("the nearest one is `{near}`")),
-        None => problem,
+        // Most of the word is the same.
+        Some(near) if edits(key, near) <= key.chars().count() / 2 => {
+            problem.hint(format!("the nearest one is `{near}`"))
+        }
+        _ => problem.hint(format!("there are {}", known.join(", "))),
     })
 }
 

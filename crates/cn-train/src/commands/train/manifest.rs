@@ -89,10 +89,6 @@ impl Manifest {
         })
     }
 
-    pub(super) fn content_sha256(&self) -> &str {
-        &self.data.content_sha256
-    }
-
     /// What has to be the same when the run goes on, beside the config.
     pub(super) fn identity(&self) -> Value {
         json!({ "data": self.data, "weights": self.weights, "isa": self.isa })

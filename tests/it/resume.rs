@@ -1,0 +1,83 @@
+//! Runs that are stopped and go on.
+
+use crate::run::{Ended, Place};
+use std::time::{Duration, Instant};
+
+const TRAIN: &str = "train --synthetic --limit 480 --image-size 32 --batch-size 16 --epochs 2 --freeze-epochs 1 --lr 2e-3 --checkpoint-every 5";
+
+/// Starts a run, and sends it a signal once it has written a checkpoint.
+#[cfg(unix)]
+fn stop(place: &Place, signal: &str) -> Ended {
+    let words: Vec<&str> = TRAIN.split_whitespace().chain(["--out", "stopped"]).collect();
+    let child = place.command(&words).spawn().expect("the program starts");
+    let checkpoint = place.path("stopped/checkpoints/previous.safetensors");
+    let start = Instant::now();
+    while !checkpoint.exists() && start.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let id = child.id().to_string();
+    let sent = std::process::Command::new("kill").args([signal, &id]).status().expect("`kill` starts");
+    assert!(sent.success());
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    let code = output.status.code().unwrap_or(-1);
+    Ended { stdout: text(output.stdout), stderr: text(output.stderr), code }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stopped_run_goes_on_to_the_bits_of_one_that_never_stopped() {
+    let place = Place::new();
+    let never = place.result(&format!("{TRAIN} --out never"));
+    let ended = stop(&place, "-INT");
+    assert_eq!(ended.code, 130, "{}", ended.snapshot());
+    assert!(ended.stdout.ends_with("stopped   go on with `cn-train train --resume stopped`\n"), "{}", ended.stdout);
+
+    let refused = place.line("train --resume stopped --batch-size 8 --seed 1");
+    assert_eq!(refused.code, 1);
+    let list =
+        "error: the run `stopped` cannot go on with something else:\n  batch_size: 16, now 8\n  seed: 42, now 1\n";
+    assert!(refused.stderr.starts_with(list), "{}", refused.stderr);
+
+    let resumed = place.result("train --resume stopped --threads 1");
+    assert_eq!(resumed["weights_sha256"], never["weights_sha256"]);
+    assert_eq!(resumed["val"], never["val"]);
+    let epochs = |run: &str| {
+        let records = cn_report::EpochRecord::read_all(place.path(run).join("metrics.jsonl")).expect("readable");
+        records.into_iter().map(|r| (r.epoch, r.step, r.train_loss.to_bits(), r.lr)).collect::<Vec<_>>()
+    };
+    assert_eq!(epochs("stopped"), epochs("never"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let place = Place::new();
+    let ended = stop(&place, "-TERM");
+    assert_eq!(ended.code, 143, "{}", ended.snapshot());
+    let last = place.path("stopped/checkpoints/last.safetensors");
+    let mut bytes = std::fs::read(&last).expect("a checkpoint");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&last, bytes).expect("written");
+    let resumed = place.line("train --resume stopped");
+    assert_eq!(resumed.code, 0, "{}", resumed.snapshot());
+    assert!(
+        resumed.stderr.contains("is damaged") && resumed.stderr.contains("the one before it is used"),
+        "{}",
+        resumed.stderr
+    );
+    assert!(place.path("stopped/summary.json").is_file());
+}
+
+#[test]
+fn a_run_without_a_checkpoint_starts_again() {
+    let place = Place::new();
+    let train = "train --synthetic --limit 180 --image-size 32 --batch-size 32 --epochs 1";
+    let first = place.result(&format!("{train} --out first"));
+    std::fs::create_dir(place.path("second")).expect("made");
+    std::fs::copy(place.path("first/config.toml"), place.path("second/config.toml")).expect("copied");
+    let again = place.result("train --resume second");
+    assert_eq!(again["weights_sha256"], first["weights_sha256"]);
+    assert!(place.path("second/manifest.json").is_file());
+}
