@@ -19,6 +19,12 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store_part(to: *mut f32, v: Self::V, n: usize);
     /// `n` numbers, `stride` apart; the rest is 0.
     unsafe fn gather(from: *const f32, stride: usize, n: usize) -> Self::V;
+    /// Nine numbers each from `n` places `stride` apart, turned round: vector `i` holds the `i`th of every place.
+    #[inline(always)]
+    unsafe fn gather_nine(from: *const f32, stride: usize, n: usize) -> [Self::V; 9] {
+        // SAFETY: the caller grants nine numbers at each of `n` places.
+        unsafe { [0, 1, 2, 3, 4, 5, 6, 7, 8].map(|i| Self::gather(from.add(i), stride, n)) }
+    }
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -232,10 +238,53 @@ mod x86 {
         }
     }
 
+    /// Sixteen rows of nine numbers as nine columns; 51 shuffles, where nine gathers read 144 numbers one by one.
+    #[inline(always)]
+    unsafe fn turn(rows: [__m512; 16]) -> [__m512; 9] {
+        // SAFETY: as the trait: the caller has AVX-512.
+        unsafe {
+            let zero = _mm512_setzero_ps();
+            // `columns[k][g]` holds columns k, k + 4, k + 8 of rows 4 g to 4 g + 3, one in each quarter.
+            let mut columns = [[zero; 4]; 4];
+            for g in 0..4 {
+                let [a, b, c, d] = [rows[4 * g], rows[4 * g + 1], rows[4 * g + 2], rows[4 * g + 3]];
+                let pd = |v| _mm512_castps_pd(v);
+                let (lo0, lo1) = (pd(_mm512_unpacklo_ps(a, b)), pd(_mm512_unpacklo_ps(c, d)));
+                let (hi0, hi1) = (pd(_mm512_unpackhi_ps(a, b)), pd(_mm512_unpackhi_ps(c, d)));
+                columns[0][g] = _mm512_castpd_ps(_mm512_unpacklo_pd(lo0, lo1));
+                columns[1][g] = _mm512_castpd_ps(_mm512_unpackhi_pd(lo0, lo1));
+                columns[2][g] = _mm512_castpd_ps(_mm512_unpacklo_pd(hi0, hi1));
+                columns[3][g] = _mm512_castpd_ps(_mm512_unpackhi_pd(hi0, hi1));
+            }
+            let mut out = [zero; 9];
+            for k in 0..4 {
+                let [a, b, c, d] = columns[k];
+                let (p, q) = (_mm512_shuffle_f32x4::<0b01_00_01_00>(a, b), _mm512_shuffle_f32x4::<0b01_00_01_00>(c, d));
+                out[k] = _mm512_shuffle_f32x4::<0b10_00_10_00>(p, q);
+                out[k + 4] = _mm512_shuffle_f32x4::<0b11_01_11_01>(p, q);
+            }
+            let [a, b, c, d] = columns[0];
+            let (p, q) = (_mm512_shuffle_f32x4::<0b10_10_10_10>(a, b), _mm512_shuffle_f32x4::<0b10_10_10_10>(c, d));
+            out[8] = _mm512_shuffle_f32x4::<0b10_00_10_00>(p, q);
+            out
+        }
+    }
+
     impl Lanes for Avx512 {
         type V = __m512;
         const N: usize = 16;
         const ROWS: usize = 6;
+        #[inline(always)]
+        unsafe fn gather_nine(from: *const f32, stride: usize, n: usize) -> [__m512; 9] {
+            // SAFETY: the caller grants nine numbers at each of `n` places; the others are not read.
+            unsafe {
+                let mut rows = [_mm512_setzero_ps(); 16];
+                for (i, row) in rows.iter_mut().enumerate().take(n) {
+                    *row = _mm512_maskz_loadu_ps(0x1ff, from.add(i * stride));
+                }
+                turn(rows)
+            }
+        }
         instructions! {
             zero() -> __m512 = _mm512_setzero_ps();
             splat(x: f32) -> __m512 = _mm512_set1_ps(x);

@@ -68,19 +68,21 @@ unsafe fn points_body<L: Lanes>(job: &Points<'_>, tile: Tile) {
     for col in (0..job.cols.len()).step_by(L::N) {
         let n = (job.cols.len() - col).min(L::N);
         for (row, depth) in job.depths.clone().enumerate() {
+            let forward = job.weight.direction == Direction::Forward;
             let (first, lane) = match job.weight.direction {
                 Direction::Forward => (((job.cols.start + col) * i + depth) * 9, i * 9),
-                Direction::Backward => ((depth * i + job.cols.start + col) * 9 + 8, 9),
+                Direction::Backward => ((depth * i + job.cols.start + col) * 9, 9),
             };
             // SAFETY: as `Weight::points`: nine taps of `n` columns from `first`, `lane` apart, and their points.
             unsafe {
-                let taps = job.weight.data.as_ptr().add(first);
-                let tap = if job.weight.direction == Direction::Forward { 1 } else { -1 };
-                let points = job.points.add(row * PANEL + col);
-                let at = Taps { taps, tap, lane, n, points, stride: job.stride };
+                let mut taps = L::gather_nine(job.weight.data.as_ptr().add(first), lane, n);
+                if !forward {
+                    taps.reverse();
+                }
+                let (points, stride) = (job.points.add(row * PANEL + col), job.stride);
                 match tile {
-                    Tile::Two => square::<L, _>(&Wide::<2>(at)),
-                    Tile::Four => square::<L, _>(&Wide::<4>(at)),
+                    Tile::Two => square::<L, _>(&Taps::<L, 2> { taps, n, points, stride }),
+                    Tile::Four => square::<L, _>(&Taps::<L, 4> { taps, n, points, stride }),
                 }
             }
         }
@@ -88,24 +90,19 @@ unsafe fn points_body<L: Lanes>(job: &Points<'_>, tile: Tile) {
 }
 
 /// Nine taps of some columns, and where their points go.
-struct Taps {
-    taps: *const f32,
-    tap: isize,
-    lane: usize,
+struct Taps<L: Lanes, const M: usize> {
+    taps: [L::V; 9],
     n: usize,
     points: *mut f32,
     stride: usize,
 }
 
-struct Wide<const M: usize>(Taps);
-
-impl<L: Lanes, const M: usize> Square<L> for Wide<M> {
+impl<L: Lanes, const M: usize> Square<L> for Taps<L, M> {
     const IN: usize = 3;
     const OUT: usize = M + 2;
     #[inline(always)]
     unsafe fn load(&self, i: usize, j: usize) -> L::V {
-        // SAFETY: nine taps of `n` columns are there.
-        unsafe { L::gather(self.0.taps.offset((i * 3 + j) as isize * self.0.tap), self.0.lane, self.0.n) }
+        self.taps[i * 3 + j]
     }
     #[inline(always)]
     unsafe fn line(x: [L::V; 6]) -> [L::V; 6] {
@@ -115,7 +112,7 @@ impl<L: Lanes, const M: usize> Square<L> for Wide<M> {
     #[inline(always)]
     unsafe fn store(&self, i: usize, j: usize, v: L::V) {
         // SAFETY: every point has its place.
-        unsafe { store::<L>(self.0.points.add((i * (M + 2) + j) * self.0.stride), v, self.0.n) }
+        unsafe { store::<L>(self.points.add((i * (M + 2) + j) * self.stride), v, self.n) }
     }
 }
 
