@@ -627,7 +627,20 @@ fn data_are_checked() {
         --- exit 2
     "#]],
     );
-    check(&place, "train --synthetic --limit 2 --batch-size 2", expect![[r#""#]]);
+    check(
+        &place,
+        "train --synthetic --limit 2 --batch-size 2",
+        expect![[r#"
+        --- stdout
+        data      synthetic handwriting, drawn in memory
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: 2 images leave the training or the validation part empty
+
+        hint: draw more: `--limit 1500`
+        --- exit 2
+    "#]],
+    );
 }
 
 #[test]
@@ -650,6 +663,9 @@ fn damaged_images_are_named_together() {
         --- exit 1
     "#]],
     );
+    let skipped = place.line("train --data images --batch-size 4 --skip-damaged --dry-run");
+    assert!(skipped.stderr.starts_with("warning: 2 images are left out"), "{}", skipped.snapshot());
+    assert!(skipped.stdout.contains("16 images train, 4 judge"), "{}", skipped.snapshot());
     assert!(!place.path("runs").exists());
 }
 
@@ -657,7 +673,20 @@ fn damaged_images_are_named_together() {
 fn labels_that_only_judge_are_unknown() {
     let place = Place::new();
     place.image("parts/train/dark/1.png", 1).image("parts/train/light/1.png", 200).image("parts/val/rare/1.png", 9);
-    check(&place, "train --data parts --batch-size 2", expect![[r#""#]]);
+    check(
+        &place,
+        "train --data parts --batch-size 2",
+        expect![[r#"
+        --- stdout
+        data      `parts`
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: the label `rare` of `val/rare/1.png` is not among the 2 classes of the vocabulary
+
+        hint: the vocabulary is that of the training part: use another split seed, more images, or `stratified`
+        --- exit 1
+    "#]],
+    );
     assert!(!place.path("runs").exists());
 }
 

@@ -40,9 +40,9 @@ fn shuffled_labels_are_not_learnt() {
     draw(&place);
     let table = place.read("data/chinese_mnist.csv");
     let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|line| line.split(',').collect()).collect();
-    // A step that shares no factor with 3600 visits every row.
-    let shuffled = rows.iter().enumerate().map(|(i, row)| {
-        let other = &rows[i * 1001 % rows.len()];
+    let order = cn_random::permutation(1, 0, cn_random::Purpose::named("shuffled labels"), rows.len() as u32);
+    let shuffled = rows.iter().zip(order).map(|(row, other)| {
+        let other = &rows[other as usize];
         format!("{},{},{},{},{}\n", row[0], row[1], row[2], other[3], other[4])
     });
     let header = "suite_id,sample_id,code,value,character\n".to_owned();

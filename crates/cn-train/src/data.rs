@@ -3,7 +3,7 @@
 use crate::config::{Config, StyleKind};
 use crate::problem::Problem;
 use anyhow::{Context, Result};
-use cn_data::{Cache, Damaged, Dataset, Index, LoadConfig, Pixels, Record, Split, SplitMethod, Vocabulary};
+use cn_data::{BadImage, Cache, Damaged, Dataset, Index, LoadConfig, Pixels, Record, Split, SplitMethod, Vocabulary};
 use cn_synth::{CHARACTERS, Handwriting, Sample, Style, writers};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -37,13 +37,8 @@ impl Plan {
 
     fn files(config: &Config) -> Result<Self> {
         let index = open(config)?;
-        let split_config = config.split_config(&index)?;
-        let split = Split::new(&index, &split_config)?;
-        let split = match config.limit_per_class {
-            Some(n) => split.limit_per_class(&index, n, config.seed)?,
-            None => split,
-        };
-        Ok(Self { index, split, method: split_config.method, samples: None })
+        let (split, method) = split_files(config, &index)?;
+        Ok(Self { index, split, method, samples: None })
     }
 
     /// Writers of the training range train. Where writers are kept apart, writers of the other range validate.
@@ -66,39 +61,44 @@ impl Plan {
                 let problem = format!("{images} images leave the training or the validation part empty");
                 return Err(Problem::usage(problem).hint("draw more: `--limit 1500`").into());
             }
-            (split, SplitMethod::Group)
+            (limited(config, &index, split)?, SplitMethod::Group)
         } else {
-            let split_config = config.split_config(&index)?;
-            (Split::new(&index, &split_config)?, split_config.method)
-        };
-        let split = match config.limit_per_class {
-            Some(n) => split.limit_per_class(&index, n, config.seed)?,
-            None => split,
+            split_files(config, &index)?
         };
         Ok(Self { index, split, method, samples: Some(samples) })
     }
 
-    /// Decodes or draws the images.
-    pub(crate) fn load(self, config: &Config, cache: Cache) -> Result<Dataset> {
+    /// Decodes or draws the images; those that cannot be used are left out where the settings allow it, and named.
+    pub(crate) fn load(self, config: &Config, cache: Cache) -> Result<(Dataset, Vec<BadImage>)> {
         let Some(samples) = self.samples else { return self.decode(config, cache) };
         let pixels = draw(config, &samples)?;
-        Ok(Dataset::new(self.index, pixels, self.split)?)
+        Ok((Dataset::new(self.index, pixels, self.split)?, Vec::new()))
     }
 
-    fn decode(self, config: &Config, cache: Cache) -> Result<Dataset> {
-        let load = load_config(config, cache);
-        let loaded = Pixels::load(&self.index, &load)?;
-        if loaded.skipped.is_empty() {
-            return Ok(Dataset::new(self.index, loaded.pixels, self.split)?);
-        }
-        let index = self.index.subset(&loaded.kept)?;
-        let split = Split::new(&index, &config.split_config(&index)?)?;
-        let split = match config.limit_per_class {
-            Some(n) => split.limit_per_class(&index, n, config.seed)?,
-            None => split,
+    fn decode(self, config: &Config, cache: Cache) -> Result<(Dataset, Vec<BadImage>)> {
+        let loaded = Pixels::load(&self.index, &load_config(config, cache))?;
+        let (index, split) = if loaded.skipped.is_empty() {
+            (self.index, self.split)
+        } else {
+            let index = self.index.subset(&loaded.kept)?;
+            let split = split_files(config, &index)?.0;
+            (index, split)
         };
-        Ok(Dataset::new(index, loaded.pixels, split)?)
+        Ok((Dataset::new(index, loaded.pixels, split)?, loaded.skipped))
     }
+}
+
+fn split_files(config: &Config, index: &Index) -> Result<(Split, SplitMethod)> {
+    let split_config = config.split_config(index)?;
+    let split = limited(config, index, Split::new(index, &split_config)?)?;
+    Ok((split, split_config.method))
+}
+
+fn limited(config: &Config, index: &Index, split: Split) -> Result<Split> {
+    Ok(match config.limit_per_class {
+        Some(n) => split.limit_per_class(index, n, config.seed)?,
+        None => split,
+    })
 }
 
 /// Every image of the settings' data, without a split: for models that judge and do not train.

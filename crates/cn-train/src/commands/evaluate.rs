@@ -66,7 +66,7 @@ fn judged(context: &Context<'_>, args: &EvaluateArgs, trained: &Trained) -> Resu
         Part::Val => validation(&config, cache),
         Part::All if other => data::all(&config, cache).map(|(index, pixels)| Judged { index, pixels, part }),
         Part::All => {
-            let dataset = Plan::new(&config)?.load(&config, cache)?;
+            let (dataset, _) = Plan::new(&config)?.load(&config, cache)?;
             Ok(Judged { index: dataset.index().clone(), pixels: dataset.pixels().clone(), part })
         }
     }
@@ -74,7 +74,7 @@ fn judged(context: &Context<'_>, args: &EvaluateArgs, trained: &Trained) -> Resu
 
 /// The validation part alone, in its order.
 fn validation(config: &Config, cache: Cache) -> Result<Judged> {
-    let dataset = Plan::new(config)?.load(config, cache)?;
+    let (dataset, _) = Plan::new(config)?.load(config, cache)?;
     let ids = dataset.split().val();
     let index = dataset.index().subset(ids)?;
     let pixels = Pixels::from_images(ids.iter().map(|&id| dataset.pixels().image(id)))?;

@@ -19,7 +19,7 @@ pub(super) fn run(context: &Context<'_>, args: &LrFindArgs) -> Result<()> {
     let config = config(context, args)?;
     let start = Start::open(&config)?;
     let cache = if args.config.no_cache { Cache::Off } else { Cache::User };
-    let dataset = Arc::new(Plan::new(&config)?.load(&config, cache)?);
+    let dataset = Arc::new(Plan::new(&config)?.load(&config, cache)?.0);
     session::check_labels(&config, &dataset)?;
     let mut learner = session::learner(&config, dataset, &start)?;
     match config.phase.first().and_then(|phase| phase.frozen) {

@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context<'_>, args: &ShowArgs) -> Result<()> {
     let cache = if args.config.no_cache { Cache::Off } else { Cache::User };
     let plan = Plan::new(&config)?;
     let split = plan.method.to_string();
-    let dataset = plan.load(&config, cache)?;
+    let (dataset, _) = plan.load(&config, cache)?;
     context.ui.result(text(&dataset, &split, config.batch_size));
     write_picture(args, &config, &dataset)?;
     context.ui.say(format_args!("\naugmented training images are in `{}`", args.out.display()));

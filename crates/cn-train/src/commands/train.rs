@@ -83,9 +83,11 @@ fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, chosen: bool
     config.weights = start.name();
     let plan = Plan::new(&config)?;
     let split = plan.method.to_string();
-    let dataset = Arc::new(plan.load(&config, cache)?);
-    if !dataset.skipped().is_empty() {
-        ui.warn(format_args!("{} images are left out, since they cannot be used", dataset.skipped().len()));
+    let (dataset, skipped) = plan.load(&config, cache)?;
+    let dataset = Arc::new(dataset);
+    if !skipped.is_empty() {
+        let names: String = skipped.iter().map(|image| format!("\n  {}: {}", image.path, image.reason)).collect();
+        ui.warn(format_args!("{} images are left out, since they cannot be used:{names}", skipped.len()));
     }
     session::check_labels(&config, &dataset)?;
     let learner = session::learner(&config, Arc::clone(&dataset), &start)?;
