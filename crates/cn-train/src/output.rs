@@ -103,10 +103,11 @@ fn eprint(text: impl Display) {
     let _ = write!(std::io::stderr().lock(), "{text}");
 }
 
-/// Sends the libraries' events to stderr: warnings, with `-v` info, with `-vv` debug; `RUST_LOG` overrides.
+/// Sends the libraries' events to stderr: errors (warnings have words of their own here), with `-v` info, with `-vv`
+/// debug; `RUST_LOG` overrides.
 pub(crate) fn log(verbose: u8) {
     use tracing_subscriber::EnvFilter;
-    let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
+    let level = ["error", "info", "debug", "trace"][usize::from(verbose.min(3))];
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }
