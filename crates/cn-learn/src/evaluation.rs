@@ -84,7 +84,7 @@ pub(crate) struct Logits {
 impl Logits {
     pub(crate) fn add(&mut self, logits: &Tensor) -> Result<()> {
         self.n_images += logits.dim(0)?;
-        self.batches.push(logits.copy()?);
+        self.batches.push(logits.force_contiguous()?);
         Ok(())
     }
 

@@ -36,5 +36,6 @@ impl Weights {
 
 /// A copy on the host that shares no memory with `tensor`.
 pub(crate) fn host_copy(tensor: &Tensor) -> Result<Tensor> {
-    Ok(if tensor.device().is_cpu() { tensor.copy()? } else { tensor.to_device(&Device::Cpu)? })
+    // `copy` would take all of the flat buffer that a parameter is a view of.
+    Ok(tensor.force_contiguous()?.to_device(&Device::Cpu)?)
 }

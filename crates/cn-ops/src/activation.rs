@@ -96,7 +96,7 @@ impl Activation {
     ///
     /// If the device is out of memory.
     pub fn to_tensor(&self) -> Result<Tensor> {
-        Ok(self.0.tensor.copy()?)
+        Ok(self.0.tensor.force_contiguous()?)
     }
 
     /// Whether this is the only handle, so that its memory may be written to in place.

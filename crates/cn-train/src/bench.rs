@@ -63,7 +63,7 @@ fn timed(steps: usize, mut step: impl FnMut() -> Result<()>) -> Result<Vec<f64>>
 
 pub(crate) fn run(context: &Context<'_>, args: &BenchArgs, threads: usize) -> Result<()> {
     check(args)?;
-    context.ui.say(format_args!("ResNet-18, {threads} threads, {}", cn_kernels::Isa::current()));
+    context.ui.say(format_args!("ResNet-18, {threads} threads, {}", cn_ops::Isa::current()));
     if args.against_candle {
         context.ui.say("candle-nn's network has a 2x2 max pool in place of the 3x3 one, which candle cannot train");
     }
@@ -132,7 +132,7 @@ fn report(context: &Context<'_>, job: Job, mut times: Vec<(&'static str, Vec<f64
     set("batch_size", job.batch_size.into());
     set("precision", "f32".into());
     set("threads", threads.into());
-    set("isa", cn_kernels::Isa::current().to_string().into());
+    set("isa", cn_ops::Isa::current().to_string().into());
     let mut text = format!("{:<6} {:>4} px  batch {:>3}", job.name(), job.image_size, job.batch_size);
     let mut own = None;
     for (name, times) in &mut times {

@@ -26,7 +26,7 @@ pub(crate) struct Context<'a> {
 pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
     let common = &args.common;
     let context = &Context { common, ui: Ui::new(common), start };
-    cn_kernels::Isa::from_env().map_err(|e| {
+    cn_ops::Isa::from_env().map_err(|e| {
         Problem::usage("the environment variable `CN_ISA` names no instruction set to use")
             .caused_by(e)
             .hint("unset it")
@@ -51,5 +51,5 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
         Command::Completions(args) => completions::run(&args).map(|()| 0),
         Command::Bench(args) => crate::bench::run(context, &args, threads).map(|()| 0),
     };
-    cn_kernels::with_threads(threads, work).context("cannot start threads")?
+    cn_ops::with_threads(threads, work).context("cannot start threads")?
 }

@@ -133,7 +133,7 @@ fn describe(ui: Ui, config: &Config, dataset: &Dataset, split: &str, learner: &L
         config.epochs(),
         config.batch_size,
         config.threads,
-        cn_kernels::Isa::current(),
+        cn_ops::Isa::current(),
     ));
 }
 

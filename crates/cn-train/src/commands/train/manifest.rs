@@ -78,7 +78,7 @@ impl Manifest {
             },
             config_sha256: Digest::of(config.to_toml()?.as_bytes()).to_string(),
             versions: Versions { cn_train: env!("CARGO_PKG_VERSION").into() },
-            isa: cn_kernels::Isa::current().to_string(),
+            isa: cn_ops::Isa::current().to_string(),
             threads: config.threads,
             machine: Machine {
                 os: std::env::consts::OS.into(),

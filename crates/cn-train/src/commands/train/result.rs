@@ -95,7 +95,7 @@ fn summary(run: &RunFolder, prepared: &Prepared, recorder: &Recorder, sha256: &s
         device: config.device.clone(),
         precision: config.precision.clone(),
         threads: config.threads,
-        isa: cn_kernels::Isa::current().to_string(),
+        isa: cn_ops::Isa::current().to_string(),
         data: data(config, dataset, split),
         recipe: config.recipe.clone(),
         epochs: config.epochs(),
