@@ -10,6 +10,8 @@ use std::ops::Range;
 
 /// Name of the drawn data set.
 const SYNTHETIC: &str = "synthetic-handwriting";
+/// Seed of the choice that a limit makes: no seed of a run, so that all runs with a limit see the same images.
+const LIMIT_SEED: u64 = 42;
 
 /// A data set that was listed and split, before anything is decoded or drawn.
 pub(crate) struct Plan {
@@ -96,7 +98,7 @@ fn split_files(config: &Config, index: &Index) -> Result<(Split, SplitMethod)> {
 
 fn limited(config: &Config, index: &Index, split: Split) -> Result<Split> {
     Ok(match config.limit_per_class {
-        Some(n) => split.limit_per_class(index, n, config.seed)?,
+        Some(n) => split.limit_per_class(index, n, config.split_seed.unwrap_or(config.seed))?,
         None => split,
     })
 }
@@ -117,7 +119,7 @@ fn open(config: &Config) -> Result<Index> {
     let dir = config.data.dir.as_deref().context("no folder of data is named")?;
     let index = Index::open_with(dir, &config.data.spec())?;
     Ok(match config.limit {
-        Some(n) => index.limit(n, config.seed)?,
+        Some(n) => index.limit(n, LIMIT_SEED)?,
         None => index,
     })
 }
@@ -151,4 +153,41 @@ fn draw(config: &Config, samples: &[Sample]) -> Result<Pixels> {
     let handwriting = Handwriting::new(config.synthetic.seed, style)?;
     let size = handwriting.size();
     Ok(Pixels::uniform(handwriting.draw_all(samples), [size, size, 1])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DataConfig;
+
+    /// The paths of the training part of a folder with 40 images of each of two classes.
+    fn training_paths(dir: &std::path::Path, change: impl FnOnce(&mut Config)) -> Vec<String> {
+        let data = DataConfig { dir: Some(dir.to_owned()), ..DataConfig::default() };
+        let mut config = Config { data, batch_size: 2, split_seed: Some(1), ..Config::default() };
+        change(&mut config);
+        let plan = Plan::new(&config).expect("a plan");
+        plan.split.train().iter().map(|&id| plan.index.records()[id as usize].path.clone()).collect()
+    }
+
+    #[test]
+    fn limits_choose_the_same_images_for_every_seed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for class in ["dark", "light"] {
+            std::fs::create_dir(folder.path().join(class)).expect("made");
+            (0..40).for_each(|i| std::fs::write(folder.path().join(format!("{class}/{i}.png")), "").expect("written"));
+        }
+        for key in ["limit", "limit_per_class"] {
+            let of = |seed: u64, split_seed: u64| {
+                training_paths(folder.path(), |config| {
+                    (config.seed, config.split_seed) = (seed, Some(split_seed));
+                    match key {
+                        "limit" => config.limit = Some(24),
+                        _ => config.limit_per_class = Some(8),
+                    }
+                })
+            };
+            assert_eq!(of(1, 1), of(2, 1), "{key}");
+            assert_ne!(of(1, 1), of(1, 2), "{key}");
+        }
+    }
 }
