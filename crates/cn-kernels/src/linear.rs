@@ -1,6 +1,7 @@
 //! Matrix products and the fully connected layer.
 
 use crate::Float;
+use crate::conv::Write;
 use crate::parallel::rows_per_piece;
 use crate::simd::dense::dense;
 use rayon::prelude::*;
@@ -22,12 +23,24 @@ impl<'a, T> View<'a, T> {
     }
 }
 
-/// `c (m, n) = a (m, k) b (k, n)`, added to `c` if `add`; one thread.
-pub(crate) fn gemm<T: Float>(dims: [usize; 3], a: View<'_, T>, b: View<'_, T>, c: &mut [T], ldc: usize, add: bool) {
-    if dims[0] == 0 || dims[1] == 0 {
-        return;
+/// The result of a product: rows `stride` apart, overwritten or added to.
+#[derive(Debug)]
+pub(crate) struct Rows<'a, T> {
+    pub data: &'a mut [T],
+    pub stride: usize,
+    pub write: Write,
+}
+
+/// `c (m, n)` = or += `a (m, k) b (k, n)`; one thread.
+pub(crate) fn gemm<T: Float>(dims: [usize; 3], a: View<'_, T>, b: View<'_, T>, c: Rows<'_, T>) {
+    if dims[0] > 0 && dims[1] > 0 {
+        dense(dims, a, b, c);
     }
-    dense(dims, a, b, (c, ldc), add);
+}
+
+/// Rows to overwrite.
+fn set<T>(data: &mut [T], stride: usize) -> Rows<'_, T> {
+    Rows { data, stride, write: Write::Set }
 }
 
 /// Sizes of a fully connected layer.
@@ -58,7 +71,7 @@ pub fn forward<T: Float>(shape: &LinearShape, x: &[T], w: &[T], y: &mut [T]) {
     shape.check(x, w, y);
     let (i, o) = (shape.in_features, shape.out_features);
     y.par_chunks_mut(32 * o).zip(x.par_chunks(32 * i)).for_each(|(y, x)| {
-        gemm([x.len() / i, o, i], View::rows(x, i), View::rows(w, i).transposed(), y, o, false);
+        gemm([x.len() / i, o, i], View::rows(x, i), View::rows(w, i).transposed(), set(y, o));
     });
 }
 
@@ -71,7 +84,7 @@ pub fn backward_input<T: Float>(shape: &LinearShape, dy: &[T], w: &[T], dx: &mut
     shape.check(dx, w, dy);
     let (i, o) = (shape.in_features, shape.out_features);
     dx.par_chunks_mut(32 * i).zip(dy.par_chunks(32 * o)).for_each(|(dx, dy)| {
-        gemm([dy.len() / o, i, o], View::rows(dy, o), View::rows(w, i), dx, i, false);
+        gemm([dy.len() / o, i, o], View::rows(dy, o), View::rows(w, i), set(dx, i));
     });
 }
 
@@ -84,7 +97,8 @@ pub fn backward_weight<T: Float>(shape: &LinearShape, x: &[T], dy: &[T], dw: &mu
     shape.check(x, dw, dy);
     let (b, i, o) = (shape.batch, shape.in_features, shape.out_features);
     dw.par_chunks_mut(32 * i).enumerate().for_each(|(piece, dw)| {
-        gemm([dw.len() / i, i, b], View::rows(&dy[piece * 32..], o).transposed(), View::rows(x, i), dw, i, true);
+        let left = View::rows(&dy[piece * 32..], o).transposed();
+        gemm([dw.len() / i, i, b], left, View::rows(x, i), Rows { data: dw, stride: i, write: Write::Add });
     });
 }
 

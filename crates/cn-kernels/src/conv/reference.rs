@@ -2,7 +2,7 @@
 
 use super::{ConvShape, Write};
 use crate::Float;
-use crate::linear::{View, gemm};
+use crate::linear::{Rows, View, gemm};
 use rayon::prelude::*;
 
 /// Output pixels per block: their windows stay in the second-level cache.
@@ -16,7 +16,12 @@ pub(super) fn forward<T: Float>(s: &ConvShape, x: &[T], w: &[T], y: &mut [T]) {
         |windows, (block, y)| {
             let pixels = y.len() / o;
             gather(s, x, block * BLOCK, &mut windows[..pixels * k]);
-            gemm([pixels, o, k], View::rows(windows, k), View::rows(&w, o), y, o, false);
+            gemm(
+                [pixels, o, k],
+                View::rows(windows, k),
+                View::rows(&w, o),
+                Rows { data: y, stride: o, write: Write::Set },
+            );
         },
     );
 }
@@ -35,7 +40,8 @@ pub(super) fn backward_input<T: Float>(s: &ConvShape, dy: &[T], w: &[T], dx: &mu
             for (block, dy) in dy.chunks(BLOCK * o).enumerate() {
                 let pixels = dy.len() / o;
                 let windows = &mut windows[..pixels * k];
-                gemm([pixels, k, o], View::rows(dy, o), View::rows(&w, o).transposed(), windows, k, false);
+                let out = Rows { data: &mut *windows, stride: k, write: Write::Set };
+                gemm([pixels, k, o], View::rows(dy, o), View::rows(&w, o).transposed(), out);
                 scatter(s, windows, block * BLOCK, dx);
             }
         },
@@ -55,7 +61,12 @@ pub(super) fn backward_weight<T: Float>(s: &ConvShape, x: &[T], dy: &[T], dw: &m
             let pixels = BLOCK.min(images.end * out_pixels - first);
             gather(s, x, first, &mut windows[..pixels * k]);
             let dy = &dy[first * o..(first + pixels) * o];
-            gemm([k, o, pixels], View::rows(&windows, k).transposed(), View::rows(dy, o), &mut sum, o, true);
+            gemm(
+                [k, o, pixels],
+                View::rows(&windows, k).transposed(),
+                View::rows(dy, o),
+                Rows { data: &mut sum, stride: o, write: Write::Add },
+            );
         }
         sum
     });
