@@ -4,6 +4,8 @@ use crate::{EarlyStopping, Monitor, SaveBest, StopOnNan, Validated};
 use candle_core::Tensor;
 use cn_ops::Network;
 
+mod by_hand;
+
 const STEPS_PER_EPOCH: usize = 6;
 
 /// Writes down what it hears, and stops after `stop_after` steps.
