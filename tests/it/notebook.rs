@@ -1,12 +1,12 @@
 //! The notebook's job on the real data, up to the first step.
 
-use crate::run::{Place, real_data};
+use crate::run::{Place, RealData};
 
 #[test]
 fn the_real_data_have_the_notebooks_counts() {
-    let Some(data) = real_data() else { return };
+    let Some(data) = RealData::find() else { return };
     let place = Place::new();
-    let data = data.to_str().expect("a path in UTF-8");
+    let data = data.folder();
     let run = |args: &[&str]| {
         let words = [&["train", "--data", data, "--dry-run", "--json"], args].concat();
         place.run(&words).result()

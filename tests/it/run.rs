@@ -110,14 +110,35 @@ impl Ended {
     }
 }
 
-/// The unpacked real data, or `None` with a line that says so.
-#[allow(clippy::print_stdout, reason = "a test says what it skips")]
-pub(crate) fn real_data() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let places = [std::env::var_os("CN_DATA").map(PathBuf::from), Some(root.join("data/chinese-mnist"))];
-    let found = places.into_iter().flatten().find(|folder| folder.join("chinese_mnist.csv").is_file());
-    if found.is_none() {
-        println!("skipped: no real data in $CN_DATA or data/chinese-mnist");
+/// The real data.
+pub(crate) struct RealData {
+    folder: PathBuf,
+    /// Where they were unpacked, if they were.
+    _unpacked: Option<TempDir>,
+}
+
+impl RealData {
+    /// The unpacked data, else those of the archive beside the repository; `None` with a line that says so.
+    #[allow(clippy::print_stdout, reason = "a test says what it skips")]
+    pub(crate) fn find() -> Option<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let places = [std::env::var_os("CN_DATA").map(PathBuf::from), Some(root.join("data/chinese-mnist"))];
+        let found = places.into_iter().flatten().find(|folder| folder.join("chinese_mnist.csv").is_file());
+        if let Some(folder) = found {
+            return Some(Self { folder: folder.canonicalize().expect("it is there"), _unpacked: None });
+        }
+        let archive = root.join("../shared/data/chinese-mnist.zip");
+        if !archive.is_file() {
+            println!("skipped: no real data in $CN_DATA or data/chinese-mnist");
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = std::fs::File::open(archive).expect("readable");
+        zip::ZipArchive::new(file).and_then(|mut zip| zip.extract(folder.path())).expect("an archive");
+        Some(Self { folder: folder.path().to_owned(), _unpacked: Some(folder) })
     }
-    found.map(|folder| folder.canonicalize().expect("it is there"))
+
+    pub(crate) fn folder(&self) -> &str {
+        self.folder.to_str().expect("a path in UTF-8")
+    }
 }
