@@ -11,6 +11,9 @@ const REDRAW: Duration = Duration::from_millis(100);
 /// Lines are printed at most this often.
 const LINE: Duration = Duration::from_secs(30);
 
+/// Steps of an epoch before the time left is told: the first ones are slower than the rest.
+const ENOUGH: usize = 10;
+
 /// Draws how far a fit is.
 pub(crate) struct Progress {
     ui: Ui,
@@ -80,7 +83,11 @@ impl Progress {
             return Ok(());
         }
         self.drawn = Instant::now();
-        let text = format!("{}  loss {:.4}  {} left", self.rate(), loss()?, clock(self.left(position)));
+        let left = match self.steps {
+            0..ENOUGH => String::new(),
+            _ => format!("  {} left", clock(self.left(position))),
+        };
+        let text = format!("{}  loss {:.4}{left}", self.rate(), loss()?);
         match &self.bar {
             Some(bar) => {
                 bar.set_position(position.step as u64);
