@@ -1,6 +1,6 @@
 //! The whole job on small synthetic data.
 
-use crate::run::Place;
+use crate::run::{Ended, Place};
 use serde_json::Value;
 
 /// 32 px, unseen writers; seconds on two cores.
@@ -81,7 +81,8 @@ fn evaluation_agrees(place: &Place, result: &Value) {
     assert_eq!(again["exact_match"], result["val"]["exact_match"]);
     assert_eq!((&again["split"], &again["n"]), (&Value::from("val"), &result["data"]["n_val"]));
     let all = place.result("evaluate run --no-cache --split all");
-    assert_eq!(all["n"], 3600);
+    assert_eq!((&all["n"], &all["n_trained_on"]), (&Value::from(3600), &result["data"]["n_train"]));
+    moved_data_are_the_runs_own(place, &again);
     // The same writers, drawn at once, under labels of other names: mapped by what is shown.
     place.write("other/labels.csv", "file,kind,shown\n1,ten,十\n2,nought,零\n3,ten,十\n");
     for (name, file) in [("1", "1_1_11"), ("2", "1_1_1"), ("3", "2_1_11")] {
@@ -99,6 +100,33 @@ fn evaluation_agrees(place: &Place, result: &Value) {
     let strange = place.line("evaluate run --data strange --csv x.csv --image {file}.jpg --label kind --no-cache");
     assert_eq!(strange.code, 1);
     assert!(strange.stderr.contains("the model does not know the labels `eleven`"), "{}", strange.stderr);
+}
+
+/// A copy of the data elsewhere, seen from elsewhere: the same validation part, and no word about other data.
+fn moved_data_are_the_runs_own(place: &Place, own: &Value) {
+    let from = |folder: &str, words: &[&str]| {
+        let mut command = place.command(&[&["evaluate"], words, &["--no-cache", "--json"]].concat());
+        command.current_dir(place.path(folder));
+        Ended::of(command).result()
+    };
+    std::fs::create_dir(place.path("elsewhere")).expect("made");
+    let unmoved = from("elsewhere", &["../run"]);
+    std::fs::rename(place.path("data"), place.path("elsewhere/moved")).expect("moved");
+    let moved = from("elsewhere", &["../run", "--data", "moved"]);
+    let few = from("elsewhere", &["../run", "--data", "moved", "--limit", "30"]);
+    let labels = ["../run", "--data", "moved", "--label", "character", "--limit", "30"];
+    let other_labels = from("elsewhere", &labels);
+    std::fs::rename(place.path("elsewhere/moved"), place.path("data")).expect("moved back");
+    for result in [&unmoved, &moved] {
+        for key in ["split", "n", "exact_match", "loss", "confusion"] {
+            assert_eq!(result[key], own[key], "{key}");
+        }
+        assert_eq!(result["n_trained_on"], 0);
+    }
+    assert_eq!((&few["split"], &few["n"], &few["n_trained_on"]), (&"val".into(), &30.into(), &0.into()));
+    // With other columns of the same table the images are still those that it was trained on.
+    assert_eq!((&other_labels["split"], &other_labels["n"]), (&"all".into(), &30.into()));
+    assert!(other_labels["n_trained_on"].as_u64().is_some_and(|n| n > 0), "{other_labels}");
 }
 
 fn prediction_names_the_labels(place: &Place) {

@@ -39,6 +39,12 @@ fn a_stopped_run_goes_on_to_the_bits_of_one_that_never_stopped() {
         "error: the run `stopped` cannot go on with something else:\n  batch_size: 16, now 8\n  seed: 42, now 1\n";
     assert!(refused.stderr.starts_with(list), "{}", refused.stderr);
 
+    let manifest = place.read("stopped/manifest.json");
+    place.write("stopped/manifest.json", manifest.replace("\"kernel_plan\": ", "\"kernel_plan\": 9"));
+    let refused = place.line("train --resume stopped");
+    assert!(refused.code == 1 && refused.stderr.contains("\n  kernel plan: 9"), "{}", refused.snapshot());
+    place.write("stopped/manifest.json", manifest);
+
     let resumed = place.result("train --resume stopped --threads 1");
     assert_eq!(resumed["weights_sha256"], never["weights_sha256"]);
     assert_eq!(resumed["val"], never["val"]);

@@ -63,34 +63,34 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub(crate) struct DataArgs {
     /// Folder of the data set [default: data/chinese-mnist if it is there, else synthetic handwriting]
-    #[arg(long, value_name = "DIR", conflicts_with = "synthetic")]
+    #[arg(long, help_heading = "Data", value_name = "DIR", conflicts_with = "synthetic")]
     pub(crate) data: Option<PathBuf>,
     /// Draw the images: synthetic handwriting
-    #[arg(long)]
+    #[arg(long, help_heading = "Data")]
     pub(crate) synthetic: bool,
     /// CSV file with a header, relative to the folder
-    #[arg(long, value_name = "FILE", conflicts_with = "synthetic")]
+    #[arg(long, help_heading = "Data", value_name = "FILE", conflicts_with = "synthetic")]
     pub(crate) csv: Option<PathBuf>,
     /// Path of an image with CSV columns in braces, as in `scans/{id}.png`
-    #[arg(long, value_name = "TEMPLATE", conflicts_with = "synthetic")]
+    #[arg(long, help_heading = "Data", value_name = "TEMPLATE", conflicts_with = "synthetic")]
     pub(crate) image: Option<String>,
     /// CSV column of the label or labels
-    #[arg(long, value_name = "COLUMN", conflicts_with = "synthetic")]
+    #[arg(long, help_heading = "Data", value_name = "COLUMN", conflicts_with = "synthetic")]
     pub(crate) label: Option<String>,
     /// What divides several labels in one field
-    #[arg(long, value_name = "TEXT", conflicts_with = "synthetic")]
+    #[arg(long, help_heading = "Data", value_name = "TEXT", conflicts_with = "synthetic")]
     pub(crate) label_separator: Option<String>,
     /// CSV column that says how a label is shown to people
-    #[arg(long, value_name = "COLUMN", conflicts_with = "synthetic")]
+    #[arg(long, help_heading = "Data", value_name = "COLUMN", conflicts_with = "synthetic")]
     pub(crate) display: Option<String>,
     /// CSV column of the group that a split by group keeps together: the writer, the patient
-    #[arg(long, value_name = "COLUMN", conflicts_with = "synthetic")]
+    #[arg(long, help_heading = "Data", value_name = "COLUMN", conflicts_with = "synthetic")]
     pub(crate) group: Option<String>,
 }
 
-/// Flags that make a config.
+/// Flags that make batches of data.
 #[derive(Clone, Debug, Default, ClapArgs)]
-pub(crate) struct ConfigArgs {
+pub(crate) struct BatchArgs {
     /// Settings to start from: quick, notebook, notebook-lr, notebook-tuned or best [default: quick]
     #[arg(long, value_name = "RECIPE")]
     pub(crate) recipe: Option<String>,
@@ -99,57 +99,78 @@ pub(crate) struct ConfigArgs {
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// Architecture: resnet18, resnet34 or resnet50
-    #[arg(long, value_name = "ARCH")]
-    pub(crate) arch: Option<String>,
-    /// Weights to start from: auto, none, imagenet, or a file (safetensors, PyTorch's .pth)
-    #[arg(long, value_name = "WEIGHTS")]
-    pub(crate) weights: Option<String>,
-    /// Side of the model's input, in pixels
-    #[arg(long, value_name = "PX")]
-    pub(crate) image_size: Option<u32>,
-    /// Images a step
-    #[arg(long, value_name = "N")]
-    pub(crate) batch_size: Option<usize>,
-    /// Epochs with all layers training
-    #[arg(long, value_name = "N")]
-    pub(crate) epochs: Option<usize>,
-    /// Epochs before, with the head alone training; 0 for one cycle over all layers
-    #[arg(long, value_name = "N")]
-    pub(crate) freeze_epochs: Option<usize>,
-    /// Peak learning rate
-    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
-    pub(crate) lr: Option<f64>,
-    /// Which images judge: random, group, stratified, kfold:K/I or fixed
-    #[arg(long, value_name = "SPLIT")]
-    pub(crate) split: Option<String>,
-    /// Seed of the split [default: --seed]
-    #[arg(long, value_name = "N")]
-    pub(crate) split_seed: Option<u64>,
-    /// Share of the images that judge
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
-    pub(crate) val_fraction: Option<f64>,
-    /// Groups that judge: `3,14`, or a file with one on each line
-    #[arg(long, value_name = "LIST|FILE", conflicts_with_all = ["split", "val_fraction"])]
-    pub(crate) val_groups: Option<String>,
-    /// Element type of the computation: f32
-    #[arg(long, value_name = "TYPE")]
-    pub(crate) precision: Option<String>,
     /// Use this many images, balanced by class; with --synthetic, draw this many
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Data", value_name = "N")]
     pub(crate) limit: Option<usize>,
     /// Train with at most this many images of each class
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "Data", value_name = "N")]
     pub(crate) limit_per_class: Option<usize>,
     /// Go on without images that are missing or damaged
-    #[arg(long)]
+    #[arg(long, help_heading = "Data")]
     pub(crate) skip_damaged: bool,
     /// Neither read nor write the cache of decoded images
-    #[arg(long)]
+    #[arg(long, help_heading = "Data")]
     pub(crate) no_cache: bool,
+    /// Which images judge: random, group, stratified, kfold:K/I or fixed
+    #[arg(long, help_heading = "Split", value_name = "SPLIT")]
+    pub(crate) split: Option<String>,
+    /// Seed of the split [default: --seed]
+    #[arg(long, help_heading = "Split", value_name = "N")]
+    pub(crate) split_seed: Option<u64>,
+    /// Share of the images that judge
+    #[arg(long, help_heading = "Split", value_name = "SHARE", allow_negative_numbers = true)]
+    pub(crate) val_fraction: Option<f64>,
+    /// Groups that judge: `3,14`, or a file with one on each line
+    #[arg(long, help_heading = "Split", value_name = "LIST|FILE", conflicts_with_all = ["split", "val_fraction"])]
+    pub(crate) val_groups: Option<String>,
+    /// Side of the model's input, in pixels
+    #[arg(long, help_heading = "Model", value_name = "PX")]
+    pub(crate) image_size: Option<u32>,
+    /// Images a step
+    #[arg(long, help_heading = "Training", value_name = "N")]
+    pub(crate) batch_size: Option<usize>,
+}
+
+/// Flags that make a model.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct ModelArgs {
+    /// Architecture: resnet18, resnet34 or resnet50
+    #[arg(long, help_heading = "Model", value_name = "ARCH")]
+    pub(crate) arch: Option<String>,
+    /// Weights to start from: auto, none, imagenet, or a file (safetensors, PyTorch's .pth)
+    #[arg(long, help_heading = "Model", value_name = "WEIGHTS")]
+    pub(crate) weights: Option<String>,
+    /// Element type of the computation: f32
+    #[arg(long, help_heading = "Model", value_name = "TYPE")]
+    pub(crate) precision: Option<String>,
+}
+
+/// Flags that make phases of training.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct PhaseArgs {
+    /// Epochs with all layers training
+    #[arg(long, help_heading = "Training", value_name = "N")]
+    pub(crate) epochs: Option<usize>,
+    /// Epochs before, with the head alone training; 0 for one cycle over all layers
+    #[arg(long, help_heading = "Training", value_name = "N")]
+    pub(crate) freeze_epochs: Option<usize>,
+    /// Peak learning rate
+    #[arg(long, help_heading = "Training", value_name = "RATE", allow_negative_numbers = true)]
+    pub(crate) lr: Option<f64>,
     /// Write a checkpoint every so many steps, besides those after each epoch
-    #[arg(long, value_name = "STEPS")]
+    #[arg(long, help_heading = "Output", value_name = "STEPS")]
     pub(crate) checkpoint_every: Option<u64>,
+}
+
+/// Flags that make a config; a command that has no use for some offers the others alone.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct ConfigArgs {
+    #[command(flatten)]
+    pub(crate) batch: BatchArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) phases: PhaseArgs,
 }
 
 #[derive(Clone, Debug, Default, ClapArgs)]
@@ -157,31 +178,33 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
     /// Folder for the run [default: runs/<date>-<recipe>]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, help_heading = "Output", value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Go on with the run in this folder
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "recipe", "config"])]
+    #[arg(long, help_heading = "Output", value_name = "RUN", conflicts_with_all = ["out", "recipe", "config"])]
     pub(crate) resume: Option<PathBuf>,
     /// Resume although data or settings differ
-    #[arg(long, requires = "resume")]
+    #[arg(long, help_heading = "Output", requires = "resume")]
     pub(crate) force: bool,
     /// Do everything up to the first step, and write nothing
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LrFindArgs {
     #[command(flatten)]
-    pub(crate) config: ConfigArgs,
+    pub(crate) batch: BatchArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     /// Start from the trained weights and the settings of this run
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "config", "weights"])]
+    #[arg(long, help_heading = "Model", value_name = "RUN", conflicts_with_all = ["recipe", "config", "weights"])]
     pub(crate) from: Option<PathBuf>,
     /// Train all layers, not those that the first phase trains
-    #[arg(long)]
+    #[arg(long, help_heading = "Training")]
     pub(crate) unfrozen: bool,
     /// Folder for lr-find.png and lr-find.json
-    #[arg(long, value_name = "DIR", default_value = "runs")]
+    #[arg(long, help_heading = "Output", value_name = "DIR", default_value = "runs")]
     pub(crate) out: PathBuf,
 }
 
@@ -192,7 +215,7 @@ pub(crate) struct EvaluateArgs {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// Which images: the validation part of the model's own data, or all
+    /// Which images: the validation part of the run's own data, or all
     /// [default: val; all for other data]
     #[arg(long, value_enum)]
     pub(crate) split: Option<Part>,
@@ -202,11 +225,11 @@ pub(crate) struct EvaluateArgs {
     /// Write the predictions as a table, and the top losses as a picture, to this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Use this many images, balanced by class; with --synthetic, draw this many
-    #[arg(long, value_name = "N")]
+    /// Use this many of the images, balanced by class; with --synthetic, draw this many
+    #[arg(long, help_heading = "Data", value_name = "N")]
     pub(crate) limit: Option<usize>,
     /// Neither read nor write the cache of decoded images
-    #[arg(long)]
+    #[arg(long, help_heading = "Data")]
     pub(crate) no_cache: bool,
 }
 
@@ -231,15 +254,15 @@ pub(crate) struct PredictArgs {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ShowArgs {
     #[command(flatten)]
-    pub(crate) config: ConfigArgs,
+    pub(crate) batch: BatchArgs,
     /// Rows of the picture
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, help_heading = "Output", value_name = "N", default_value_t = 4)]
     pub(crate) rows: usize,
     /// Columns of the picture
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, help_heading = "Output", value_name = "N", default_value_t = 8)]
     pub(crate) cols: usize,
     /// The picture
-    #[arg(long, value_name = "FILE", default_value = "show.png")]
+    #[arg(long, help_heading = "Output", value_name = "FILE", default_value = "runs/show.png")]
     pub(crate) out: PathBuf,
 }
 

@@ -222,13 +222,13 @@ impl TryFrom<(&Common, &ConfigArgs)> for Config {
 
     /// The recipe, under the file, under the flags; checked, with nothing left open but the data.
     fn try_from((common, args): (&Common, &ConfigArgs)) -> Result<Self, Problem> {
-        let file = args.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let file = args.batch.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
         let named = file.get("recipe").and_then(toml::Value::as_str);
-        let name = args.recipe.as_deref().or(named).unwrap_or(RECIPES[0].0).to_owned();
+        let name = args.batch.recipe.as_deref().or(named).unwrap_or(RECIPES[0].0).to_owned();
         let mut table = recipe(&name)?;
         overlay::merge(&mut table, file);
         table.insert("recipe".into(), name.into());
-        let config = parse(table).map_err(|problem| match &args.config {
+        let config = parse(table).map_err(|problem| match &args.batch.config {
             Some(path) => Problem::usage(format!("cannot use the settings of `{}`", path.display())).caused_by(problem),
             None => problem,
         })?;
@@ -249,7 +249,7 @@ impl Config {
         let mut table = Table::try_from(self).map_err(|e| Problem::failure("cannot store settings").caused_by(e))?;
         overlay::flags(&mut table, common, args)?;
         let mut config = parse(table)?;
-        config.phase = phases::with_flags(&config.phase, args)?;
+        config.phase = phases::with_flags(&config.phase, &args.phases)?;
         Ok(config)
     }
 
@@ -348,19 +348,38 @@ impl Config {
         Ok(SplitConfig { method, val_fraction: self.val_fraction, seed })
     }
 
+    /// Whether flags or a file changed the phases of the recipe.
+    pub(crate) fn has_own_phases(&self) -> bool {
+        recipe(&self.recipe).and_then(parse).is_ok_and(|recipe| recipe.phase != self.phase)
+    }
+
     /// Epochs over all phases.
     pub(crate) fn epochs(&self) -> usize {
         self.phase.iter().map(|phase| phase.epochs).sum()
     }
 
-    /// The text of `config.toml`.
-    pub(crate) fn to_toml(&self) -> Result<String, Problem> {
-        toml::to_string(self).map_err(|e| Problem::failure("cannot store settings").caused_by(e))
+    /// This config as a run keeps it: with places that mean the same from every folder.
+    fn stored(&self) -> Self {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let mut config = self.clone();
+        config.data.dir = self.data.dir.as_deref().map(absolute);
+        if !["auto", "none", "imagenet", "glyphs"].contains(&self.weights.as_str()) {
+            config.weights = absolute(Path::new(&self.weights)).display().to_string();
+        }
+        config
     }
 
-    /// What differs between two configs, a line each; the device's threads and folder do not change a result.
+    /// The text of `config.toml`.
+    pub(crate) fn to_toml(&self) -> Result<String, Problem> {
+        toml::to_string(&self.stored()).map_err(|e| Problem::failure("cannot store settings").caused_by(e))
+    }
+
+    /// What differs between two configs, a line each. Threads do not change a result; whether data that moved are
+    /// still the same, their hash says.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
         let table = |config: &Self| {
+            let mut config = config.stored();
+            config.data.dir = None;
             let mut table = Table::try_from(config).unwrap_or_default();
             ["threads", "checkpoint_every"].into_iter().for_each(|key| drop(table.remove(key)));
             table

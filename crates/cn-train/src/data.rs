@@ -3,9 +3,11 @@
 use crate::config::{Config, StyleKind};
 use crate::problem::Problem;
 use anyhow::{Context, Result};
-use cn_data::{BadImage, Cache, Damaged, Dataset, Index, LoadConfig, Pixels, Record, Split, SplitMethod, Vocabulary};
+use cn_data::{
+    BadImage, Cache, Damaged, Dataset, Index, LoadConfig, Pixels, Record, Spec, Split, SplitMethod, Vocabulary,
+};
 use cn_synth::{CHARACTERS, Handwriting, Sample, Style, writers};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 /// Name of the drawn data set.
@@ -113,6 +115,32 @@ pub(crate) fn all(config: &Config, cache: Cache) -> Result<(Index, Pixels)> {
     let loaded = Pixels::load(&index, &load_config(config, cache))?;
     let index = if loaded.skipped.is_empty() { index } else { index.subset(&loaded.kept)? };
     Ok((index, loaded.pixels))
+}
+
+/// `n` of the images, the same ones every time, balanced by class.
+pub(crate) fn choose(index: &Index, n: usize) -> Result<Vec<u32>> {
+    let limited = index.limit(n, LIMIT_SEED)?;
+    let chosen: HashSet<&str> = limited.records().iter().map(|record| record.path.as_str()).collect();
+    let ids = (0..).zip(index.records()).filter(|(_, record)| chosen.contains(record.path.as_str()));
+    Ok(ids.map(|(id, _)| id).collect())
+}
+
+/// What to call the groups of the settings' data: by the column that names them, where there is one.
+pub(crate) fn groups_name(config: &Config) -> String {
+    if config.data.synthetic {
+        return "writers".into();
+    }
+    column_of_groups(config).map_or_else(|| "groups".into(), |column| format!("groups by `{column}`"))
+}
+
+fn column_of_groups(config: &Config) -> Option<String> {
+    let own = &config.data;
+    if own.group.is_some() || own.csv.is_some() {
+        return own.group.clone();
+    }
+    let dir = own.dir.as_deref()?;
+    let published = || dir.join("chinese_mnist.csv").is_file().then(Spec::chinese_mnist);
+    Spec::read(dir).ok()?.or_else(published)?.group
 }
 
 fn open(config: &Config) -> Result<Index> {

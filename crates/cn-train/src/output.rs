@@ -93,6 +93,14 @@ fn error_text(error: &anyhow::Error) -> String {
     text
 }
 
+/// `and 3 more`, behind a list that was cut; nothing behind one that was not.
+pub(crate) fn and_more(n: usize, listed: usize) -> String {
+    match n.saturating_sub(listed) {
+        0 => String::new(),
+        more => format!("\nand {more} more"),
+    }
+}
+
 /// A reader that went away is no reason to stop: what counts is in the run folder.
 fn print(text: impl Display) {
     let mut out = std::io::stdout().lock();

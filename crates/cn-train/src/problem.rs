@@ -26,6 +26,12 @@ impl Problem {
         Self { usage: false, ..Self::usage(message) }
     }
 
+    /// A folder that was named as a run, and is none.
+    pub(crate) fn no_run(folder: &std::path::Path) -> Self {
+        Self::failure(format!("there is no run in `{}`", folder.display()))
+            .hint("name the folder that holds its config.toml")
+    }
+
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }

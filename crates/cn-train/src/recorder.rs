@@ -25,6 +25,8 @@ pub(crate) struct Recorder {
     epoch_start: Instant,
     /// When the last step of the epoch was done.
     trained: Instant,
+    /// When the validation of an epoch was done, until what follows it is done too.
+    judged: Option<Instant>,
     kept: Kept,
     /// The validation after the last epoch.
     pub(crate) evaluation: Option<Evaluation>,
@@ -38,6 +40,9 @@ pub(crate) struct Kept {
     /// Seconds of training and of validation, and images trained and validated.
     pub(crate) train: f64,
     pub(crate) validate: f64,
+    /// Seconds after the validation of epochs: of writing, checkpoints most of all.
+    #[serde(default)]
+    pub(crate) saving: f64,
     pub(crate) n_trained: u64,
     pub(crate) n_validated: u64,
     /// Seconds and steps of the epoch that a checkpoint cut.
@@ -58,6 +63,7 @@ impl Recorder {
             batch_size: 0,
             epoch_start: process_start,
             trained: process_start,
+            judged: None,
             kept: Kept::default(),
             evaluation: None,
         }
@@ -77,6 +83,7 @@ impl Recorder {
         let own = end.record;
         let train = self.kept.epoch_seconds + (self.trained - self.epoch_start).as_secs_f64();
         let validate = self.trained.elapsed().as_secs_f64();
+        self.judged = Some(Instant::now());
         let n_trained = (self.kept.epoch_steps * self.batch_size) as u64;
         self.kept.train += train;
         self.kept.validate += validate;
@@ -94,6 +101,11 @@ impl Recorder {
             seconds: train + validate,
             img_s: n_trained as f64 / train,
         }
+    }
+
+    /// Adds what was spent since the last validation.
+    fn close_epoch(&mut self) {
+        self.kept.saving += self.judged.take().map_or(0.0, |judged| judged.elapsed().as_secs_f64());
     }
 
     fn write(&self) -> Result<()> {
@@ -130,6 +142,7 @@ impl Handler for Recorder {
     }
 
     fn on_epoch_start(&mut self, position: &Position) -> Result<()> {
+        self.close_epoch();
         self.epoch_start = Instant::now();
         self.trained = self.epoch_start;
         self.progress.epoch_start(position);
@@ -163,6 +176,7 @@ impl Handler for Recorder {
     }
 
     fn on_fit_end(&mut self, _: &Position) -> Result<()> {
+        self.close_epoch();
         self.progress.clear();
         Ok(())
     }

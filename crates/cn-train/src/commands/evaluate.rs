@@ -1,12 +1,14 @@
 //! `evaluate`: honest numbers about a trained model.
 
 mod classes;
+mod own;
 
 use super::Context;
-use crate::args::{Common, ConfigArgs, EvaluateArgs, Part};
+use crate::args::{BatchArgs, Common, ConfigArgs, EvaluateArgs, Part};
 use crate::config::Config;
-use crate::data::{self, Plan};
+use crate::data;
 use crate::model::Trained;
+use crate::output::and_more;
 use crate::problem::Problem;
 use anyhow::{Context as _, Result};
 use classes::ClassMap;
@@ -15,6 +17,7 @@ use cn_report::{
     Answers, Caption, ClassNames, ImageLoss, ImageView, Picture, Predictions, Tile, Tone, class_table, confused_table,
     grid, group_table, headline, top_losses_table,
 };
+use own::Own;
 use serde_json::json;
 
 /// Most confused pairs and worst groups that are listed.
@@ -27,11 +30,20 @@ struct Judged {
     index: Index,
     pixels: Pixels,
     part: Part,
+    /// How many of them the model was trained on, where that is known.
+    n_trained: Option<usize>,
+    /// What to call the groups.
+    groups: String,
 }
 
 pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<()> {
     let mut trained = Trained::open(&args.model)?;
     let judged = judged(context, args, &trained)?;
+    if let Some(n) = judged.n_trained.filter(|&n| n > 0) {
+        let problem =
+            format!("{n} of the {} images were trained on: the numbers flatter the model", judged.index.len());
+        context.ui.warn(problem);
+    }
     let map = ClassMap::new(&trained.card, &judged.index)?;
     let started = std::time::Instant::now();
     let probabilities = trained.probabilities(&judged.pixels)?;
@@ -49,36 +61,54 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<()> {
 
 /// The images: other data, or those of the model's run.
 fn judged(context: &Context<'_>, args: &EvaluateArgs, trained: &Trained) -> Result<Judged> {
-    let other = args.data.data.is_some() || args.data.synthetic || args.limit.is_some();
-    let part = args.split.unwrap_or(if other { Part::All } else { Part::Val });
-    let run = trained.run.as_ref().filter(|run| run.holds_run());
-    let stored = run.map(|run| Config::of_run(&run.config())).transpose()?;
-    if part == Part::Val && (other || stored.is_none()) {
-        return Err(Problem::usage("`--split val` is the validation part of a run's own data")
-            .hint("leave `--data`, `--synthetic` and `--limit` out, or judge `--split all`")
-            .into());
+    if args.limit == Some(0) {
+        return Err(Problem::usage("`--limit 0` leaves no images").into());
     }
-    let base = stored.unwrap_or_default();
-    let flags = ConfigArgs { data: args.data.clone(), limit: args.limit, ..ConfigArgs::default() };
-    let config = base.with_flags(&Common { seed: context.common.seed, ..Common::default() }, &flags)?.resolved()?;
-    let cache = if args.no_cache { Cache::Off } else { Cache::User };
-    match part {
-        Part::Val => validation(&config, cache),
-        Part::All if other => data::all(&config, cache).map(|(index, pixels)| Judged { index, pixels, part }),
-        Part::All => {
-            let (dataset, _) = Plan::new(&config)?.load(&config, cache)?;
-            Ok(Judged { index: dataset.index().clone(), pixels: dataset.pixels().clone(), part })
+    let cache = || if args.no_cache { Cache::Off } else { Cache::User };
+    let own = own::find(context.ui, &args.data, trained, cache)?;
+    match own {
+        Some(own) if own.is_judged => own_images(&own, args),
+        _ if args.split == Some(Part::Val) => {
+            Err(Problem::usage("`--split val` is the validation part of a run's own data, and these are other images")
+                .hint("leave `--data` and `--synthetic` out, or judge `--split all`")
+                .into())
+        }
+        own => {
+            let config = other_config(args, trained)?;
+            let (index, pixels) = data::all(&config, cache())?;
+            let n_trained = own.map(|own| own.n_trained(&index));
+            Ok(Judged { index, pixels, part: Part::All, n_trained, groups: data::groups_name(&config) })
         }
     }
 }
 
-/// The validation part alone, in its order.
-fn validation(config: &Config, cache: Cache) -> Result<Judged> {
-    let (dataset, _) = Plan::new(config)?.load(config, cache)?;
-    let ids = dataset.split().val();
-    let index = dataset.index().subset(ids)?;
+/// The settings of the model's run, if it has one, with the data of the flags.
+fn other_config(args: &EvaluateArgs, trained: &Trained) -> Result<Config> {
+    let run = trained.run.as_ref().filter(|run| run.holds_run());
+    let stored = run.map(|run| Config::of_run(&run.config())).transpose()?.unwrap_or_default();
+    // What limited the training says nothing about these.
+    let base = Config { limit: None, ..stored };
+    let batch = BatchArgs { data: args.data.clone(), limit: args.limit, ..BatchArgs::default() };
+    let flags = ConfigArgs { batch, ..ConfigArgs::default() };
+    Ok(base.with_flags(&Common::default(), &flags)?.resolved()?)
+}
+
+/// Images of the run's own data, as many as are asked for.
+fn own_images(own: &Own, args: &EvaluateArgs) -> Result<Judged> {
+    let dataset = &own.dataset;
+    let part = args.split.unwrap_or(Part::Val);
+    let mut ids = match part {
+        Part::Val => dataset.split().val().to_vec(),
+        Part::All => (0..).take(dataset.index().len()).collect(),
+    };
+    if let Some(n) = args.limit {
+        let chosen = data::choose(&dataset.index().subset(&ids)?, n)?;
+        ids = chosen.into_iter().map(|place| ids[place as usize]).collect();
+    }
+    let index = dataset.index().subset(&ids)?;
     let pixels = Pixels::from_images(ids.iter().map(|&id| dataset.pixels().image(id)))?;
-    Ok(Judged { index, pixels, part: Part::Val })
+    let n_trained = Some(own.n_trained(&index));
+    Ok(Judged { index, pixels, part, n_trained, groups: data::groups_name(&own.config) })
 }
 
 fn show(
@@ -90,23 +120,24 @@ fn show(
     names: &ClassNames,
 ) {
     let ui = context.ui;
-    let part = if judged.part == Part::Val { "validation part" } else { "all images" };
-    ui.say(format_args!(
-        "{} on {} ({part}, {} images)\n",
-        args.model.display(),
-        judged.index.name(),
-        judged.index.len()
-    ));
+    let n = judged.index.len();
+    let which = match (judged.part, judged.n_trained) {
+        (Part::Val, _) => format!("{n} images of the validation part"),
+        (Part::All, Some(trained)) if trained > 0 => format!("{n} images, {trained} of them trained on"),
+        (Part::All, _) => format!("{n} images"),
+    };
+    ui.say(format_args!("{} on {} ({which})\n", args.model.display(), judged.index.name()));
     ui.result(headline(answers));
     ui.say(format_args!("\n{}", class_table(&answers.class_scores(), names).trim_end()));
     let pairs = answers.most_confused(1).unwrap_or_default();
     if !pairs.is_empty() {
         ui.say("\nmost confused");
-        ui.say(confused_table(&pairs[..pairs.len().min(LISTED)], names).trim_end());
+        let listed = &pairs[..pairs.len().min(LISTED)];
+        ui.say(format_args!("{}{}", confused_table(listed, names).trim_end(), and_more(pairs.len(), LISTED)));
     }
     let groups = answers.group_scores();
     if !groups.is_empty() {
-        ui.say(format_args!("\nworst of {} groups", groups.len()));
+        ui.say(format_args!("\nworst of {} {}", groups.len(), judged.groups));
         ui.say(group_table(&groups[..groups.len().min(LISTED / 2)]).trim_end());
     }
     if !top.is_empty() {
@@ -128,6 +159,7 @@ fn summary(
         top.iter().map(|image| json!({ "path": table.rows()[image.row].path, "loss": image.loss })).collect();
     let mut summary = json!({
         "model": args.model, "data": judged.index.name(), "n": judged.index.len(),
+        "n_trained_on": judged.n_trained,
         "split": if judged.part == Part::Val { "val" } else { "all" },
         "classes": answers.class_scores(), "confusion": answers.confusion(),
         "most_confused": answers.most_confused(1), "groups": answers.group_scores(),

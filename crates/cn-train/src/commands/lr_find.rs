@@ -1,10 +1,11 @@
 //! `lr-find`: the curve of the learning-rate finder, and what it suggests.
 
 use super::Context;
-use crate::args::LrFindArgs;
+use crate::args::{ConfigArgs, LrFindArgs};
 use crate::config::Config;
 use crate::data::Plan;
 use crate::model::Start;
+use crate::problem::Problem;
 use crate::session;
 use anyhow::{Context as _, Result};
 use cn_data::Cache;
@@ -18,7 +19,7 @@ const TAIL: usize = 5;
 pub(super) fn run(context: &Context<'_>, args: &LrFindArgs) -> Result<()> {
     let config = config(context, args)?;
     let start = Start::open(&config)?;
-    let cache = if args.config.no_cache { Cache::Off } else { Cache::User };
+    let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };
     let dataset = Arc::new(Plan::new(&config)?.load(&config, cache)?.0);
     session::check_labels(&config, &dataset)?;
     let mut learner = session::learner(&config, dataset, &start)?;
@@ -41,10 +42,14 @@ pub(super) fn run(context: &Context<'_>, args: &LrFindArgs) -> Result<()> {
 
 /// The settings of the flags, or those of a run with its final weights to start from.
 fn config(context: &Context<'_>, args: &LrFindArgs) -> Result<Config> {
-    let Some(from) = &args.from else { return Ok(Config::try_from((context.common, &args.config))?) };
+    let flags = ConfigArgs { batch: args.batch.clone(), model: args.model.clone(), ..ConfigArgs::default() };
+    let Some(from) = &args.from else { return Ok(Config::try_from((context.common, &flags))?) };
     let run = RunFolder::new(from);
+    if !run.holds_run() {
+        return Err(Problem::no_run(from).into());
+    }
     let stored = Config::of_run(&run.config())?;
-    let config = stored.with_flags(context.common, &args.config)?;
+    let config = stored.with_flags(context.common, &flags)?;
     Ok(Config { weights: run.weights().display().to_string(), ..config }.resolved()?)
 }
 

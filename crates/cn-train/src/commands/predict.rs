@@ -10,8 +10,8 @@ use cn_report::{ClassNames, ModelCard};
 use std::path::PathBuf;
 
 pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
-    let paths = paths(args)?;
     let mut trained = Trained::open(&args.model)?;
+    let paths = paths(args)?;
     let load = LoadConfig { cache: Cache::Off, damaged: Damaged::Refuse, decode: DecodeConfig::default() };
     let loaded = Pixels::read(paths.clone(), &load)?;
     let probabilities = trained.probabilities(&loaded.pixels)?;
@@ -34,7 +34,9 @@ fn paths(args: &PredictArgs) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for path in &args.images {
         if !path.exists() {
-            return Err(Problem::failure(format!("there is no image or folder `{}`", path.display())).into());
+            return Err(Problem::failure(format!("there is no image or folder `{}`", path.display()))
+                .hint("name images, or folders that hold some")
+                .into());
         }
         let found = find_images(path)?;
         if found.is_empty() {

@@ -1,7 +1,7 @@
 //! `show`: what is in the data, and a picture of augmented images.
 
 use super::Context;
-use crate::args::ShowArgs;
+use crate::args::{ConfigArgs, ShowArgs};
 use crate::config::Config;
 use crate::data::Plan;
 use crate::problem::Problem;
@@ -18,8 +18,9 @@ pub(super) fn run(context: &Context<'_>, args: &ShowArgs) -> Result<()> {
     if args.rows == 0 || args.cols == 0 {
         return Err(Problem::usage("a picture needs at least one row and one column").into());
     }
-    let config = Config::try_from((context.common, &args.config))?;
-    let cache = if args.config.no_cache { Cache::Off } else { Cache::User };
+    let flags = ConfigArgs { batch: args.batch.clone(), ..ConfigArgs::default() };
+    let config = Config::try_from((context.common, &flags))?;
+    let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };
     let plan = Plan::new(&config)?;
     let split = plan.method.to_string();
     let (dataset, _) = plan.load(&config, cache)?;
@@ -110,6 +111,9 @@ fn write_picture(args: &ShowArgs, config: &Config, dataset: &Dataset) -> Result<
     });
     let tiles = tiles.collect::<Result<Vec<_>>>()?;
     let title = format!("{}: augmented training images, {side} px", dataset.index().name());
+    if let Some(folder) = args.out.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+    }
     grid(&title, &tiles, args.cols)?.write_png(&args.out)?;
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! `train`: the main job.
 
-mod manifest;
+pub(super) mod manifest;
+mod phases;
 mod result;
 mod resume;
 
 use super::Context;
 use crate::args::TrainArgs;
 use crate::config::{Config, REAL_DATA};
-use crate::data::Plan;
+use crate::data::{self, Plan};
 use crate::host;
 use crate::model::Start;
 use crate::output::Ui;
@@ -40,7 +41,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
     let config = Config::try_from((context.common, &args.config))?;
     let run = RunFolder::new(args.out.clone().unwrap_or_else(|| host::new_run_folder(&config.recipe)));
     check_folder(&run)?;
-    let chosen = args.config.data.synthetic || config.data.dir.is_some();
+    let chosen = args.config.batch.data.synthetic || config.data.dir.is_some();
     let prepared = prepare(context, config, cache(args), chosen)?;
     if args.dry_run {
         return dry_run(context.ui, prepared);
@@ -54,7 +55,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
 }
 
 fn cache(args: &TrainArgs) -> Cache {
-    if args.config.no_cache { Cache::Off } else { Cache::User }
+    if args.config.batch.no_cache { Cache::Off } else { Cache::User }
 }
 
 /// A folder that holds a run, or cannot be one, is refused before anything else.
@@ -91,7 +92,8 @@ fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, chosen: bool
     }
     session::check_labels(&config, &dataset)?;
     let learner = session::learner(&config, Arc::clone(&dataset), &start)?;
-    describe(ui, &config, &dataset, &split, &learner);
+    let is_frozen = config.freeze_pretrained && start.is_pretrained();
+    describe(ui, &config, &dataset, &split, &learner, is_frozen);
     Ok(Prepared { config, start, dataset, split, learner })
 }
 
@@ -116,11 +118,14 @@ fn introduce_weights(ui: Ui, config: &Config, start: &Start) {
     }
 }
 
-fn describe(ui: Ui, config: &Config, dataset: &Dataset, split: &str, learner: &Learner<Network>) {
+fn describe(ui: Ui, config: &Config, dataset: &Dataset, split: &str, learner: &Learner<Network>, is_frozen: bool) {
     let (train, val) = (dataset.split().train().len(), dataset.split().val().len());
     let shared = match dataset.index().groups().len() {
         0 => String::new(),
-        n => format!("; {} of {n} writers or groups on both sides", dataset.split().groups_shared(dataset.index())),
+        n => {
+            let shared = dataset.split().groups_shared(dataset.index());
+            format!("; {shared} of {n} {} on both sides", data::groups_name(config))
+        }
     };
     ui.say(format_args!("split     {split}: {train} images train, {val} judge{shared}"));
     let (steps, val_steps) = (learner.batches().steps_per_epoch(), val.div_ceil(config.batch_size));
@@ -135,6 +140,7 @@ fn describe(ui: Ui, config: &Config, dataset: &Dataset, split: &str, learner: &L
         config.threads,
         cn_ops::Isa::current(),
     ));
+    phases::lines(config, is_frozen).into_iter().for_each(|line| ui.say(format_args!("          {line}")));
 }
 
 /// Makes the first batch, then says what would follow.
@@ -147,7 +153,7 @@ fn dry_run(ui: Ui, prepared: Prepared) -> Result<u8> {
     ui.json(&serde_json::json!({
         "event": "dry_run", "n_train": n_train, "n_val": n_val,
         "train_batches": batches.steps_per_epoch(), "val_batches": n_val.div_ceil(prepared.config.batch_size),
-        "epochs": prepared.config.epochs(), "batch": dims, "split": prepared.split,
+        "epochs": prepared.config.epochs(), "phases": prepared.config.phase, "batch": dims, "split": prepared.split,
         "classes": prepared.dataset.vocabulary().labels(),
     }));
     Ok(0)

@@ -24,30 +24,30 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
     set.integer("seed", common.seed)?;
     set.integer("threads", common.threads)?;
     set.text("device", common.device.as_deref());
-    set.text("precision", args.precision.as_deref());
-    set.text("arch", args.arch.as_deref());
-    set.text("weights", args.weights.as_deref());
-    set.integer("image_size", args.image_size)?;
-    set.integer("batch_size", args.batch_size)?;
-    set.integer("split_seed", args.split_seed)?;
-    set.integer("limit", args.limit)?;
-    set.integer("limit_per_class", args.limit_per_class)?;
-    set.integer("checkpoint_every", args.checkpoint_every)?;
-    if let Some(split) = &args.split {
+    set.text("precision", args.model.precision.as_deref());
+    set.text("arch", args.model.arch.as_deref());
+    set.text("weights", args.model.weights.as_deref());
+    set.integer("image_size", args.batch.image_size)?;
+    set.integer("batch_size", args.batch.batch_size)?;
+    set.integer("split_seed", args.batch.split_seed)?;
+    set.integer("limit", args.batch.limit)?;
+    set.integer("limit_per_class", args.batch.limit_per_class)?;
+    set.integer("checkpoint_every", args.phases.checkpoint_every)?;
+    if let Some(split) = &args.batch.split {
         set.0.insert("split".into(), split.as_str().into());
         set.0.remove("val_groups");
     }
-    if let Some(fraction) = args.val_fraction {
+    if let Some(fraction) = args.batch.val_fraction {
         set.0.insert("val_fraction".into(), fraction.into());
     }
-    if args.skip_damaged {
+    if args.batch.skip_damaged {
         set.0.insert("skip_damaged".into(), true.into());
     }
-    if let Some(groups) = &args.val_groups {
+    if let Some(groups) = &args.batch.val_groups {
         let groups = groups_of(groups)?.into_iter().map(Value::from).collect();
         set.0.insert("val_groups".into(), Value::Array(groups));
     }
-    data(table, &args.data);
+    data(table, &args.batch.data);
     Ok(())
 }
 

@@ -1,14 +1,14 @@
 //! Epochs and rates from flags.
 
-use crate::args::ConfigArgs;
+use crate::args::PhaseArgs;
 use crate::problem::Problem;
 use cn_learn::{Phase, Rates};
 
 /// The phases that `--epochs`, `--freeze-epochs` and `--lr` make of those of a recipe.
 ///
 /// `--epochs` alone changes the last phase. With one of the others they make fastai's `fine_tune`, or for no frozen
-/// epochs `fit_one_cycle`; what is not given is taken from the recipe.
-pub(super) fn with_flags(phases: &[Phase], args: &ConfigArgs) -> Result<Vec<Phase>, Problem> {
+/// epochs `fit_one_cycle`; what is not given is taken from the recipe. No epochs but frozen ones train the head alone.
+pub(super) fn with_flags(phases: &[Phase], args: &PhaseArgs) -> Result<Vec<Phase>, Problem> {
     check_flags(args)?;
     let Some(last) = phases.last() else { return Ok(Vec::new()) };
     let epochs = args.epochs.unwrap_or(last.epochs);
@@ -26,9 +26,10 @@ pub(super) fn with_flags(phases: &[Phase], args: &ConfigArgs) -> Result<Vec<Phas
     Ok(vec![Phase { frozen: Some(false), ..Phase::one_cycle(epochs, Rates::Uniform(lr)) }])
 }
 
-fn check_flags(args: &ConfigArgs) -> Result<(), Problem> {
-    if args.epochs == Some(0) {
-        return Err(Problem::usage("`--epochs 0` trains nothing"));
+fn check_flags(args: &PhaseArgs) -> Result<(), Problem> {
+    if args.epochs == Some(0) && args.freeze_epochs.is_none_or(|epochs| epochs == 0) {
+        return Err(Problem::usage("`--epochs 0` trains nothing")
+            .hint("`--epochs 0 --freeze-epochs 3` trains the head alone; `--dry-run` does all but train"));
     }
     match args.lr {
         Some(lr) if !(lr.is_finite() && lr > 0.0) => {

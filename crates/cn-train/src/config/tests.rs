@@ -2,16 +2,18 @@ use super::*;
 use cn_learn::Rates;
 
 fn resolve(args: &ConfigArgs) -> Result<Config, Problem> {
-    let args = ConfigArgs { data: crate::args::DataArgs { synthetic: true, ..args.data.clone() }, ..args.clone() };
+    let mut args = args.clone();
+    args.batch.data.synthetic = true;
     Config::try_from((&Common::default(), &args))
 }
 
 fn of(recipe: &str) -> Config {
-    resolve(&ConfigArgs { recipe: Some(recipe.into()), ..ConfigArgs::default() }).expect(recipe)
+    with(recipe, |_| ())
 }
 
 fn with(recipe: &str, change: impl FnOnce(&mut ConfigArgs)) -> Config {
-    let mut args = ConfigArgs { recipe: Some(recipe.into()), ..ConfigArgs::default() };
+    let mut args = ConfigArgs::default();
+    args.batch.recipe = Some(recipe.into());
     change(&mut args);
     resolve(&args).expect(recipe)
 }
@@ -43,13 +45,29 @@ fn the_notebooks_recipes_are_its_calls() {
 
 #[test]
 fn flags_make_fastais_calls() {
-    let tuned = with("quick", |args| (args.epochs, args.freeze_epochs, args.lr) = (Some(5), Some(2), Some(4e-3)));
+    let tuned = with("quick", |args| {
+        (args.phases.epochs, args.phases.freeze_epochs, args.phases.lr) = (Some(5), Some(2), Some(4e-3))
+    });
     assert_eq!(tuned.phase, Phase::fine_tune(5, 4e-3, 2));
-    let cycle = with("notebook", |args| (args.epochs, args.freeze_epochs, args.lr) = (Some(6), Some(0), Some(3e-3)));
+    let cycle = with("notebook", |args| {
+        (args.phases.epochs, args.phases.freeze_epochs, args.phases.lr) = (Some(6), Some(0), Some(3e-3))
+    });
     assert_eq!(cycle.phase, [Phase { frozen: Some(false), ..Phase::one_cycle(6, Rates::Uniform(3e-3)) }]);
-    assert_eq!(with("notebook", |args| args.epochs = Some(3)).phase, Phase::fine_tune(3, 2e-3, 1));
-    assert_eq!(with("notebook", |args| args.lr = Some(1e-2)).phase, of("notebook-lr").phase);
-    assert_eq!(with("notebook", |args| args.freeze_epochs = Some(3)).phase, Phase::fine_tune(6, 2e-3, 3));
+    assert_eq!(with("notebook", |args| args.phases.epochs = Some(3)).phase, Phase::fine_tune(3, 2e-3, 1));
+    assert_eq!(with("notebook", |args| args.phases.lr = Some(1e-2)).phase, of("notebook-lr").phase);
+    assert_eq!(with("notebook", |args| args.phases.freeze_epochs = Some(3)).phase, Phase::fine_tune(6, 2e-3, 3));
+}
+
+#[test]
+fn the_head_alone_can_be_trained() {
+    let config = with("notebook", |args| (args.phases.epochs, args.phases.freeze_epochs) = (Some(0), Some(3)));
+    assert_eq!(config.phase, Phase::fine_tune(0, 2e-3, 3));
+    assert_eq!((config.phase.len(), config.phase[0].frozen, config.epochs()), (1, Some(true), 3));
+    for freeze_epochs in [None, Some(0)] {
+        let mut args = ConfigArgs::default();
+        (args.phases.epochs, args.phases.freeze_epochs) = (Some(0), freeze_epochs);
+        assert!(resolve(&args).is_err(), "{freeze_epochs:?}");
+    }
 }
 
 #[test]
@@ -58,22 +76,24 @@ fn files_lie_between_recipe_and_flags() {
     let path = folder.path().join("own.toml");
     let own = "recipe = \"notebook\"\nimage_size = 96\nbatch_size = 32\n[augment]\nkind = \"affine\"\nrotate = 3\n";
     std::fs::write(&path, own).expect("written");
-    let config = with("notebook", |args| (args.config, args.batch_size) = (Some(path.clone()), Some(16)));
+    let config = with("notebook", |args| (args.batch.config, args.batch.batch_size) = (Some(path.clone()), Some(16)));
     assert_eq!((config.recipe.as_str(), config.image_size, config.batch_size), ("notebook", 96, 16));
     assert!(matches!(config.augment, Transform::Affine(_)));
-    let named = resolve(&ConfigArgs { config: Some(path), ..ConfigArgs::default() }).expect("valid");
+    let mut args = ConfigArgs::default();
+    args.batch.config = Some(path);
+    let named = resolve(&args).expect("valid");
     assert_eq!((named.recipe.as_str(), named.batch_size, named.threshold), ("notebook", 32, 0.2));
 }
 
 #[test]
 fn limits_of_synthetic_data_are_drawn() {
-    let config = with("quick", |args| args.limit = Some(600));
+    let config = with("quick", |args| args.batch.limit = Some(600));
     assert_eq!((config.synthetic.images, config.synthetic.val_images, config.limit), (600, None, None));
 }
 
 #[test]
 fn differences_are_listed_by_key() {
-    let other = with("quick", |args| (args.batch_size, args.epochs) = (Some(32), Some(7)));
+    let other = with("quick", |args| (args.batch.batch_size, args.phases.epochs) = (Some(32), Some(7)));
     let lines = of("quick").differences(&other);
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert_eq!(lines[0], "batch_size: 64, now 32");

@@ -15,7 +15,7 @@ const SCHEMA: u32 = 1;
 
 /// What a run was made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Manifest {
+pub(in crate::commands) struct Manifest {
     schema: u32,
     started: String,
     command: Vec<String>,
@@ -24,6 +24,9 @@ pub(super) struct Manifest {
     config_sha256: String,
     versions: Versions,
     isa: String,
+    /// Version of the table that says which kernel computes what; 0 where a run did not note it.
+    #[serde(default)]
+    kernel_plan: u32,
     threads: usize,
     machine: Machine,
 }
@@ -79,6 +82,7 @@ impl Manifest {
             config_sha256: Digest::of(config.to_toml()?.as_bytes()).to_string(),
             versions: Versions { cn_train: env!("CARGO_PKG_VERSION").into() },
             isa: cn_ops::Isa::current().to_string(),
+            kernel_plan: cn_ops::PLAN_VERSION,
             threads: config.threads,
             machine: Machine {
                 os: std::env::consts::OS.into(),
@@ -91,19 +95,26 @@ impl Manifest {
 
     /// What has to be the same when the run goes on, beside the config.
     pub(super) fn identity(&self) -> Value {
-        json!({ "data": self.data, "weights": self.weights, "isa": self.isa })
+        json!({ "data": self.data, "weights": self.weights, "isa": self.isa, "kernel_plan": self.kernel_plan })
     }
 
     /// What stands in the way of going on, a line each: `self` is the stored one.
     pub(super) fn differences(&self, now: &Self) -> Vec<String> {
+        let plans = [self, now].map(|manifest| manifest.kernel_plan.to_string());
         let pairs = [
             ("data", &self.data.content_sha256, &now.data.content_sha256),
             ("split", &self.data.split_sha256, &now.data.split_sha256),
             ("initial weights", &self.weights.sha256, &now.weights.sha256),
             ("instruction set", &self.isa, &now.isa),
+            ("kernel plan", &plans[0], &plans[1]),
         ];
         let line = |(what, old, new)| format!("{what}: {old}, now {new}");
         pairs.into_iter().filter(|(_, old, new)| old != new).map(line).collect()
+    }
+
+    /// Hashes of the index and of the images.
+    pub(in crate::commands) fn data_sha256(&self) -> [&str; 2] {
+        [&self.data.index_sha256, &self.data.content_sha256]
     }
 
     /// Whether another version of the program began.
@@ -116,7 +127,7 @@ impl Manifest {
         Ok(write_atomic(run.manifest(), text.as_bytes())?)
     }
 
-    pub(super) fn read(run: &RunFolder) -> Result<Self> {
+    pub(in crate::commands) fn read(run: &RunFolder) -> Result<Self> {
         let path = run.manifest();
         let damaged = || format!("cannot use `{}`", path.display());
         let text = std::fs::read_to_string(&path).map_err(|e| Problem::failure(damaged()).caused_by(e))?;

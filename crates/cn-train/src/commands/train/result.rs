@@ -4,7 +4,7 @@ use super::super::Context;
 use super::Prepared;
 use crate::config::{Config, HeadKind, LossKind};
 use crate::host;
-use crate::output::Ui;
+use crate::output::{Ui, and_more};
 use crate::recorder::Recorder;
 use crate::session;
 use anyhow::Result;
@@ -14,6 +14,9 @@ use cn_report::{
     Activation, Answers, ClassCard, ClassNames, DataCard, DataSummary, MODEL_SCHEMA, ModelCard, Normalisation,
     RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, WeightsCard, confused_table, headline,
 };
+
+/// Most confused pairs that are listed.
+const LISTED: usize = 5;
 
 /// Writes what describes the final weights, and shows it.
 pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepared, recorder: &Recorder) -> Result<()> {
@@ -31,7 +34,7 @@ pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepar
     val.loss = evaluation.loss;
     let summary = Summary { val, ..summary(run, &prepared, recorder, &sha256) };
     summary.write(run.summary())?;
-    show(context.ui, run, &answers, &prepared.dataset, &summary);
+    show(context.ui, run, &answers, &prepared.dataset, &summary, recorder.kept().saving);
     context.ui.json(&summary);
     Ok(())
 }
@@ -139,7 +142,7 @@ fn data(config: &Config, dataset: &Dataset, split: &str) -> DataSummary {
     }
 }
 
-fn show(ui: Ui, run: &RunFolder, answers: &Answers<'_>, dataset: &Dataset, summary: &Summary) {
+fn show(ui: Ui, run: &RunFolder, answers: &Answers<'_>, dataset: &Dataset, summary: &Summary, saving: f64) {
     let index = dataset.index();
     let names = ClassNames::new(dataset.vocabulary().labels().iter().map(|label| (label, index.display(label))));
     ui.say("");
@@ -147,10 +150,15 @@ fn show(ui: Ui, run: &RunFolder, answers: &Answers<'_>, dataset: &Dataset, summa
     let pairs = answers.most_confused(1).unwrap_or_default();
     if !pairs.is_empty() {
         ui.say("");
-        ui.say(confused_table(&pairs[..pairs.len().min(5)], &names).trim_end());
+        let listed = &pairs[..pairs.len().min(LISTED)];
+        ui.say(format_args!("{}{}", confused_table(listed, &names).trim_end(), and_more(pairs.len(), LISTED)));
     }
-    let SecondsSummary { total, to_first_step, .. } = summary.seconds;
+    let SecondsSummary { total, to_first_step, train, validate } = summary.seconds;
+    let rest = (total - train - validate - saving).max(0.0);
     ui.say("");
+    ui.say(format_args!(
+        "{train:.1} s of training, {validate:.1} s of validation, {saving:.1} s of checkpoints after epochs, {rest:.1} s before and after"
+    ));
     ui.say(format_args!(
         "{total:.1} s in all, {to_first_step:.1} s to the first step; {:.0} images/s in training, {:.0} in validation; {} MiB",
         summary.train_img_s, summary.infer_img_s, summary.peak_rss_mib

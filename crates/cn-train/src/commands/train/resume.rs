@@ -13,8 +13,7 @@ use cn_report::{RunFolder, Summary};
 /// Goes on where the run stopped; a finished one shows its result.
 pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> Result<u8> {
     if !run.holds_run() {
-        let problem = format!("there is no run in `{}`", run.root().display());
-        return Err(Problem::failure(problem).hint("name the folder that holds its config.toml").into());
+        return Err(Problem::no_run(run.root()).into());
     }
     if run.is_finished() {
         return finished(context, run);

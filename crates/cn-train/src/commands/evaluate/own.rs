@@ -1,0 +1,82 @@
+//! The data that a model was trained with, so that nobody takes what it saw for news.
+
+use crate::args::{BatchArgs, Common, ConfigArgs, DataArgs};
+use crate::commands::train::manifest::Manifest;
+use crate::config::{Config, DataConfig};
+use crate::data::Plan;
+use crate::model::Trained;
+use crate::output::Ui;
+use anyhow::Result;
+use cn_data::{Cache, Dataset, Index};
+use cn_report::RunFolder;
+use std::collections::HashSet;
+
+/// The data of a run.
+pub(super) struct Own {
+    pub(super) config: Config,
+    pub(super) dataset: Dataset,
+    /// Whether these are the images and labels that are asked for; else the images alone are.
+    pub(super) is_judged: bool,
+}
+
+impl Own {
+    /// How many images of `index` trained the model.
+    pub(super) fn n_trained(&self, index: &Index) -> usize {
+        let records = self.dataset.index().records();
+        let train: HashSet<&str> =
+            self.dataset.split().train().iter().map(|&id| records[id as usize].path.as_str()).collect();
+        index.records().iter().filter(|record| train.contains(record.path.as_str())).count()
+    }
+}
+
+/// The data of the model's run, where they were or where `flags` say that they are now; `None` if the flags speak of
+/// other data, or the model has no run.
+pub(super) fn find(ui: Ui, flags: &DataArgs, trained: &Trained, cache: impl Fn() -> Cache) -> Result<Option<Own>> {
+    let Some(run) = trained.run.as_ref().filter(|run| run.holds_run()) else { return Ok(None) };
+    if flags.synthetic {
+        return Ok(None);
+    }
+    let stored = Config::of_run(&run.config())?.resolved()?;
+    let is_judged = described(&stored, flags)? == stored.data;
+    match &flags.data {
+        None => {
+            let dataset = unmoved(ui, &stored, run, cache())?;
+            Ok(Some(Own { config: stored, dataset, is_judged }))
+        }
+        Some(_) if stored.data.synthetic => Ok(None),
+        Some(dir) => {
+            let data = DataConfig { dir: Some(dir.clone()), ..stored.data.clone() };
+            let config = Config { data, ..stored };
+            Ok(moved(&config, run, cache()).map(|dataset| Own { config, dataset, is_judged }))
+        }
+    }
+}
+
+/// The stored description of the data under the flags, but for the folder.
+fn described(stored: &Config, flags: &DataArgs) -> Result<DataConfig> {
+    let data = DataArgs { data: None, ..flags.clone() };
+    let flags = ConfigArgs { batch: BatchArgs { data, ..BatchArgs::default() }, ..ConfigArgs::default() };
+    Ok(stored.with_flags(&Common::default(), &flags)?.data)
+}
+
+/// The data where the run found them.
+fn unmoved(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Result<Dataset> {
+    let (dataset, _) = Plan::new(config)?.load(config, cache)?;
+    if Manifest::read(run).is_ok_and(|manifest| manifest.data_sha256()[1] != dataset.content_sha256().to_string()) {
+        ui.warn("the data have changed since the run: images that judge may have been trained on");
+    }
+    Ok(dataset)
+}
+
+/// The data of another folder, if they are those of the run by their hashes.
+fn moved(config: &Config, run: &RunFolder, cache: Cache) -> Option<Dataset> {
+    let manifest = Manifest::read(run).ok()?;
+    let [index, content] = manifest.data_sha256();
+    let plan = Plan::new(config).ok()?;
+    // Most other data are told apart before they are decoded. Damaged images leave the index only then.
+    if !config.skip_damaged && plan.index.sha256().to_string() != index {
+        return None;
+    }
+    let (dataset, _) = plan.load(config, cache).ok()?;
+    (dataset.content_sha256().to_string() == content).then_some(dataset)
+}

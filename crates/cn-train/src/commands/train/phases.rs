@@ -1,0 +1,88 @@
+//! What a run is about to do, in words.
+
+use crate::config::Config;
+use cn_learn::{Curve, Phase, Rates};
+
+/// A line a phase, and one where the phases are not those of the recipe. `frozen` says how the learner begins.
+pub(super) fn lines(config: &Config, mut frozen: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (i, phase) in config.phase.iter().enumerate() {
+        frozen = phase.frozen.unwrap_or(frozen);
+        lines.push(format!("phase {}: {}", i + 1, line(phase, frozen)));
+    }
+    if config.has_own_phases() {
+        let recipe = &config.recipe;
+        let own = name(&config.phase).map_or(String::new(), |name| format!(": they are {name}"));
+        lines.push(format!("the phases are not those of the recipe `{recipe}`{own}"));
+    }
+    lines
+}
+
+fn line(phase: &Phase, frozen: bool) -> String {
+    let epochs = match phase.epochs {
+        1 => "1 epoch".into(),
+        n => format!("{n} epochs"),
+    };
+    let layers = if frozen { "the head alone" } else { "all layers" };
+    let rates = match phase.lr {
+        Rates::Uniform(lr) => format!("learning rate {lr:e}"),
+        Rates::Slice(first, last) => format!("learning rates {first:e} for the first layers to {last:e} for the head"),
+        // The layers below are frozen but for their norms.
+        Rates::Last { last } => format!("learning rates {last:e} for the head, {:e} below it", last / 10.0),
+    };
+    let curve = match phase.curve {
+        Curve::OneCycle => "one cycle",
+        Curve::Flat => "flat",
+        Curve::Cosine => "cosine",
+    };
+    format!("{epochs}, {layers}, {rates}, {curve}")
+}
+
+/// The call of fastai that makes these phases, if one does.
+fn name(phases: &[Phase]) -> Option<String> {
+    let first = phases.first()?;
+    match (first.lr, phases) {
+        (Rates::Last { last }, [head, rest @ ..]) => {
+            let epochs = rest.first().map_or(0, |all| all.epochs);
+            let same = Phase::fine_tune(epochs, last, head.epochs) == phases;
+            same.then(|| format!("fine_tune({epochs}, {last:e}, freeze_epochs={})", head.epochs))
+        }
+        (Rates::Uniform(lr), [phase]) => {
+            let cycle = Phase { frozen: phase.frozen, ..Phase::one_cycle(phase.epochs, phase.lr) };
+            (cycle == *phase).then(|| format!("fit_one_cycle({}, {lr:e})", phase.epochs))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines_of(recipe: &str, phase: Vec<Phase>, frozen: bool) -> String {
+        let config = Config { recipe: recipe.into(), phase, ..Config::default() };
+        lines(&config, frozen).join("\n")
+    }
+
+    #[test]
+    fn phases_are_told_with_their_rates() {
+        expect_test::expect![[r#"
+            phase 1: 1 epoch, the head alone, learning rates 2e-3 for the head, 2e-4 below it, one cycle
+            phase 2: 6 epochs, all layers, learning rates 1e-5 for the first layers to 1e-3 for the head, one cycle"#]]
+        .assert_eq(&lines_of("notebook", Phase::fine_tune(6, 2e-3, 1), false));
+    }
+
+    #[test]
+    fn phases_that_replace_those_of_a_recipe_are_told() {
+        expect_test::expect![[r#"
+            phase 1: 1 epoch, the head alone, learning rates 4e-3 for the head, 4e-4 below it, one cycle
+            phase 2: 6 epochs, all layers, learning rates 2e-5 for the first layers to 2e-3 for the head, one cycle
+            the phases are not those of the recipe `notebook-tuned`: they are fine_tune(6, 4e-3, freeze_epochs=1)"#]]
+        .assert_eq(&lines_of("notebook-tuned", Phase::fine_tune(6, 4e-3, 1), true));
+        // What a phase does not say stays as the learner begins.
+        let cycle = Phase::one_cycle(3, Rates::Uniform(1e-2));
+        let text = lines_of("notebook-tuned", vec![cycle], true);
+        assert!(text.starts_with("phase 1: 3 epochs, the head alone, learning rate 1e-2"), "{text}");
+        assert!(text.ends_with("they are fit_one_cycle(3, 1e-2)"), "{text}");
+    }
+}
