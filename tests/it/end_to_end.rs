@@ -134,6 +134,9 @@ fn prediction_names_the_labels(place: &Place) {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 4, "{text}");
     assert!(lines[0].starts_with("data/data/data/input_1_1_4.jpg  "), "{text}");
+    let missing = place.line("predict run missing.png");
+    assert_eq!(missing.code, 1);
+    assert!(missing.stderr.starts_with("error: there is no image or folder `missing.png`\n"), "{}", missing.stderr);
     let result = place.result("predict run/model.safetensors data/data/data/input_1_1_4.jpg");
     assert_eq!(result["probabilities"].as_object().map(serde_json::Map::len), Some(15));
 }

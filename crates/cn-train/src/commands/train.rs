@@ -131,11 +131,11 @@ fn describe(ui: Ui, config: &Config, dataset: &Dataset, split: &str, learner: &L
     let (steps, val_steps) = (learner.batches().steps_per_epoch(), val.div_ceil(config.batch_size));
     let size = config.image_size;
     ui.say(format_args!(
-        "run       {} {}, {} at {size} px, {} epochs of {steps} batches of {}, {val_steps} to validate, {} threads, {}",
+        "run       {} {}, {} at {size} px, {} of {steps} batches of {}, {val_steps} to validate, {} threads, {}",
         config.recipe,
         config.arch,
         if config.channels == 1 { "grey" } else { "RGB" },
-        config.epochs(),
+        phases::epochs(config.epochs()),
         config.batch_size,
         config.threads,
         cn_ops::Isa::current(),

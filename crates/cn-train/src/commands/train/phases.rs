@@ -18,17 +18,23 @@ pub(super) fn lines(config: &Config, mut frozen: bool) -> Vec<String> {
     lines
 }
 
+/// `1 epoch`, `2 epochs`.
+pub(super) fn epochs(n: usize) -> String {
+    format!("{n} epoch{}", if n == 1 { "" } else { "s" })
+}
+
 fn line(phase: &Phase, frozen: bool) -> String {
-    let epochs = match phase.epochs {
-        1 => "1 epoch".into(),
-        n => format!("{n} epochs"),
-    };
+    let epochs = epochs(phase.epochs);
     let layers = if frozen { "the head alone" } else { "all layers" };
     let rates = match phase.lr {
-        Rates::Uniform(lr) => format!("learning rate {lr:e}"),
-        Rates::Slice(first, last) => format!("learning rates {first:e} for the first layers to {last:e} for the head"),
+        Rates::Uniform(lr) => format!("learning rate {:e}", short(lr)),
+        Rates::Slice(first, last) => {
+            format!("learning rates {:e} for the first layers to {:e} for the head", short(first), short(last))
+        }
         // The layers below are frozen but for their norms.
-        Rates::Last { last } => format!("learning rates {last:e} for the head, {:e} below it", last / 10.0),
+        Rates::Last { last } => {
+            format!("learning rates {:e} for the head, {:e} below it", short(last), short(last / 10.0))
+        }
     };
     let curve = match phase.curve {
         Curve::OneCycle => "one cycle",
@@ -36,6 +42,11 @@ fn line(phase: &Phase, frozen: bool) -> String {
         Curve::Cosine => "cosine",
     };
     format!("{epochs}, {layers}, {rates}, {curve}")
+}
+
+/// Without what rounding leaves behind the digits that were meant: 3e-4, not 3.0000000000000003e-4.
+fn short(rate: f64) -> f64 {
+    format!("{rate:.5e}").parse().unwrap_or(rate)
 }
 
 /// The call of fastai that makes these phases, if one does.
@@ -79,6 +90,7 @@ mod tests {
             phase 2: 6 epochs, all layers, learning rates 2e-5 for the first layers to 2e-3 for the head, one cycle
             the phases are not those of the recipe `notebook-tuned`: they are fine_tune(6, 4e-3, freeze_epochs=1)"#]]
         .assert_eq(&lines_of("notebook-tuned", Phase::fine_tune(6, 4e-3, 1), true));
+        assert!(lines_of("quick", Phase::fine_tune(1, 3e-3, 1), true).contains("3e-3 for the head, 3e-4 below it,"));
         // What a phase does not say stays as the learner begins.
         let cycle = Phase::one_cycle(3, Rates::Uniform(1e-2));
         let text = lines_of("notebook-tuned", vec![cycle], true);
