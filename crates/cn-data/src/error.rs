@@ -1,8 +1,11 @@
 //! What can be wrong with a data set, and what to do about it.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use crate::pixels::BadImage;
+use crate::{pixels::BadImage, split::VAL_GROUPS};
 
 /// Result with this crate's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -102,6 +105,18 @@ pub enum Error {
     #[error("the name of `{}` is not valid UTF-8", path.display())]
     NameNotUtf8 {
         /// The file.
+        path: PathBuf,
+    },
+    /// A CSV file without even a header.
+    #[error("`{}` is empty: it has no header", path.display())]
+    EmptyCsv {
+        /// The CSV file.
+        path: PathBuf,
+    },
+    /// A CSV file with a header alone.
+    #[error("`{}` lists no images: it has no row below its header", path.display())]
+    NoRows {
+        /// The CSV file.
         path: PathBuf,
     },
     /// A column that the CSV does not have.
@@ -333,6 +348,9 @@ impl Error {
                 "describe the layout in a `dataset.toml`, or with `--csv`, `--image` and `--label`"
             }
             Self::IncompleteSpec { .. } => "add the key to `dataset.toml`, or pass the flag of that name",
+            Self::EmptyCsv { .. } | Self::NoRows { .. } => {
+                "the first line names the columns, and each line below it describes one image"
+            }
             Self::NoColumn { .. } => "name one of the columns that exist",
             Self::BadTemplate { .. } | Self::OutsideRoot { .. } => {
                 "a template names a file below the data set's folder, as in `images/{id}.jpg`"
@@ -347,6 +365,8 @@ impl Error {
             Self::UnknownLabel { .. } => {
                 "the vocabulary is that of the training part: use another split seed, more images, or `stratified`"
             }
+            Self::EmptyPart { method, part: "validation", .. } if method == VAL_GROUPS => GROUPS_HINT,
+            Self::NoSuchGroup { group, .. } if looks_like_a_file(group) => GROUPS_HINT,
             Self::EmptyPart { .. } => "use more images, or another validation share",
             Self::BadFraction { .. } => "a fifth of the images is `--val-fraction 0.2`",
             Self::GroupUnknown { .. } => {
@@ -358,11 +378,23 @@ impl Error {
                 "lay the images out as `train/<label>/` and `val/<label>/`, or use another split"
             }
             Self::BatchTooLarge { .. } => "use a smaller batch or more images",
-            Self::BadImages { .. } => "repair or remove them, or pass `--skip-damaged` to go on without them",
+            Self::BadImages { .. } => {
+                "repair or remove them, or leave them out (`LoadConfig::damaged`, `--skip-damaged` in training)"
+            }
             Self::TooManyBytes { .. } => "use fewer images, or decode them to a smaller longest side",
             _ => return None,
         })
     }
+}
+
+const GROUPS_HINT: &str =
+    "name groups (`SplitMethod::ValGroups`; in training a comma-separated list, or a file with one on each line)";
+
+/// Whether someone may have meant a file of groups, and no group.
+fn looks_like_a_file(group: &str) -> bool {
+    let extension = Path::new(group).extension().and_then(|e| e.to_str());
+    let known = |e: &str| ["txt", "csv", "tsv", "list", "json", "toml"].iter().any(|k| e.eq_ignore_ascii_case(k));
+    group.trim().is_empty() || group.contains(['/', '\\']) || extension.is_some_and(known)
 }
 
 /// `a`, `b` and `c`, each in backticks.

@@ -10,6 +10,7 @@ use cn_random::Purpose;
 use serde::{Deserialize, Serialize};
 
 pub use method::SplitMethod;
+pub(crate) use method::VAL_GROUPS;
 pub(crate) use strata::balanced_order;
 
 use crate::{Digest, Error, Index, Result};

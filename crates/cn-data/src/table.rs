@@ -24,6 +24,9 @@ pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
     let label = needed(&spec.label, "label")?;
     let bytes = fs::read(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
     let text = text_of(path, &bytes)?;
+    if text.trim_ascii().is_empty() {
+        return Err(Error::EmptyCsv { path: path.to_owned() });
+    }
 
     let mut reader = ReaderBuilder::new()
         .delimiter(delimiter(text))
@@ -43,7 +46,7 @@ pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
     }
     let Rows { records, display, .. } = rows;
     if records.is_empty() {
-        return Err(Error::NoImages { path: path.to_owned() });
+        return Err(Error::NoRows { path: path.to_owned() });
     }
     Ok(Found { records, display, fixed_val: None, table_sha256: Some(Digest::of(&bytes)) })
 }

@@ -112,7 +112,8 @@ fn all_bad_images_are_reported_together() {
     }
     assert_eq!(reason("folder.jpg"), &BadReason::NotAFile);
     assert!(text.contains("\n  folder.jpg: not a file"), "{text}");
-    assert!(error.hint().expect("a hint").contains("--skip-damaged"));
+    let hint = error.hint().expect("a hint");
+    assert!(hint.contains("`LoadConfig::damaged`") && hint.contains("`--skip-damaged` in training"), "{hint}");
 }
 
 #[test]

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+/// How named groups are shown.
+pub(crate) const VAL_GROUPS: &str = "val-groups";
+
 /// How images come into the validation part.
 ///
 /// Reads and shows itself as on the command line: `random`, `group`, `stratified`, `kfold:5/0`, `fixed`; named groups
@@ -56,7 +59,7 @@ impl fmt::Display for SplitMethod {
         match self {
             Self::Random => f.write_str("random"),
             Self::Group => f.write_str("group"),
-            Self::ValGroups(_) => f.write_str("val-groups"),
+            Self::ValGroups(_) => f.write_str(VAL_GROUPS),
             Self::Stratified => f.write_str("stratified"),
             Self::KFold { k, fold } => write!(f, "kfold:{k}/{fold}"),
             Self::Fixed => f.write_str("fixed"),

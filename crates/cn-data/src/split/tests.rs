@@ -139,6 +139,23 @@ fn named_groups_are_held_out() {
 }
 
 #[test]
+fn a_file_given_as_a_group_gets_a_hint() {
+    let index = index(&[(0, 1), (0, 2), (1, 3)]);
+    let hint = |names: &[&str]| {
+        let method = SplitMethod::ValGroups(names.iter().map(ToString::to_string).collect());
+        Split::new(&index, &config(method)).expect_err("invalid").hint()
+    };
+    for names in [&[][..], &["held-out.txt"], &["lists/held out"], &["C:\\held-out"], &["g1", "Held.CSV"], &[" "]] {
+        let hint = hint(names);
+        assert!(hint.is_some_and(|hint| hint.contains("a file with one on each line")), "{names:?}: {hint:?}");
+    }
+    assert_eq!(hint(&["g33"]), None);
+    assert_eq!(hint(&["writer no. 3"]), None);
+    // Nothing is left to train with: that is no matter of how groups are named.
+    assert_eq!(hint(&["g1", "g2", "g3"]), Some("use more images, or another validation share"));
+}
+
+#[test]
 fn groups_must_be_known() {
     let error = |method| Split::new(&ungrouped(10), &config(method)).expect_err("no groups");
     let group = error(SplitMethod::Group);

@@ -126,8 +126,16 @@ fn rows_cannot_leave_the_folder() {
 #[test]
 fn tables_that_are_none() {
     assert!(error(b"\xFF\xFEi\0d\0", &spec()).contains("UTF-16"));
-    assert!(error(b"", &spec()).contains("no column"));
-    assert!(error(b"id,label\n", &spec()).contains("lists no images"));
+    for blank in [&b""[..], b"\xEF\xBB\xBF", b"\n\r\n\n", b" \n\t"] {
+        assert_eq!(error(blank, &spec()), "`t.csv` is empty: it has no header");
+    }
+    for header in [&b"id,label"[..], b"id,label\n", b"id,label\n\n,\n"] {
+        assert_eq!(error(header, &spec()), "`t.csv` lists no images: it has no row below its header");
+    }
+    for bytes in [&b""[..], b"id,label\n"] {
+        let hint = read_bytes(bytes, &spec()).expect_err("no rows").hint();
+        assert!(hint.is_some_and(|hint| hint.starts_with("the first line names the columns")), "{hint:?}");
+    }
     let absent = read("/".as_ref(), "/no/such/t.csv".as_ref(), &spec()).expect_err("absent");
     assert!(matches!(absent, Error::Unreadable { .. }));
 }
