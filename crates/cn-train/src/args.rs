@@ -177,7 +177,7 @@ pub(crate) struct ConfigArgs {
 pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
-    /// Folder for the run [default: runs/<date>-<recipe>]
+    /// Folder for the run [default: runs/DATE-RECIPE]
     #[arg(long, help_heading = "Output", value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Go on with the run in this folder
