@@ -692,17 +692,17 @@ fn damaged_images_are_named_together() {
         &place,
         "train --data images --batch-size 4",
         expect![[r#"
-        --- stdout
-        data      `images`
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
-        --- stderr
-        error: 2 of 22 images cannot be used:
-          dark/cut.png: no image of a supported format (JPEG, PNG, BMP, GIF, WebP, TIFF)
-          light/page.png: no image of a supported format (JPEG, PNG, BMP, GIF, WebP, TIFF)
+            --- stdout
+            data      `images`
+            weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+            --- stderr
+            error: 2 of 22 images cannot be used:
+              dark/cut.png: no image of a supported format (JPEG, PNG, BMP, GIF, WebP, TIFF)
+              light/page.png: no image of a supported format (JPEG, PNG, BMP, GIF, WebP, TIFF)
 
-        hint: repair or remove them, or pass `--skip-damaged` to go on without them
-        --- exit 1
-    "#]],
+            hint: repair or remove them, or leave them out (`LoadConfig::damaged`, `--skip-damaged` in training)
+            --- exit 1
+        "#]],
     );
     let skipped = place.line("train --data images --batch-size 4 --skip-damaged --dry-run");
     assert!(skipped.stderr.starts_with("warning: 2 images are left out"), "{}", skipped.snapshot());

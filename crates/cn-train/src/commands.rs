@@ -14,6 +14,9 @@ use crate::problem::Problem;
 use anyhow::{Context as _, Result};
 use std::time::Instant;
 
+/// More threads than any machine has cores for this work; far more take minutes to start.
+const MOST_THREADS: usize = 1024;
+
 /// What every command gets.
 pub(crate) struct Context<'a> {
     pub(crate) common: &'a Common,
@@ -34,6 +37,11 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
     let threads = match common.threads {
         Some(0) => {
             return Err(Problem::usage("`--threads 0` leaves nobody to compute")
+                .hint("leave it out to use all cores")
+                .into());
+        }
+        Some(n) if n > MOST_THREADS => {
+            return Err(Problem::usage(format!("`--threads {n}` is more than {MOST_THREADS}"))
                 .hint("leave it out to use all cores")
                 .into());
         }

@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 /// Name of the drawn data set.
+/// Synthetic images of one run, which all lie in memory: 4 GiB of scans.
+const MOST_SYNTHETIC: usize = 1 << 20;
+
 const SYNTHETIC: &str = "synthetic-handwriting";
 /// Seed of the choice that a limit makes: no seed of a run, so that all runs with a limit see the same images.
 const LIMIT_SEED: u64 = 42;
@@ -48,6 +51,12 @@ impl Plan {
     /// Writers of the training range train. Where writers are kept apart, writers of the other range validate.
     fn synthetic(config: &Config) -> Result<Self> {
         let images = config.synthetic.images;
+        if images > MOST_SYNTHETIC {
+            let gib = images.saturating_mul(Style::scans().size.pow(2)) >> 30;
+            return Err(Problem::usage(format!("{images} synthetic images would need {gib} GiB of memory"))
+                .hint(format!("draw at most {MOST_SYNTHETIC}"))
+                .into());
+        }
         let apart = matches!(config.split.as_str(), "auto" | "group") && config.val_groups.is_empty();
         let n_val = match config.synthetic.val_images {
             _ if !apart => 0,
