@@ -267,6 +267,25 @@ fn numbers_out_of_range_are_wrong_usage() {
         --- exit 2
     "#]],
     );
+    let many = place.line("train --threads 100000");
+    assert_eq!(many.code, 2, "{}", many.snapshot());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let text = "error: `--threads 100000` is not between 1 and 1024\n\nhint: leave it out to use all cores";
+    assert_eq!(many.stderr, format!("{text}: {cores} here\n"));
+    check(
+        &place,
+        "train --synthetic --limit 99999999999",
+        expect![[r#"
+            --- stdout
+            data      synthetic handwriting, drawn in memory
+            weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+            --- stderr
+            error: 99999999999 synthetic images need 381469 GiB of memory, more than the 4 GiB allowed
+
+            hint: draw at most 1048576: `--limit 1048576`
+            --- exit 2
+        "#]],
+    );
     check(
         &place,
         "show --rows 0",

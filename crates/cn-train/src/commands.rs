@@ -34,6 +34,7 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
             .caused_by(e)
             .hint("unset it")
     })?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = match common.threads {
         Some(0) => {
             return Err(Problem::usage("`--threads 0` leaves nobody to compute")
@@ -41,12 +42,12 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
                 .into());
         }
         Some(n) if n > MOST_THREADS => {
-            return Err(Problem::usage(format!("`--threads {n}` is more than {MOST_THREADS}"))
-                .hint("leave it out to use all cores")
+            return Err(Problem::usage(format!("`--threads {n}` is not between 1 and {MOST_THREADS}"))
+                .hint(format!("leave it out to use all cores: {cores} here"))
                 .into());
         }
         Some(n) => n,
-        None => std::thread::available_parallelism().map_or(1, usize::from),
+        None => cores,
     };
     let command = args.command.unwrap_or_else(|| Command::Train(Box::default()));
     let work = || match command {

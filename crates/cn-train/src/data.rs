@@ -10,10 +10,9 @@ use cn_synth::{CHARACTERS, Handwriting, Sample, Style, writers};
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
-/// Name of the drawn data set.
 /// Synthetic images of one run, which all lie in memory: 4 GiB of scans.
 const MOST_SYNTHETIC: usize = 1 << 20;
-
+/// Name of the drawn data set.
 const SYNTHETIC: &str = "synthetic-handwriting";
 /// Seed of the choice that a limit makes: no seed of a run, so that all runs with a limit see the same images.
 const LIMIT_SEED: u64 = 42;
@@ -51,12 +50,7 @@ impl Plan {
     /// Writers of the training range train. Where writers are kept apart, writers of the other range validate.
     fn synthetic(config: &Config) -> Result<Self> {
         let images = config.synthetic.images;
-        if images > MOST_SYNTHETIC {
-            let gib = images.saturating_mul(Style::scans().size.pow(2)) >> 30;
-            return Err(Problem::usage(format!("{images} synthetic images would need {gib} GiB of memory"))
-                .hint(format!("draw at most {MOST_SYNTHETIC}"))
-                .into());
-        }
+        check_memory(images)?;
         let apart = matches!(config.split.as_str(), "auto" | "group") && config.val_groups.is_empty();
         let n_val = match config.synthetic.val_images {
             _ if !apart => 0,
@@ -101,6 +95,16 @@ impl Plan {
     }
 }
 
+/// Refuses more images to draw than should lie in memory.
+fn check_memory(images: usize) -> Result<(), Problem> {
+    if images <= MOST_SYNTHETIC {
+        return Ok(());
+    }
+    let gib = images.saturating_mul(Style::scans().size.pow(2)) >> 30;
+    Err(Problem::usage(format!("{images} synthetic images need {gib} GiB of memory, more than the 4 GiB allowed"))
+        .hint(format!("draw at most {MOST_SYNTHETIC}: `--limit {MOST_SYNTHETIC}`")))
+}
+
 fn split_files(config: &Config, index: &Index) -> Result<(Split, SplitMethod)> {
     let split_config = config.split_config(index)?;
     let split = limited(config, index, Split::new(index, &split_config)?)?;
@@ -117,6 +121,7 @@ fn limited(config: &Config, index: &Index, split: Split) -> Result<Split> {
 /// Every image of the settings' data, without a split: for models that judge and do not train.
 pub(crate) fn all(config: &Config, cache: Cache) -> Result<(Index, Pixels)> {
     if config.data.synthetic {
+        check_memory(config.synthetic.images)?;
         let samples = take(writers::VALIDATION, config.synthetic.pages, config.synthetic.images);
         return Ok((index_of(&samples)?, draw(config, &samples)?));
     }
