@@ -45,6 +45,17 @@ fn a_stopped_run_goes_on_to_the_bits_of_one_that_never_stopped() {
     assert!(refused.code == 1 && refused.stderr.contains("\n  kernel plan: 9"), "{}", refused.snapshot());
     place.write("stopped/manifest.json", manifest);
 
+    let settings = place.read("stopped/config.toml");
+    place.write("stopped/config.toml", settings.replace("threshold = 0.5", "threshold = 0.7"));
+    let refused = place.line("train --resume stopped");
+    assert_eq!(refused.code, 1, "{}", refused.snapshot());
+    let text = "error: `stopped/config.toml` was edited since the run began\n\nhint: restore the file, begin a new run";
+    assert!(refused.stderr.starts_with(text), "{}", refused.stderr);
+    place.write("stopped/config.toml", settings.replace("epochs = 2", "epochs = 3"));
+    let refused = place.line("train --resume stopped");
+    assert!(refused.stderr.contains("began\n  its phases are not those of the checkpoint"), "{}", refused.snapshot());
+    place.write("stopped/config.toml", settings);
+
     let resumed = place.result("train --resume stopped --threads 1");
     assert_eq!(resumed["weights_sha256"], never["weights_sha256"]);
     assert_eq!(resumed["val"], never["val"]);

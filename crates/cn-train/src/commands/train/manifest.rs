@@ -93,6 +93,16 @@ impl Manifest {
         })
     }
 
+    /// This manifest for a run whose settings are already on disk, whatever flags say now.
+    pub(super) fn with_settings_of(self, run: &RunFolder) -> Result<Self> {
+        Ok(Self { config_sha256: settings_sha256(run)?, ..self })
+    }
+
+    /// Whether the settings on disk are those that the run began with.
+    pub(super) fn has_settings_of(&self, run: &RunFolder) -> Result<bool> {
+        Ok(self.config_sha256 == settings_sha256(run)?)
+    }
+
     /// What has to be the same when the run goes on, beside the config.
     pub(super) fn identity(&self) -> Value {
         json!({ "data": self.data, "weights": self.weights, "isa": self.isa, "kernel_plan": self.kernel_plan })
@@ -133,4 +143,11 @@ impl Manifest {
         let text = std::fs::read_to_string(&path).map_err(|e| Problem::failure(damaged()).caused_by(e))?;
         Ok(serde_json::from_str(&text).map_err(|e| Problem::failure(damaged()).caused_by(e))?)
     }
+}
+
+fn settings_sha256(run: &RunFolder) -> Result<String> {
+    let path = run.config();
+    let bytes = std::fs::read(&path)
+        .map_err(|e| Problem::failure(format!("cannot read the settings `{}`", path.display())).caused_by(e))?;
+    Ok(Digest::of(&bytes).to_string())
 }

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::problem::Problem;
 use crate::recorder::Checkpoints;
 use anyhow::Result;
+use cn_learn::Checkpoint;
 use cn_report::{RunFolder, Summary};
 
 /// Goes on where the run stopped; a finished one shows its result.
@@ -22,6 +23,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
     let config = stored.with_flags(context.common, &args.config)?.resolved()?;
     refuse(run, args, &stored.differences(&config))?;
     let found = Checkpoints::new(run.checkpoints()).newest()?;
+    refuse_edited(run, args, found.as_ref().map(|(checkpoint, _)| checkpoint), &stored)?;
     let mut prepared = prepare(context, config, cache(args), true)?;
     let manifest = Manifest::new(&mut prepared)?;
     match Manifest::read(run) {
@@ -32,7 +34,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
             }
         }
         // Stopped before it was written.
-        Err(_) if found.is_none() => manifest.write(run)?,
+        Err(_) if found.is_none() => manifest.clone().with_settings_of(run)?.write(run)?,
         Err(error) => return Err(error),
     }
     let checkpoint = found.map(|(checkpoint, damage)| {
@@ -67,4 +69,23 @@ fn refuse(run: &RunFolder, args: &TrainArgs, differences: &[String]) -> Result<(
     let list: String = differences.iter().map(|line| format!("\n  {line}")).collect();
     let problem = format!("the run `{}` cannot go on with something else:{list}", run.root().display());
     Err(Problem::failure(problem).hint("leave the flags out, or pass `--force` to go on anyway").into())
+}
+
+/// Refuses settings that were edited after the run began: its checkpoints were made with others.
+fn refuse_edited(run: &RunFolder, args: &TrainArgs, checkpoint: Option<&Checkpoint>, stored: &Config) -> Result<()> {
+    // Without a manifest, nothing was computed with them yet, or what follows says what is wrong.
+    let Ok(manifest) = Manifest::read(run) else { return Ok(()) };
+    if args.force || manifest.has_settings_of(run)? {
+        return Ok(());
+    }
+    let phases = match checkpoint {
+        Some(checkpoint) if checkpoint.phases() != stored.phase => {
+            "\n  its phases are not those of the checkpoint, which training would go on with"
+        }
+        _ => "",
+    };
+    let path = run.config();
+    Err(Problem::failure(format!("`{}` was edited since the run began{phases}", path.display()))
+        .hint("restore the file, begin a new run with `--config FILE`, or pass `--force` to go on anyway")
+        .into())
 }
