@@ -98,3 +98,23 @@ fn a_run_without_a_checkpoint_starts_again() {
     assert_eq!(again["weights_sha256"], first["weights_sha256"]);
     assert!(place.path("second/manifest.json").is_file());
 }
+
+#[test]
+fn lost_weights_are_written_again() {
+    let place = Place::new();
+    let first = place.result("train --synthetic --limit 180 --image-size 32 --batch-size 32 --epochs 1 --out run");
+    std::fs::remove_file(place.path("run/model.safetensors")).expect("removed");
+    let refused = place.line("predict run x.png");
+    assert_eq!(refused.code, 1, "{}", refused.snapshot());
+    let text = "error: `run/model.safetensors` is missing, although the run is finished\n\nhint: restore it, or write";
+    assert!(refused.stderr.starts_with(text), "{}", refused.stderr);
+    let again = place.result("train --resume run");
+    assert_eq!((&again["weights_sha256"], &again["val"]), (&first["weights_sha256"], &first["val"]));
+    assert!(place.path("run/model.safetensors").is_file());
+
+    std::fs::remove_file(place.path("run/model.safetensors")).expect("removed");
+    std::fs::remove_dir_all(place.path("run/checkpoints")).expect("removed");
+    let refused = place.line("train --resume run");
+    assert_eq!(refused.code, 1, "{}", refused.snapshot());
+    assert!(refused.stderr.contains("and its checkpoints are missing"), "{}", refused.stderr);
+}

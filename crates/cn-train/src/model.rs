@@ -138,6 +138,12 @@ impl Trained {
     fn places(path: &Path) -> Result<(PathBuf, PathBuf, Option<RunFolder>)> {
         if path.is_dir() {
             let run = RunFolder::new(path);
+            if run.is_finished() && !run.weights().is_file() {
+                let problem = format!("`{}` is missing, although the run is finished", run.weights().display());
+                return Err(Problem::failure(problem)
+                    .hint("restore it, or write it again from the last checkpoint: `cn-train train --resume RUN`")
+                    .into());
+            }
             if run.holds_run() && !run.weights().is_file() {
                 let problem = format!("the run `{}` was not trained to its end", path.display());
                 return Err(Problem::failure(problem).hint("go on with it: `cn-train train --resume RUN`").into());

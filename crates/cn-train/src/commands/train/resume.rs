@@ -11,18 +11,26 @@ use anyhow::Result;
 use cn_learn::Checkpoint;
 use cn_report::{RunFolder, Summary};
 
-/// Goes on where the run stopped; a finished one shows its result.
+/// Goes on where the run stopped; a finished one shows its result, or gets back weights that were lost.
 pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> Result<u8> {
     if !run.holds_run() {
         return Err(Problem::no_run(run.root()).into());
     }
-    if run.is_finished() {
+    if run.is_finished() && run.weights().is_file() {
         return finished(context, run);
     }
     let stored = Config::of_run(&run.config())?;
     let config = stored.with_flags(context.common, &args.config)?.resolved()?;
     refuse(run, args, &stored.differences(&config))?;
     let found = Checkpoints::new(run.checkpoints()).newest()?;
+    if run.is_finished() {
+        let weights = run.weights();
+        if found.is_none() {
+            let problem = format!("the run is finished, but `{}` and its checkpoints are missing", weights.display());
+            return Err(Problem::failure(problem).hint("restore one of them, or train again to another `--out`").into());
+        }
+        context.ui.warn(format_args!("`{}` is missing: it is written again from a checkpoint", weights.display()));
+    }
     refuse_edited(run, args, found.as_ref().map(|(checkpoint, _)| checkpoint), &stored)?;
     let mut prepared = prepare(context, config, cache(args), true)?;
     let manifest = Manifest::new(&mut prepared)?;
