@@ -456,11 +456,13 @@ fn settings_files_are_checked() {
         &place,
         "train --config missing.toml",
         expect![[r#"
-        --- stderr
-        error: cannot read the settings `missing.toml`
-        cause: No such file or directory (os error 2)
-        --- exit 1
-    "#]],
+            --- stderr
+            error: cannot read the settings `missing.toml`
+            cause: No such file or directory (os error 2)
+
+            hint: name a TOML file, such as the config.toml of a run
+            --- exit 1
+        "#]],
     );
     check(
         &place,
@@ -592,6 +594,20 @@ fn data_are_checked() {
 
         hint: run `cargo xtask fetch-data`, or pass the folder of the data set with `--data`
         --- exit 1
+    "#]],
+    );
+    check(
+        &place,
+        "train --data table/labels.csv",
+        expect![[r#"
+        --- stdout
+        data      `table/labels.csv`
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: `table/labels.csv` is a file, not a folder
+
+        hint: pass its folder with `--data` and the file with `--csv`
+        --- exit 2
     "#]],
     );
     check(
@@ -774,6 +790,18 @@ fn runs_are_looked_for() {
 
         hint: choose another `--out`
         --- exit 2
+    "#]],
+    );
+    check(
+        &place,
+        "train --out file/run",
+        expect![[r#"
+        --- stderr
+        error: cannot write a run to `file/run`
+        cause: Not a directory (os error 20)
+
+        hint: choose another `--out`
+        --- exit 1
     "#]],
     );
     check(

@@ -402,8 +402,11 @@ fn recipe(name: &str) -> Result<Table, Problem> {
 }
 
 fn read_file(path: &Path) -> Result<Table, Problem> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Problem::failure(format!("cannot read the settings `{}`", path.display())).caused_by(e))?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Problem::failure(format!("cannot read the settings `{}`", path.display()))
+            .caused_by(e)
+            .hint("name a TOML file, such as the config.toml of a run")
+    })?;
     text.parse().map_err(|e: toml::de::Error| Problem::usage(format!("`{}` is not TOML", path.display())).caused_by(e))
 }
 

@@ -159,6 +159,13 @@ fn column_of_groups(config: &Config) -> Option<String> {
 
 fn open(config: &Config) -> Result<Index> {
     let dir = config.data.dir.as_deref().context("no folder of data is named")?;
+    if dir.is_file() {
+        let hint = match dir.extension() {
+            Some(kind) if kind.eq_ignore_ascii_case("csv") => "pass its folder with `--data` and the file with `--csv`",
+            _ => "pass a folder of images; an archive has to be unpacked first",
+        };
+        return Err(Problem::usage(format!("`{}` is a file, not a folder", dir.display())).hint(hint).into());
+    }
     let index = Index::open_with(dir, &config.data.spec())?;
     Ok(match config.limit {
         Some(n) => index.limit(n, LIMIT_SEED)?,

@@ -27,7 +27,9 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
         let weights = run.weights();
         if found.is_none() {
             let problem = format!("the run is finished, but `{}` and its checkpoints are missing", weights.display());
-            return Err(Problem::failure(problem).hint("restore one of them, or train again to another `--out`").into());
+            return Err(Problem::failure(problem)
+                .hint("restore one of them, or train again to another `--out`")
+                .into());
         }
         context.ui.warn(format_args!("`{}` is missing: it is written again from a checkpoint", weights.display()));
     }
