@@ -767,6 +767,25 @@ fn labels_that_only_judge_are_unknown() {
 }
 
 #[test]
+fn what_is_seldom_meant_is_said() {
+    let place = Place::new();
+    for i in 0..20u8 {
+        let name = format!("one/red/{i}.png");
+        place.image(&name, 0);
+        image::RgbImage::from_pixel(16, 16, image::Rgb([200, i, 0])).save(place.path(&name)).expect("written");
+    }
+    let ended = place.line("train --data one --batch-size 4 --dry-run --no-cache");
+    let line = "colour    the images are turned grey: `channels = 1` in the settings of `quick`\n";
+    assert!(ended.code == 0 && ended.stdout.contains(line), "{}", ended.snapshot());
+    let warning = "warning: all images are labelled `red`: with a single class, there is nothing to tell apart\n";
+    assert_eq!(ended.stderr, warning);
+    // Neither is said of two classes in grey.
+    place.folders(10);
+    let ended = place.line("train --data images --batch-size 4 --dry-run --no-cache");
+    assert!(ended.code == 0 && !ended.stdout.contains("colour") && ended.stderr.is_empty(), "{}", ended.snapshot());
+}
+
+#[test]
 fn runs_are_looked_for() {
     let place = Place::new();
     place.write("taken/config.toml", "seed = 1\n").write("file", "x").image("a.png", 1);

@@ -109,10 +109,22 @@ fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, chosen: bool
         ui.warn(format_args!("{} images are left out, since they cannot be used:{names}", skipped.len()));
     }
     session::check_labels(&config, &dataset)?;
+    remark(ui, &config, &dataset);
     let learner = session::learner(&config, Arc::clone(&dataset), &start)?;
     let is_frozen = config.freeze_pretrained && start.is_pretrained();
     describe(ui, &config, &dataset, &split, &learner, is_frozen);
     Ok(Prepared { config, start, dataset, split, learner })
+}
+
+/// What is allowed, and seldom meant.
+fn remark(ui: Ui, config: &Config, dataset: &Dataset) {
+    if let ([label], true) = (dataset.vocabulary().labels(), dataset.targets().single()) {
+        ui.warn(format_args!("all images are labelled `{label}`: with a single class, there is nothing to tell apart"));
+    }
+    if config.channels < dataset.pixels().channels() {
+        let recipe = &config.recipe;
+        ui.say(format_args!("colour    the images are turned grey: `channels = 1` in the settings of `{recipe}`"));
+    }
 }
 
 /// The first lines: which data, and where to get others.
