@@ -3,6 +3,7 @@
 use crate::{Batches, Decode, Error, Metric, Predictions, Result, Validated};
 use candle_core::{DType, Tensor};
 use cn_ops::{Loss, Mode, Model};
+use std::ops::ControlFlow;
 
 /// Loss, metrics and all predictions on a part of the data.
 #[derive(Clone, Debug)]
@@ -47,8 +48,8 @@ pub(crate) fn evaluate(
     batches: &Batches,
     judge: Judge<'_>,
     ids: &[u32],
-    on_batch: &mut dyn FnMut(Validated) -> Result<()>,
-) -> Result<Evaluation> {
+    on_batch: &mut dyn FnMut(Validated) -> Result<ControlFlow<()>>,
+) -> Result<Option<Evaluation>> {
     let (mut logits, mut losses) = (Logits::default(), Vec::new());
     let mut stream = batches.eval(ids)?;
     while let Some(batch) = stream.next().transpose()? {
@@ -57,14 +58,16 @@ pub(crate) fn evaluate(
         losses.push(judge.loss.compute(&out, &batch.targets)?.0);
         logits.add(&out)?;
         stream.give_back(batch);
-        on_batch(Validated { n_done: logits.n_images, n_images: ids.len() })?;
+        if on_batch(Validated { n_done: logits.n_images, n_images: ids.len() })?.is_break() {
+            return Ok(None);
+        }
     }
     let sizes = ids.chunks(batches.config().eval_batch_size).map(<[u32]>::len);
     let loss = weighted_mean(&losses, sizes)?;
     let predictions = logits.read(ids.to_vec(), decode(judge.loss))?;
     let targets = batches.source().targets(ids)?;
     let metrics = judge.metrics.iter().map(|m| (m.name().to_owned(), m.of(&predictions, &targets))).collect();
-    Ok(Evaluation { loss, metrics, predictions, targets })
+    Ok(Some(Evaluation { loss, metrics, predictions, targets }))
 }
 
 /// What predictions are measured by.

@@ -180,14 +180,15 @@ pub trait Handler {
         Ok(Flow::Continue)
     }
 
-    /// After each batch of the validation.
+    /// After each batch of the validation. [`Flow::Stop`] leaves it at once, and a fit that goes on begins it anew;
+    /// [`Flow::EndPhase`] has its place after the epoch and does nothing here.
     ///
     /// # Errors
     ///
     /// Ends the fit.
-    fn on_validate(&mut self, validated: &Validated) -> Result<()> {
+    fn on_validate(&mut self, validated: &Validated) -> Result<Flow> {
         let _ = validated;
-        Ok(())
+        Ok(Flow::Continue)
     }
 
     /// After each epoch and its validation.

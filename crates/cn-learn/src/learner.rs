@@ -12,6 +12,7 @@ use cn_augment::Image;
 use cn_ops::{Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 mod finder;
 mod state;
@@ -243,7 +244,11 @@ impl<M: Model> Learner<M> {
 
     /// Validates, records, and moves on to the next epoch or phase.
     fn end_epoch(&mut self, phase: &Phase, schedule: &Schedule, handlers: &mut [&mut dyn Handler]) -> Result<Flow> {
-        let evaluation = self.validate(handlers)?;
+        let ControlFlow::Continue(evaluation) = self.validate(handlers)? else {
+            // The epoch is trained and not yet judged, so that going on begins with its validation.
+            self.offer_checkpoint(Moment::Step, handlers)?;
+            return Ok(Flow::Stop);
+        };
         let record = self.record(schedule, evaluation.as_ref())?;
         self.history.push(record.clone());
         let mut end = EpochEnd { record: &record, evaluation: evaluation.as_ref(), model: &mut self.model };
@@ -260,14 +265,22 @@ impl<M: Model> Learner<M> {
         Ok(flow)
     }
 
-    fn validate(&mut self, handlers: &mut [&mut dyn Handler]) -> Result<Option<Evaluation>> {
+    /// The evaluation, `None` without images; a break if a handler wants to stop before its end.
+    fn validate(&mut self, handlers: &mut [&mut dyn Handler]) -> Result<ControlFlow<(), Option<Evaluation>>> {
         let ids = self.batches.source().val_ids().to_vec();
         if ids.is_empty() {
-            return Ok(None);
+            return Ok(ControlFlow::Continue(None));
         }
         let judge = Judge { loss: self.config.loss, metrics: &self.config.metrics };
-        let mut tell = |v| handlers.iter_mut().try_for_each(|handler| handler.on_validate(&v));
-        evaluate(&mut self.model, &self.batches, judge, &ids, &mut tell).map(Some)
+        let mut tell = |validated| {
+            let mut flow = Flow::Continue;
+            for handler in handlers.iter_mut() {
+                flow = flow.max(handler.on_validate(&validated)?);
+            }
+            Ok(if flow == Flow::Stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        };
+        let evaluation = evaluate(&mut self.model, &self.batches, judge, &ids, &mut tell)?;
+        Ok(evaluation.map_or(ControlFlow::Break(()), |evaluation| ControlFlow::Continue(Some(evaluation))))
     }
 
     fn record(&mut self, schedule: &Schedule, evaluation: Option<&Evaluation>) -> Result<EpochRecord> {
@@ -351,7 +364,8 @@ impl<M: Model> Learner<M> {
     /// As [`Learner::evaluate`].
     pub fn evaluate_ids(&mut self, ids: &[u32]) -> Result<Evaluation> {
         let judge = Judge { loss: self.config.loss, metrics: &self.config.metrics };
-        evaluate(&mut self.model, &self.batches, judge, ids, &mut |_| Ok(()))
+        let go_on = &mut |_| Ok(ControlFlow::Continue(()));
+        Ok(evaluate(&mut self.model, &self.batches, judge, ids, go_on)?.expect("nobody asked to stop"))
     }
 
     /// What the model says about images that need not belong to the data, in this order.

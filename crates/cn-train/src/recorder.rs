@@ -159,9 +159,9 @@ impl Handler for Recorder {
         Ok(Flow::Continue)
     }
 
-    fn on_validate(&mut self, validated: &Validated) -> Result<()> {
+    fn on_validate(&mut self, validated: &Validated) -> Result<Flow> {
         self.progress.validated(validated.n_done);
-        Ok(())
+        Ok(Flow::Continue)
     }
 
     fn on_epoch_end(&mut self, end: &mut EpochEnd<'_>) -> Result<Flow> {
@@ -229,6 +229,10 @@ impl Handler for Checkpointer {
     }
 
     fn on_step(&mut self, _: &mut Step<'_>) -> Result<Flow> {
+        Ok(self.flow())
+    }
+
+    fn on_validate(&mut self, _: &Validated) -> Result<Flow> {
         Ok(self.flow())
     }
 

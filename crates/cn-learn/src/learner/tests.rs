@@ -14,6 +14,9 @@ struct Log {
     lines: Vec<String>,
     losses: Vec<f32>,
     stop_after: Option<u64>,
+    /// Stops in the validation after this many steps.
+    stop_judging_after: Option<u64>,
+    steps_done: u64,
     checkpoints: Vec<Checkpoint>,
     keep: bool,
 }
@@ -36,12 +39,14 @@ impl Handler for Log {
     }
     fn on_step(&mut self, step: &mut Step<'_>) -> Result<Flow> {
         self.losses.push(step.loss()?);
+        self.steps_done = step.position.steps_done;
         let stop = self.stop_after == Some(step.position.steps_done);
         Ok(if stop { Flow::Stop } else { Flow::Continue })
     }
-    fn on_validate(&mut self, validated: &Validated) -> Result<()> {
+    fn on_validate(&mut self, validated: &Validated) -> Result<Flow> {
         self.lines.push(format!("{}/{}", validated.n_done, validated.n_images));
-        Ok(())
+        let stop = self.stop_judging_after == Some(self.steps_done);
+        Ok(if stop { Flow::Stop } else { Flow::Continue })
     }
     fn on_epoch_end(&mut self, _: &mut EpochEnd<'_>) -> Result<Flow> {
         self.lines.push("end".into());
@@ -101,6 +106,28 @@ fn handlers_hear_everything_in_order() -> Result<()> {
     want.push("done");
     assert_eq!(log.lines, want);
     assert_eq!(log.losses.len(), 2 * STEPS_PER_EPOCH);
+    Ok(())
+}
+
+#[test]
+fn a_stop_in_the_validation_loses_nothing() -> Result<()> {
+    let mut never = learner()?;
+    never.fit(&two_phases(), &mut [])?;
+    for after in [6, 12] {
+        let mut log = Log { stop_judging_after: Some(after), keep: true, ..Log::default() };
+        let mut stopped = learner()?;
+        assert_eq!(stopped.fit(&two_phases(), &mut [&mut log])?, Outcome::Stopped);
+        assert_eq!(log.lines.iter().rev().take(2).collect::<Vec<_>>(), ["done", "8/21"]);
+        assert_eq!(stopped.history().len() as u64, after / 6 - 1);
+        let mut resumed = learner()?;
+        resumed.restore(log.checkpoints.last().expect("one at the stop"))?;
+        assert_eq!(resumed.resume(&mut [])?, Outcome::Finished);
+        assert_eq!(stopped.resume(&mut [])?, Outcome::Finished);
+        for learner in [&mut resumed, &mut stopped] {
+            assert_eq!(bits(learner)?, bits(&mut never)?);
+            assert_eq!(learner.history(), never.history());
+        }
+    }
     Ok(())
 }
 
