@@ -1,6 +1,7 @@
 //! Which keys there are.
 
 use crate::problem::Problem;
+use strsim::levenshtein;
 use toml::{Table, Value};
 
 const TOP: [&str; 28] = [
@@ -58,7 +59,7 @@ fn check_table(section: &str, table: &Table, known: &[&str]) -> Result<(), Probl
     let problem = Problem::usage(format!("there is no setting `{key}`{place}"));
     Err(match nearest(key, known.iter().copied()) {
         // Most of the word is the same.
-        Some(near) if edits(key, near) <= key.chars().count() / 2 => {
+        Some(near) if levenshtein(key, near) <= key.chars().count() / 2 => {
             problem.hint(format!("the nearest one is `{near}`"))
         }
         _ => problem.hint(format!("there are {}", known.join(", "))),
@@ -67,20 +68,5 @@ fn check_table(section: &str, table: &Table, known: &[&str]) -> Result<(), Probl
 
 /// The name that the fewest edits lead to.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known.min_by_key(|other| edits(name, other))
-}
-
-/// Characters to insert, remove or replace (Levenshtein).
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, c) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, d) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(c != *d);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    known.min_by_key(|other| levenshtein(name, other))
 }
