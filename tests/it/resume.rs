@@ -94,6 +94,9 @@ fn a_run_without_a_checkpoint_starts_again() {
     let first = place.result(&format!("{train} --out first"));
     std::fs::create_dir(place.path("second")).expect("made");
     std::fs::copy(place.path("first/config.toml"), place.path("second/config.toml")).expect("copied");
+    let dry = place.line("train --resume second --dry-run");
+    assert!(dry.code == 0 && dry.stdout.contains("nothing was written"), "{}", dry.snapshot());
+    assert_eq!(std::fs::read_dir(place.path("second")).expect("a folder").count(), 1);
     let again = place.result("train --resume second");
     assert_eq!(again["weights_sha256"], first["weights_sha256"]);
     assert!(place.path("second/manifest.json").is_file());

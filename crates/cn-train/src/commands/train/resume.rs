@@ -2,7 +2,7 @@
 
 use super::super::Context;
 use super::manifest::Manifest;
-use super::{cache, fit, prepare};
+use super::{cache, dry_run, fit, prepare};
 use crate::args::TrainArgs;
 use crate::config::Config;
 use crate::problem::Problem;
@@ -44,6 +44,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
             }
         }
         // Stopped before it was written.
+        Err(_) if found.is_none() && args.dry_run => {}
         Err(_) if found.is_none() => manifest.clone().with_settings_of(run)?.write(run)?,
         Err(error) => return Err(error),
     }
@@ -55,6 +56,9 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
     });
     let step = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.position().steps_done);
     context.ui.say(format_args!("resume    `{}` at step {step}", run.root().display()));
+    if args.dry_run {
+        return dry_run(context.ui, prepared);
+    }
     fit(context, run.clone(), prepared, &manifest, checkpoint)
 }
 

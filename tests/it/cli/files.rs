@@ -1,0 +1,344 @@
+//! Wrong settings files, weights and data.
+
+use super::check;
+use crate::run::Place;
+use expect_test::expect;
+
+#[test]
+fn settings_files_are_checked() {
+    let place = Place::new();
+    place.write("typo.toml", "image_sise = 64\n").write("deep.toml", "[synthetic]\nimags = 3\n");
+    place.write("phase.toml", "[[phase]]\nepochs = 1\nlr = 1e-3\nwarmup = 1\n").write("broken.toml", "image_size =\n");
+    place.write("type.toml", "image_size = \"large\"\n").write("random.toml", "[validation]\nkind = \"affine\"\n");
+    check(
+        &place,
+        "train --config missing.toml",
+        expect![[r#"
+            --- stderr
+            error: cannot read the settings `missing.toml`
+            cause: No such file or directory (os error 2)
+
+            hint: name a TOML file, such as the config.toml of a run
+            --- exit 1
+        "#]],
+    );
+    check(
+        &place,
+        "train --config typo.toml",
+        expect![[r#"
+        --- stderr
+        error: cannot use the settings of `typo.toml`
+        cause: there is no setting `image_sise`
+
+        hint: the nearest one is `image_size`
+        --- exit 2
+    "#]],
+    );
+    check(
+        &place,
+        "train --config deep.toml",
+        expect![[r#"
+        --- stderr
+        error: cannot use the settings of `deep.toml`
+        cause: there is no setting `imags` in `[synthetic]`
+
+        hint: the nearest one is `images`
+        --- exit 2
+    "#]],
+    );
+    check(
+        &place,
+        "train --config phase.toml",
+        expect![[r#"
+        --- stderr
+        error: cannot use the settings of `phase.toml`
+        cause: there is no setting `warmup` in `[phase]`
+
+        hint: there are frozen, epochs, lr, curve, pct_start, div, div_final, moms
+        --- exit 2
+    "#]],
+    );
+    check(
+        &place,
+        "train --config broken.toml",
+        expect![[r#"
+        --- stderr
+        error: `broken.toml` is not TOML
+        cause: TOML parse error at line 1, column 13
+          |
+        1 | image_size =
+          |             ^
+        string values must be quoted, expected literal string
+        --- exit 2
+    "#]],
+    );
+    check(
+        &place,
+        "train --config type.toml",
+        expect![[r#"
+        --- stderr
+        error: cannot use the settings of `type.toml`
+        cause: a setting has a wrong value
+        cause: invalid type: string "large", expected u32
+        in `image_size`
+        --- exit 2
+    "#]],
+    );
+    check(
+        &place,
+        "train --config random.toml",
+        expect![[r#"
+        --- stderr
+        error: `[validation]` must not be random
+
+        hint: use `kind = "whole"` or `"centre"`
+        --- exit 2
+    "#]],
+    );
+}
+
+#[test]
+fn weight_files_are_checked() {
+    let place = Place::new();
+    place.write("page.pth", "<html>no weights</html>");
+    check(
+        &place,
+        "train --weights missing.pth",
+        expect![[r#"
+        --- stdout
+        data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
+                  the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
+        --- stderr
+        error: there are no weights to start from
+        cause: cannot read the weight file `missing.pth`
+        cause: No such file or directory (os error 2)
+
+        hint: `--weights` takes auto, none, imagenet or a file (safetensors, PyTorch's .pth)
+        --- exit 1
+    "#]],
+    );
+    check(
+        &place,
+        "train --weights page.pth",
+        expect![[r#"
+        --- stdout
+        data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
+                  the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
+        --- stderr
+        error: there are no weights to start from
+        cause: cannot use the weight file `page.pth`
+        cause: the weight file is a web page, expected safetensors or a PyTorch `.pth` of the zip format
+
+        hint: `--weights` takes auto, none, imagenet or a file (safetensors, PyTorch's .pth)
+        --- exit 1
+    "#]],
+    );
+}
+
+#[test]
+fn data_are_checked() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("empty")).expect("made");
+    place.folders(10).write("table/labels.csv", "id,kind\n1,a\n");
+    check(
+        &place,
+        "train --data missing",
+        expect![[r#"
+        --- stdout
+        data      `missing`
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: there is no folder `missing`
+
+        hint: run `cargo xtask fetch-data`, or pass the folder of the data set with `--data`
+        --- exit 1
+    "#]],
+    );
+    check(
+        &place,
+        "train --data table/labels.csv",
+        expect![[r#"
+        --- stdout
+        data      `table/labels.csv`
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: `table/labels.csv` is a file, not a folder
+
+        hint: pass its folder with `--data` and the file with `--csv`
+        --- exit 2
+    "#]],
+    );
+    check(
+        &place,
+        "train --data empty",
+        expect![[r#"
+        --- stdout
+        data      `empty`
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: `empty` holds no `dataset.toml`, no `chinese_mnist.csv`, no `train/<label>/` and no `<label>/` with images
+
+        hint: describe the layout in a `dataset.toml`, or with `--csv`, `--image` and `--label`
+        --- exit 1
+    "#]],
+    );
+    check(
+        &place,
+        "train --data images --split group --batch-size 4",
+        expect![[r#"
+        --- stdout
+        data      `images`
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: the group of `dark/0.png` is unknown, and the split `group` needs one for every image
+
+        hint: name the column that holds the group with `group` or `--group`, or split at random
+        --- exit 1
+    "#]],
+    );
+    check(
+        &place,
+        "train --data images --val-groups 3,14 --batch-size 4",
+        expect![[r#"
+        --- stdout
+        data      `images`
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: the group of `dark/0.png` is unknown, and the split `val-groups` needs one for every image
+
+        hint: name the column that holds the group with `group` or `--group`, or split at random
+        --- exit 1
+    "#]],
+    );
+    check(
+        &place,
+        "train --data images",
+        expect![[r#"
+        --- stdout
+        data      `images`
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: a batch of 64 images is larger than the training part of 16
+
+        hint: use a smaller `--batch-size`, or more images
+        --- exit 2
+    "#]],
+    );
+    check(
+        &place,
+        "train --synthetic --limit 60",
+        expect![[r#"
+        --- stdout
+        data      synthetic handwriting, drawn in memory
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: a batch of 64 images is larger than the training part of 48
+
+        hint: use a smaller `--batch-size`, or more images
+        --- exit 2
+    "#]],
+    );
+    check(
+        &place,
+        "train --data table --csv labels.csv --image {id}.png --label sort",
+        expect![[r#"
+        --- stdout
+        data      `table`
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: `table/labels.csv` has no column `sort`, only `id`, `kind`
+
+        hint: name one of the columns that exist
+        --- exit 1
+    "#]],
+    );
+    check(
+        &place,
+        "train --csv labels.csv --label kind",
+        expect![[r#"
+        --- stderr
+        error: flags describe a table, but no `--data` says where it is
+        --- exit 2
+    "#]],
+    );
+    check(
+        &place,
+        "train --synthetic --limit 2 --batch-size 2",
+        expect![[r#"
+        --- stdout
+        data      synthetic handwriting, drawn in memory
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: 2 images leave the training or the validation part empty
+
+        hint: draw more: `--limit 1500`
+        --- exit 2
+    "#]],
+    );
+}
+
+#[test]
+fn damaged_images_are_named_together() {
+    let place = Place::new();
+    place.folders(10).write("images/dark/cut.png", "\u{89}PNG").write("images/light/page.png", "<html>");
+    check(
+        &place,
+        "train --data images --batch-size 4",
+        expect![[r#"
+            --- stdout
+            data      `images`
+            weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+            --- stderr
+            error: 2 of 22 images cannot be used:
+              dark/cut.png: no image of a supported format (JPEG, PNG, BMP, GIF, WebP, TIFF)
+              light/page.png: no image of a supported format (JPEG, PNG, BMP, GIF, WebP, TIFF)
+
+            hint: repair or remove them, or leave them out (`LoadConfig::damaged`, `--skip-damaged` in training)
+            --- exit 1
+        "#]],
+    );
+    let skipped = place.line("train --data images --batch-size 4 --skip-damaged --dry-run");
+    assert!(skipped.stderr.starts_with("warning: 2 images are left out"), "{}", skipped.snapshot());
+    assert!(skipped.stdout.contains("16 images train, 4 judge"), "{}", skipped.snapshot());
+    assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn labels_that_only_judge_are_unknown() {
+    let place = Place::new();
+    place.image("parts/train/dark/1.png", 1).image("parts/train/light/1.png", 200).image("parts/val/rare/1.png", 9);
+    check(
+        &place,
+        "train --data parts --batch-size 2",
+        expect![[r#"
+        --- stdout
+        data      `parts`
+        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        --- stderr
+        error: the label `rare` of `val/rare/1.png` is not among the 2 classes of the vocabulary
+
+        hint: the vocabulary is that of the training part: use another split seed, more images, or `stratified`
+        --- exit 1
+    "#]],
+    );
+    assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn what_is_seldom_meant_is_said() {
+    let place = Place::new();
+    for i in 0..20u8 {
+        let name = format!("one/red/{i}.png");
+        place.image(&name, 0);
+        image::RgbImage::from_pixel(16, 16, image::Rgb([200, i, 0])).save(place.path(&name)).expect("written");
+    }
+    let ended = place.line("train --data one --batch-size 4 --dry-run --no-cache");
+    let line = "colour    the images are turned grey: `channels = 1` in the settings of `quick`\n";
+    assert!(ended.code == 0 && ended.stdout.contains(line), "{}", ended.snapshot());
+    let warning = "warning: all images are labelled `red`: with a single class, there is nothing to tell apart\n";
+    assert_eq!(ended.stderr, warning);
+    // Neither is said of two classes in grey.
+    place.folders(10);
+    let ended = place.line("train --data images --batch-size 4 --dry-run --no-cache");
+    assert!(ended.code == 0 && !ended.stdout.contains("colour") && ended.stderr.is_empty(), "{}", ended.snapshot());
+}
