@@ -1,6 +1,7 @@
 //! Convolution.
 
 use crate::layer::join;
+use crate::param::{add_bias, add_bias_grad};
 use crate::storage::{check_shape, dims, read, shape_error, with_float, write};
 use crate::{Activation, Affine, After, Error, InputGrad, Layer, Param, Pass, Result, Slot, Visit};
 use candle_core::{DType, Tensor};
@@ -86,13 +87,7 @@ impl Conv2d {
                 write::<T, _>(self.weight.grad(), |dw| conv::backward_weight(&saved.shape, &x, &dy, dw))
             })?;
         }
-        match &self.bias {
-            Some(bias) if bias.is_trainable() => with_float!("dy", dy, T => {
-                let dy = read::<T>(dy)?;
-                write::<T, _>(bias.grad(), |sums| linear::add_column_sums(&dy, sums))
-            }),
-            _ => Ok(()),
-        }
+        with_float!("dy", dy, T => add_bias_grad::<T>(self.bias.as_ref(), &read::<T>(dy)?))
     }
 
     fn input_grad(&self, s: &ConvShape, dy: &Activation, dx: InputGrad, pass: &Pass<'_>) -> Result<Option<Activation>> {
@@ -119,13 +114,7 @@ impl Layer for Conv2d {
         with_float!("x", x, T => {
             let (x, w) = (read::<T>(x)?, read::<T>(self.weight.value())?);
             write::<T, _>(&y, |y| conv::forward(&shape, &x, &w, y))?;
-            match &self.bias {
-                Some(bias) => {
-                    let bias = read::<T>(bias.value())?;
-                    write::<T, _>(&y, |y| linear::add_bias(&bias, y))
-                }
-                None => Ok(()),
-            }
+            add_bias::<T>(self.bias.as_ref(), &y)
         })?;
         let x = self.weight.is_trainable().then(|| x.clone());
         self.saved = pass.saves.then_some(Saved { shape, x });

@@ -1,6 +1,7 @@
 //! The fully connected layer.
 
 use crate::layer::join;
+use crate::param::{add_bias, add_bias_grad};
 use crate::storage::{check_shape, dims, read, shape_error, with_float, write};
 use crate::{Activation, Error, InputGrad, Layer, Param, Pass, Result, Slot, Visit};
 use candle_core::Tensor;
@@ -52,12 +53,7 @@ impl Linear {
             if self.weight.is_trainable() {
                 write::<T, _>(self.weight.grad(), |dw| linear::backward_weight(shape, &x, &dy, dw))?;
             }
-            match &self.bias {
-                Some(bias) if bias.is_trainable() => {
-                    write::<T, _>(bias.grad(), |sums| linear::add_column_sums(&dy, sums))
-                }
-                _ => Ok(()),
-            }
+            add_bias_grad::<T>(self.bias.as_ref(), &dy)
         })
     }
 }
@@ -69,13 +65,7 @@ impl Layer for Linear {
         with_float!("x", x, T => {
             let (x, w) = (read::<T>(x)?, read::<T>(self.weight.value())?);
             write::<T, _>(&y, |y| linear::forward(&shape, &x, &w, y))?;
-            match &self.bias {
-                Some(bias) => {
-                    let bias = read::<T>(bias.value())?;
-                    write::<T, _>(&y, |y| linear::add_bias(&bias, y))
-                }
-                None => Ok(()),
-            }
+            add_bias::<T>(self.bias.as_ref(), &y)
         })?;
         self.saved = pass.saves.then(|| x.clone());
         Ok(y)

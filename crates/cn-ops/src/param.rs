@@ -1,8 +1,9 @@
 //! Trained tensors, and the flat buffer that holds them all.
 
-use crate::storage::{shape_error, with_float, write};
+use crate::storage::{Element, read, shape_error, with_float, write};
 use crate::{Layer, Result, Slot};
 use candle_core::{DType, Device, Shape, Tensor};
+use cn_kernels::linear;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -72,6 +73,21 @@ impl Param {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Relaxed)
+    }
+}
+
+/// Adds `bias`, if there is one, to every row of `y`.
+pub(crate) fn add_bias<T: Element>(bias: Option<&Param>, y: &Tensor) -> Result<()> {
+    let Some(bias) = bias else { return Ok(()) };
+    let bias = read::<T>(bias.value())?;
+    write::<T, _>(y, |y| linear::add_bias(&bias, y))
+}
+
+/// Adds the sums of the rows `dy` to the gradient of `bias`, if there is one that is trained.
+pub(crate) fn add_bias_grad<T: Element>(bias: Option<&Param>, dy: &[T]) -> Result<()> {
+    match bias.filter(|bias| bias.is_trainable()) {
+        Some(bias) => write::<T, _>(bias.grad(), |sums| linear::add_column_sums(dy, sums)),
+        None => Ok(()),
     }
 }
 
