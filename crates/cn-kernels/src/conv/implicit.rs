@@ -13,6 +13,10 @@ use std::ops::Range;
 
 /// Output pixels per block: their windows and one panel of weights stay in the second-level cache.
 const BLOCK: usize = 96;
+/// Output pixels whose windows one task gathers, where all are gathered beforehand.
+const GATHER: usize = 8;
+/// Numbers that one task copies.
+const COPY: usize = 1 << 14;
 /// Matrix columns of a block of windows.
 const DEPTH: usize = 1152;
 /// Below as many output pixels, the weights are the larger matrix, and threads share them out.
@@ -66,8 +70,8 @@ fn forward_by_panel(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mu
     let (o, rows, k) = (s.out_channels, pixels(s), s.window_len());
     let all = 0..s.kernel[0] * s.kernel[1];
     let mut windows = Scratch::new(rows * k);
-    windows.par_chunks_mut(BLOCK * k).enumerate().for_each(|(b, out)| {
-        gather(isa, s, &all, x, b * BLOCK..b * BLOCK + out.len() / k, out);
+    windows.par_chunks_mut(GATHER * k).enumerate().for_each(|(b, out)| {
+        gather(isa, s, &all, x, b * GATHER..b * GATHER + out.len() / k, out);
     });
     let columns: Vec<Scratch> = (0..weights.panels())
         .into_par_iter()
@@ -84,7 +88,7 @@ fn forward_by_panel(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mu
             columns
         })
         .collect();
-    y.par_chunks_mut(o).enumerate().for_each(|(row, y)| {
+    y.par_chunks_mut(o).with_min_len(COPY / o).enumerate().for_each(|(row, y)| {
         for (y, columns) in y.chunks_mut(PANEL).zip(&columns) {
             y.copy_from_slice(&columns[row * PANEL..][..y.len()]);
         }

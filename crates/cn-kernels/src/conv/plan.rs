@@ -7,7 +7,7 @@ use super::ConvShape;
 use crate::simd::winograd::Tile;
 
 /// The version of the plan: results of two versions may differ in their last bits.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// How a convolution is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,17 +30,18 @@ pub(super) fn train(s: &ConvShape) -> Algorithm {
 /// Products a nanosecond of the inner loops.
 const RATE: f64 = 90.0;
 /// Numbers a nanosecond that weights which fit no cache are read at.
-const READ: f64 = 4.0;
+const READ: f64 = 5.0;
 
 /// The algorithm of a forward pass whose weights were put in order before.
 ///
 /// With few pixels the time goes into reading the weights, which minimal filtering makes up to four times larger.
 pub(super) fn prepared(s: &ConvShape) -> Algorithm {
-    let Algorithm::Winograd(tile) = train(s) else { return Algorithm::Implicit };
+    let Algorithm::Winograd(_) = train(s) else { return Algorithm::Implicit };
     let time = |products: usize, numbers: usize| products as f64 / RATE + numbers as f64 / READ;
-    let filtered = time(s.batch * products(s, tile), tile.points());
-    let plain = time(s.batch * s.height * s.width * 9, 9);
-    if filtered < plain { Algorithm::Winograd(tile) } else { Algorithm::Implicit }
+    let filtered = |tile: Tile| (Algorithm::Winograd(tile), time(s.batch * products(s, tile), tile.points()));
+    let plain = (Algorithm::Implicit, time(s.batch * s.height * s.width * 9, 9));
+    let all = [plain, filtered(Tile::Four), filtered(Tile::Two)];
+    all.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).map_or(Algorithm::Implicit, |(algorithm, _)| algorithm)
 }
 
 /// Whether minimal filtering applies.
@@ -88,6 +89,8 @@ mod tests {
     #[test]
     fn one_small_image_is_not_worth_large_weights() {
         assert_eq!(prepared(&square(1, 4, 512, 3, 1)), Algorithm::Implicit);
+        assert_eq!(prepared(&square(1, 8, 256, 3, 1)), Algorithm::Winograd(Tile::Two));
+        assert_eq!(prepared(&square(1, 16, 128, 3, 1)), Algorithm::Winograd(Tile::Four));
         assert_eq!(prepared(&square(64, 4, 512, 3, 1)), Algorithm::Winograd(Tile::Four));
         assert_eq!(prepared(&square(1, 32, 64, 3, 1)), Algorithm::Winograd(Tile::Four));
     }

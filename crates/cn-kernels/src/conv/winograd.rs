@@ -88,6 +88,8 @@ const FEW_TILES: usize = 160;
 const BLOCK: usize = 190_000;
 /// Input channels of which the weights are transformed at a time.
 const DEPTH: usize = 64;
+/// Numbers that one task copies.
+const COPY: usize = 1 << 14;
 
 impl Filter<'_> {
     fn run(&self, x: &[f32], y: &mut [f32], write: Write) {
@@ -191,7 +193,7 @@ impl Filter<'_> {
             }
             out
         });
-        y.par_chunks_mut(n).enumerate().for_each(|(pixel, y)| {
+        y.par_chunks_mut(n).with_min_len(COPY / n).enumerate().for_each(|(pixel, y)| {
             for (y, columns) in y.chunks_mut(PANEL).zip(&columns) {
                 let columns = &columns[pixel * y.len()..][..y.len()];
                 match write {

@@ -25,6 +25,9 @@ pub(crate) trait Lanes: Copy {
         // SAFETY: the caller grants nine numbers at each of `n` places.
         unsafe { [0, 1, 2, 3, 4, 5, 6, 7, 8].map(|i| Self::gather(from.add(i), stride, n)) }
     }
+    /// Asks for the memory at `at`, which need not be readable.
+    #[inline(always)]
+    unsafe fn prefetch(_at: *const f32) {}
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -210,6 +213,7 @@ mod x86 {
                 let mask = _mm256_castsi256_ps(mask8(n));
                 _mm256_mask_i32gather_ps::<4>(_mm256_setzero_ps(), from, index, mask)
             };
+            prefetch(at: *const f32) = _mm_prefetch::<_MM_HINT_T0>(at.cast());
             add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
             sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
             mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
@@ -297,6 +301,7 @@ mod x86 {
                 let index = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
                 _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), ((1u32 << n) - 1) as u16, index, from)
             };
+            prefetch(at: *const f32) = _mm_prefetch::<_MM_HINT_T0>(at.cast());
             add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
             sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
             mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);

@@ -110,6 +110,9 @@ unsafe fn tile_rows<L: Lanes, const V: usize>(job: &Job, row: usize, rows: usize
     }
 }
 
+/// Rows of the panel that are asked for in advance.
+const AHEAD: usize = 24;
+
 /// `R` rows by `V` vectors, kept in registers over all of `k`; `part` numbers in the last vector, 0 for all.
 #[inline(always)]
 unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job, row: usize, col: usize, part: usize) {
@@ -119,6 +122,10 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job, row: usize, 
         let (mut a, mut b) = (job.a.add(row * job.row_stride), job.b.add(col));
         for _ in 0..job.k {
             let right = load_row::<L, V>(b, part);
+            if row == 0 {
+                // The first rows of the result read the panel from memory, the others from a cache.
+                (0..V).for_each(|v| L::prefetch(b.wrapping_add(AHEAD * job.b_stride + v * L::N)));
+            }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let left = L::splat(*a.add(r * job.row_stride));
                 for (sum, right) in sums.iter_mut().zip(right) {

@@ -105,6 +105,9 @@ pub(crate) struct Batch {
     pub images: usize,
 }
 
+/// Transformed numbers of a point that are worth a task of their own.
+const PIECE: usize = 512;
+
 impl Batch {
     /// Rows of tiles of an image.
     fn rows(&self) -> usize {
@@ -127,14 +130,16 @@ impl Batch {
         let len = self.tiles() * self.plane.channels;
         assert!(len <= stride && (self.tile.points() - 1) * stride + len <= points.len(), "every point");
         let all = Shared(points.as_mut_ptr());
-        let tiles = Tiles { tile: self.tile, plane: self.plane, rows: 0..self.rows() };
-        x.par_chunks(self.plane.len()).enumerate().for_each(|(i, image)| {
-            let first = i * self.tiles_of_one() * self.plane.channels;
-            // SAFETY: the points of image `i` begin at `first` of each point and end before those of the next image,
-            // so that no two threads write to one place; all lie inside `points`, as checked.
+        let (rows, row_len) = (self.rows(), self.plane.width.div_ceil(self.tile.out()) * self.plane.channels);
+        // Rows of tiles, not images, so that one image keeps all threads busy too.
+        let units = (0..self.images * rows).into_par_iter().with_min_len((PIECE / row_len).max(1));
+        units.for_each(|unit| {
+            let tiles = Tiles { tile: self.tile, plane: self.plane, rows: unit % rows..unit % rows + 1 };
+            // SAFETY: the points of row of tiles `unit` begin at `first` of each point and end before those of the next
+            // row, so that no two threads write to one place; all lie inside `points`, as checked.
             unsafe {
-                let points = all.at(first);
-                let image = image.as_ptr().cast_mut();
+                let points = all.at(unit * row_len);
+                let image = x[unit / rows * self.plane.len()..].as_ptr().cast_mut();
                 run(isa, &Job { map, image, plane: self.plane, points, stride, add: false }, &tiles);
             }
         });
