@@ -6,6 +6,7 @@ mod bench;
 mod commands;
 mod config;
 mod data;
+mod destination;
 mod host;
 mod model;
 mod output;

@@ -51,8 +51,14 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
 pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|e| {
         let own = e.downcast_ref::<Problem>().and_then(|p| p.hint.clone());
-        own.or_else(|| library_hint(e).map(str::to_owned))
+        own.or_else(|| library_hint(e).or_else(|| system_hint(e)).map(str::to_owned))
     })
+}
+
+fn system_hint<'a>(e: &'a (dyn Error + 'static)) -> Option<&'a str> {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let full = matches!(e.downcast_ref::<std::io::Error>()?.kind(), StorageFull | QuotaExceeded | FileTooLarge);
+    full.then_some("make room on that disk, then go on with `--resume RUN` or start again; what was written is kept")
 }
 
 fn library_hint<'a>(e: &'a (dyn Error + 'static)) -> Option<&'a str> {

@@ -35,13 +35,27 @@ fn runs_are_looked_for() {
         "train --out file/run",
         expect![[r#"
         --- stderr
-        error: cannot write a run to `file/run`
+        error: cannot write to the folder `file/run`
         cause: Not a directory (os error 20)
 
         hint: choose another `--out`
         --- exit 1
     "#]],
     );
+    for command in ["lr-find --synthetic --out file", "show --synthetic --out file/a.png"] {
+        check(
+            &place,
+            command,
+            expect![[r#"
+        --- stderr
+        error: cannot write to the folder `file`
+        cause: Not a directory (os error 20)
+
+        hint: choose another `--out`
+        --- exit 1
+    "#]],
+        );
+    }
     check(
         &place,
         "train --resume nowhere",

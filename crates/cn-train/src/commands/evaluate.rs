@@ -7,10 +7,11 @@ use super::Context;
 use crate::args::{BatchArgs, Common, ConfigArgs, EvaluateArgs, Part};
 use crate::config::Config;
 use crate::data;
+use crate::destination;
 use crate::model::Trained;
 use crate::output::and_more;
 use crate::problem::Problem;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use classes::ClassMap;
 use cn_data::{Cache, Index, Pixels};
 use cn_report::{
@@ -38,6 +39,7 @@ struct Judged {
 
 pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<()> {
     let mut trained = Trained::open(&args.model)?;
+    args.out.as_deref().map_or(Ok(()), destination::check)?;
     let judged = judged(context, args, &trained)?;
     if let Some(n) = judged.n_trained.filter(|&n| n > 0) {
         let problem =
@@ -178,7 +180,7 @@ fn write(
     top: &[ImageLoss],
     names: &ClassNames,
 ) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+    destination::make(folder)?;
     answers.table().write(folder.join("predictions.csv"))?;
     if !top.is_empty() {
         picture(judged, answers, top, names)?.write_png(folder.join("top-losses.png"))?;

@@ -4,10 +4,11 @@ use super::Context;
 use crate::args::{ConfigArgs, LrFindArgs};
 use crate::config::Config;
 use crate::data::Plan;
+use crate::destination;
 use crate::model::Start;
 use crate::problem::Problem;
 use crate::session;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use cn_data::Cache;
 use cn_learn::{LrCurve, LrFindConfig, Suggestions};
 use cn_report::{RunFolder, finder_curve};
@@ -18,6 +19,7 @@ const TAIL: usize = 5;
 
 pub(super) fn run(context: &Context<'_>, args: &LrFindArgs) -> Result<()> {
     let config = config(context, args)?;
+    destination::check(&args.out)?;
     let start = Start::open(&config)?;
     let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };
     let dataset = Arc::new(Plan::new(&config)?.load(&config, cache)?.0);
@@ -61,7 +63,7 @@ fn named(suggestions: &Suggestions) -> Vec<(&'static str, f64)> {
 
 fn write(args: &LrFindArgs, curve: &LrCurve, named: &[(&str, f64)]) -> Result<()> {
     let folder = &args.out;
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+    destination::make(folder)?;
     let shown = curve.lrs.len().saturating_sub(TAIL);
     let points: Vec<(f64, f64)> =
         curve.lrs.iter().copied().zip(curve.losses.iter().map(|&l| f64::from(l))).take(shown).collect();

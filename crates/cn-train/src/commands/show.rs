@@ -4,12 +4,14 @@ use super::Context;
 use crate::args::{ConfigArgs, ShowArgs};
 use crate::config::Config;
 use crate::data::Plan;
+use crate::destination;
 use crate::problem::Problem;
 use anyhow::{Context as _, Result};
 use cn_augment::{Batcher, Image, Normalisation};
 use cn_data::{Cache, Dataset};
 use cn_report::{ImageView, Tile, grid};
 use serde_json::json;
+use std::path::Path;
 
 /// Records at the head of the index that are listed.
 const HEAD: u32 = 5;
@@ -20,11 +22,14 @@ pub(super) fn run(context: &Context<'_>, args: &ShowArgs) -> Result<()> {
     }
     let flags = ConfigArgs { batch: args.batch.clone(), ..ConfigArgs::default() };
     let config = Config::try_from((context.common, &flags))?;
+    let folder = args.out.parent().unwrap_or(Path::new(""));
+    destination::check(folder)?;
     let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };
     let plan = Plan::new(&config)?;
     let split = plan.method.to_string();
     let (dataset, _) = plan.load(&config, cache)?;
     context.ui.result(text(&dataset, &split, config.batch_size));
+    destination::make(folder)?;
     write_picture(args, &config, &dataset)?;
     context.ui.say(format_args!("\naugmented training images are in `{}`", args.out.display()));
     context.ui.json(&summary(args, &dataset, &split));
@@ -111,9 +116,6 @@ fn write_picture(args: &ShowArgs, config: &Config, dataset: &Dataset) -> Result<
     });
     let tiles = tiles.collect::<Result<Vec<_>>>()?;
     let title = format!("{}: augmented training images, {side} px", dataset.index().name());
-    if let Some(folder) = args.out.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
-    }
     grid(&title, &tiles, args.cols)?.write_png(&args.out)?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::args::SynthArgs;
+use crate::destination;
 use crate::problem::Problem;
 use anyhow::{Context as _, Result};
 use cn_data::Spec;
@@ -21,7 +22,7 @@ const MAX_IMAGES: u64 = 50_000_000;
 pub(super) fn run(context: &Context<'_>, args: &SynthArgs) -> Result<()> {
     check(args)?;
     let images = args.out.join("data/data");
-    std::fs::create_dir_all(&images).with_context(|| format!("cannot make the folder `{}`", images.display()))?;
+    destination::make(&images)?;
     let handwriting = Handwriting::new(context.common.seed.unwrap_or(42), Style::scans())?;
     let first = writers::TRAIN.start;
     let samples: Vec<Sample> = Sample::pages(first..first + args.writers, args.samples).collect();

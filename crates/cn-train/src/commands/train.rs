@@ -9,6 +9,7 @@ use super::Context;
 use crate::args::TrainArgs;
 use crate::config::{Config, REAL_DATA};
 use crate::data::{self, Plan};
+use crate::destination;
 use crate::host;
 use crate::model::Start;
 use crate::output::Ui;
@@ -42,7 +43,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
     let run = RunFolder::new(args.out.clone().unwrap_or_else(|| host::new_run_folder(&config.recipe)));
     check_folder(&run)?;
     if !args.dry_run {
-        check_writable(&run)?;
+        destination::check(run.root())?;
     }
     let chosen = args.config.batch.data.synthetic || config.data.dir.is_some();
     let prepared = prepare(context, config, cache(args), chosen)?;
@@ -70,21 +71,6 @@ fn check_folder(run: &RunFolder) -> Result<()> {
         return Err(Problem::usage(format!("`{}` is no folder", run.root().display()))
             .hint("choose another `--out`")
             .into());
-    }
-    Ok(())
-}
-
-/// Finds out before the data are loaded whether the run can be written; leaves nothing behind.
-fn check_writable(run: &RunFolder) -> Result<()> {
-    let refused = |e| {
-        Problem::failure(format!("cannot write a run to `{}`", run.root().display()))
-            .caused_by(e)
-            .hint("choose another `--out`")
-    };
-    let root = std::path::absolute(run.root()).map_err(refused)?;
-    if let Some(existing) = root.ancestors().find(|folder| folder.exists()) {
-        let probe = existing.join(format!(".cn-train-{}", std::process::id()));
-        std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).map_err(refused)?;
     }
     Ok(())
 }

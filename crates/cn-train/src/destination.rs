@@ -1,0 +1,52 @@
+//! Where results go: found out before the work, not after it.
+
+use crate::problem::Problem;
+use anyhow::Result;
+use std::path::Path;
+
+/// Finds out whether something can be written to `folder`, which need not be there yet; leaves nothing behind.
+pub(crate) fn check(folder: &Path) -> Result<()> {
+    let refused = |e| refused(folder, e);
+    let folder = std::path::absolute(folder).map_err(refused)?;
+    if let Some(existing) = folder.ancestors().find(|folder| folder.exists()) {
+        let probe = existing.join(format!(".cn-train-{}", std::process::id()));
+        std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).map_err(refused)?;
+    }
+    Ok(())
+}
+
+/// Makes `folder` where it is not there.
+pub(crate) fn make(folder: &Path) -> Result<()> {
+    Ok(std::fs::create_dir_all(folder).map_err(|e| refused(folder, e))?)
+}
+
+fn refused(folder: &Path, error: std::io::Error) -> Problem {
+    Problem::failure(format!("cannot write to the folder `{}`", folder.display()))
+        .caused_by(error)
+        .hint("choose another `--out`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_to_come_is_checked_and_not_made() {
+        let parent = tempfile::tempdir().unwrap();
+        check(&parent.path().join("a/b")).unwrap();
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0, "nothing is left");
+        make(&parent.path().join("a/b")).unwrap();
+        check(&parent.path().join("a/b")).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_no_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        let file = parent.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for folder in [file.clone(), file.join("below")] {
+            let text = check(&folder).unwrap_err().to_string();
+            assert_eq!(text, format!("cannot write to the folder `{}`", folder.display()));
+        }
+    }
+}
