@@ -37,7 +37,7 @@ struct Scale {
 }
 
 const FULL: Scale = Scale { n_train: 12_000, n_val: 3000, image_size: 128, batch_size: 64 };
-const SMALL: Scale = Scale { n_train: 1600, n_val: 400, image_size: 32, batch_size: 32 };
+const SMALL: Scale = Scale { n_train: 1600, n_val: 400, image_size: 32, batch_size: 48 };
 
 fn main() -> Result<(), AnyError> {
     let args: Vec<String> = std::env::args().skip(1).collect();
