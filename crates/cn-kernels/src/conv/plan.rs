@@ -40,8 +40,11 @@ pub(super) fn prepared(s: &ConvShape) -> Algorithm {
     let time = |products: usize, numbers: usize| products as f64 / RATE + numbers as f64 / READ;
     let filtered = |tile: Tile| (Algorithm::Winograd(tile), time(s.batch * products(s, tile), tile.points()));
     let plain = (Algorithm::Implicit, time(s.batch * s.height * s.width * 9, 9));
-    let all = [plain, filtered(Tile::Four), filtered(Tile::Two)];
-    all.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).map_or(Algorithm::Implicit, |(algorithm, _)| algorithm)
+    tiles(s)
+        .map(filtered)
+        .chain([plain])
+        .min_by(|a, b| a.1.total_cmp(&b.1))
+        .map_or(Algorithm::Implicit, |(algorithm, _)| algorithm)
 }
 
 /// Whether minimal filtering applies.
@@ -49,9 +52,15 @@ fn applies(s: &ConvShape) -> bool {
     s.kernel == [3, 3] && s.stride == [1, 1] && s.padding == [1, 1]
 }
 
-/// The tile that needs the fewer products.
+/// The tiles that suit the map.
+fn tiles(s: &ConvShape) -> impl Iterator<Item = Tile> {
+    let fits = (s.height, s.width) == (2, 2);
+    [Tile::Four, Tile::Two].into_iter().chain(fits.then_some(Tile::Whole))
+}
+
+/// The tile that needs the fewest products.
 fn best_tile(s: &ConvShape) -> Tile {
-    if products(s, Tile::Two) < products(s, Tile::Four) { Tile::Two } else { Tile::Four }
+    tiles(s).min_by_key(|&tile| products(s, tile)).unwrap_or(Tile::Four)
 }
 
 /// Products for each pair of channels of one image.
@@ -79,7 +88,7 @@ mod tests {
     #[test]
     fn the_tile_suits_the_map() {
         assert_eq!(train(&square(64, 16, 64, 3, 1)), Algorithm::Winograd(Tile::Four));
-        assert_eq!(train(&square(64, 2, 512, 3, 1)), Algorithm::Winograd(Tile::Two));
+        assert_eq!(train(&square(64, 2, 512, 3, 1)), Algorithm::Winograd(Tile::Whole));
         assert_eq!(train(&square(64, 1, 512, 3, 1)), Algorithm::Implicit);
         assert_eq!(train(&square(64, 16, 64, 3, 2)), Algorithm::Implicit);
         assert_eq!(train(&square(64, 16, 64, 1, 1)), Algorithm::Implicit);

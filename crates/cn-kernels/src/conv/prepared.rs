@@ -28,6 +28,7 @@ pub struct Epilogue<'a> {
 #[derive(Debug, Default)]
 pub struct Prepared {
     packed: OnceLock<Packed>,
+    whole: OnceLock<Vec<f32>>,
     two: OnceLock<Vec<f32>>,
     four: OnceLock<Vec<f32>>,
 }
@@ -66,6 +67,7 @@ impl Prepared {
 
     fn points(&self, isa: Isa, tile: Tile, in_channels: usize, w: &[f32]) -> &[f32] {
         let cell = match tile {
+            Tile::Whole => &self.whole,
             Tile::Two => &self.two,
             Tile::Four => &self.four,
         };

@@ -98,6 +98,10 @@ fn minimal_filtering_matches_naive_in_every_order() {
     // By panel of channels, with more than one panel and more than one depth.
     check(shape(2, [4, 4], [80, 144], 3, 1, 1));
     check(shape(3, [2, 2], [144, 80], 3, 1, 1));
+    // Maps that are one tile: by panel and by block of images, sums by panel and by group.
+    check(shape(170, [2, 2], [48, 80], 3, 1, 1));
+    check(shape(2, [2, 2], [208, 144], 3, 1, 1));
+    check(shape(3, [2, 1], [16, 32], 3, 1, 1));
     // Sums by group of tiles, and by panel of a weight too large for that.
     check(shape(2, [9, 5], [176, 112], 3, 1, 1));
 }
@@ -138,6 +142,7 @@ fn bits_do_not_depend_on_threads() {
     let shapes = [
         shape(16, [16, 16], [64, 64], 3, 1, 1),
         shape(16, [4, 4], [256, 256], 3, 1, 1),
+        shape(16, [2, 2], [256, 256], 3, 1, 1),
         shape(16, [16, 16], [64, 128], 3, 2, 1),
         shape(8, [32, 32], [3, 64], 7, 2, 3),
         shape(4, [4, 4], [256, 512], 1, 2, 0),

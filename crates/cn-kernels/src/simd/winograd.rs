@@ -2,18 +2,22 @@
 //!
 //! All of them map a square of vectors to another square by one matrix on each side, over channels side by side:
 //! `B^T d B` of the input, `G g G^T` of the weight, `A^T m A` to the output, and `A dy A^T`, `G^T m G` for the weight
-//! gradient. The points are 0, 1, -1, infinity for M = 2, and 2, -2 besides for M = 4.
+//! gradient. [`rule`] has the matrices.
 
 mod image;
+mod rule;
 mod weight;
 
 use super::lanes::Lanes;
 pub(crate) use image::{Batch, Map, Plane, Tiles, input, output, output_grad};
+use rule::Rule;
 pub(crate) use weight::{Direction, GradPoints, Weight, weight_grad};
 
 /// Output rows and columns of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Tile {
+    /// A map of 2 x 2 by itself: nothing but padding around it, so that 9 products do where `Two` takes 16.
+    Whole,
     Two,
     Four,
 }
@@ -22,14 +26,20 @@ impl Tile {
     /// M, rows of the output that a tile gives.
     pub(crate) fn out(self) -> usize {
         match self {
-            Self::Two => 2,
-            Self::Four => 4,
+            Self::Whole => rule::Whole::OUT,
+            Self::Two => rule::Two::OUT,
+            Self::Four => rule::Four::OUT,
         }
     }
 
-    /// Products of a tile: `(M + 2)^2`.
+    /// Products of a tile.
     pub(crate) fn points(self) -> usize {
-        (self.out() + 2) * (self.out() + 2)
+        let line = match self {
+            Self::Whole => rule::Whole::POINTS,
+            Self::Two => rule::Two::POINTS,
+            Self::Four => rule::Four::POINTS,
+        };
+        line * line
     }
 }
 
@@ -70,118 +80,5 @@ unsafe fn square<L: Lanes, S: Square<L>>(s: &S) {
                 s.store(i, j, *v);
             }
         }
-    }
-}
-
-/// One line of `B^T`.
-#[inline(always)]
-unsafe fn bt<L: Lanes, const M: usize>(x: [L::V; 6]) -> [L::V; 6] {
-    // SAFETY: the caller has the instruction set.
-    unsafe {
-        if M == 2 {
-            return [
-                L::sub(x[0], x[2]),
-                L::add(x[1], x[2]),
-                L::sub(x[2], x[1]),
-                L::sub(x[1], x[3]),
-                L::zero(),
-                L::zero(),
-            ];
-        }
-        let (two, four, minus_four, minus_five) = (L::splat(2.0), L::splat(4.0), L::splat(-4.0), L::splat(-5.0));
-        let (even4, odd4) = (L::fma(minus_four, x[2], x[4]), L::fma(minus_four, x[1], x[3]));
-        let (even1, odd1) = (L::sub(x[4], x[2]), L::mul(two, L::sub(x[3], x[1])));
-        [
-            L::fma(four, x[0], L::fma(minus_five, x[2], x[4])),
-            L::add(even4, odd4),
-            L::sub(even4, odd4),
-            L::add(even1, odd1),
-            L::sub(even1, odd1),
-            L::fma(four, x[1], L::fma(minus_five, x[3], x[5])),
-        ]
-    }
-}
-
-/// One line of `A^T`.
-#[inline(always)]
-unsafe fn at<L: Lanes, const M: usize>(m: [L::V; 6]) -> [L::V; 6] {
-    // SAFETY: the caller has the instruction set.
-    unsafe {
-        let (zero, sum, diff) = (L::zero(), L::add(m[1], m[2]), L::sub(m[1], m[2]));
-        if M == 2 {
-            return [L::add(m[0], sum), L::sub(diff, m[3]), zero, zero, zero, zero];
-        }
-        let (sum2, diff2) = (L::add(m[3], m[4]), L::sub(m[3], m[4]));
-        [
-            L::add(L::add(m[0], sum), sum2),
-            L::fma(L::splat(2.0), diff2, diff),
-            L::fma(L::splat(4.0), sum2, sum),
-            L::add(L::fma(L::splat(8.0), diff2, diff), m[5]),
-            zero,
-            zero,
-        ]
-    }
-}
-
-/// One line of `A`.
-#[inline(always)]
-unsafe fn a<L: Lanes, const M: usize>(y: [L::V; 6]) -> [L::V; 6] {
-    // SAFETY: the caller has the instruction set.
-    unsafe {
-        let zero = L::zero();
-        if M == 2 {
-            return [y[0], L::add(y[0], y[1]), L::sub(y[0], y[1]), L::sub(zero, y[1]), zero, zero];
-        }
-        let (even, odd) = (L::add(y[0], y[2]), L::add(y[1], y[3]));
-        let even2 = L::fma(L::splat(4.0), y[2], y[0]);
-        let odd2 = L::mul(L::splat(2.0), L::fma(L::splat(4.0), y[3], y[1]));
-        [y[0], L::add(even, odd), L::sub(even, odd), L::add(even2, odd2), L::sub(even2, odd2), y[3]]
-    }
-}
-
-/// One line of `G`.
-#[inline(always)]
-unsafe fn g<L: Lanes, const M: usize>(w: [L::V; 6]) -> [L::V; 6] {
-    // SAFETY: the caller has the instruction set.
-    unsafe {
-        let ends = L::add(w[0], w[2]);
-        if M == 2 {
-            let half = L::splat(0.5);
-            let (plus, minus) = (L::mul(half, L::add(ends, w[1])), L::mul(half, L::sub(ends, w[1])));
-            return [w[0], plus, minus, w[2], L::zero(), L::zero()];
-        }
-        let sixth = L::splat(-1.0 / 6.0);
-        let even = L::fma(L::splat(1.0 / 24.0), w[0], L::mul(L::splat(1.0 / 6.0), w[2]));
-        let odd = L::mul(L::splat(1.0 / 12.0), w[1]);
-        [
-            L::mul(L::splat(0.25), w[0]),
-            L::mul(sixth, L::add(ends, w[1])),
-            L::mul(sixth, L::sub(ends, w[1])),
-            L::add(even, odd),
-            L::sub(even, odd),
-            w[2],
-        ]
-    }
-}
-
-/// One line of `G^T`.
-#[inline(always)]
-unsafe fn gt<L: Lanes, const M: usize>(m: [L::V; 6]) -> [L::V; 6] {
-    // SAFETY: the caller has the instruction set.
-    unsafe {
-        let (zero, sum, diff) = (L::zero(), L::add(m[1], m[2]), L::sub(m[1], m[2]));
-        if M == 2 {
-            let half = L::splat(0.5);
-            return [L::fma(half, sum, m[0]), L::mul(half, diff), L::fma(half, sum, m[3]), zero, zero, zero];
-        }
-        let (sum2, diff2, sixth) = (L::add(m[3], m[4]), L::sub(m[3], m[4]), L::splat(-1.0 / 6.0));
-        [
-            L::fma(L::splat(0.25), m[0], L::fma(sixth, sum, L::mul(L::splat(1.0 / 24.0), sum2))),
-            L::fma(sixth, diff, L::mul(L::splat(1.0 / 12.0), diff2)),
-            L::fma(L::splat(1.0 / 6.0), L::sub(sum2, sum), m[5]),
-            zero,
-            zero,
-            zero,
-        ]
     }
 }

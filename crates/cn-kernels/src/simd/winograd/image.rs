@@ -1,11 +1,13 @@
 //! Tiles of images to points, and back.
 
-use super::{Square, Tile, a, at, bt, square};
+use super::rule::{Four, Rule, Two, Whole};
+use super::{Square, Tile, square};
 use crate::conv::Write;
 use crate::simd::Isa;
 use crate::simd::isa::for_each_isa;
 use crate::simd::lanes::{Lanes, load, store};
 use rayon::prelude::*;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// A channels-last image of which tiles are read or written.
@@ -25,7 +27,7 @@ impl Plane {
 /// Which of the three square maps between an image and its transformed tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Map {
-    /// `B^T d B`: reads `M + 2` square at one row and column before the tile (padding 1).
+    /// `B^T d B`: reads a square that begins before the tile where the rule says so (padding 1).
     Input,
     /// `A dy A^T`: reads `M` square.
     OutputGrad,
@@ -173,14 +175,15 @@ unsafe fn body<L: Lanes>(job: &Job, tiles: &Tiles) {
     // SAFETY: as the callers of `run`.
     unsafe {
         match tiles.tile {
-            Tile::Two => body_of::<L, 2>(job, tiles),
-            Tile::Four => body_of::<L, 4>(job, tiles),
+            Tile::Whole => body_of::<L, Whole>(job, tiles),
+            Tile::Two => body_of::<L, Two>(job, tiles),
+            Tile::Four => body_of::<L, Four>(job, tiles),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn body_of<L: Lanes, const M: usize>(job: &Job, tiles: &Tiles) {
+unsafe fn body_of<L: Lanes, R: Rule>(job: &Job, tiles: &Tiles) {
     let channels = job.plane.channels;
     let mut points = job.points;
     for row in tiles.rows.clone() {
@@ -189,19 +192,21 @@ unsafe fn body_of<L: Lanes, const M: usize>(job: &Job, tiles: &Tiles) {
                 let n = (channels - c).min(L::N);
                 // SAFETY: the tile and the channels lie inside what the callers of `run` have checked.
                 unsafe {
-                    let at = At { job, top: row * M, left: column * M, channel: c, n, points: points.add(c) };
+                    let (top, left) = (row * R::OUT, column * R::OUT);
+                    let at = At { job, top, left, channel: c, n, points: points.add(c), rule: PhantomData::<R> };
                     match job.map {
                         Map::Input => {
-                            let inner = row > 0 && column > 0 && at.fits(row * M - 1, column * M - 1, M + 2);
-                            square::<L, _>(&Input::<M>(at, inner));
+                            let before = R::BEFORE;
+                            let inner = top >= before && left >= before && at.fits(top - before, left - before, R::IN);
+                            square::<L, _>(&Input(at, inner));
                         }
                         Map::OutputGrad => {
-                            let inner = at.fits(row * M, column * M, M);
-                            square::<L, _>(&OutputGrad::<M>(at, inner));
+                            let inner = at.fits(top, left, R::OUT);
+                            square::<L, _>(&OutputGrad(at, inner));
                         }
                         Map::Output => {
-                            let inner = at.fits(row * M, column * M, M);
-                            square::<L, _>(&Output::<M>(at, inner));
+                            let inner = at.fits(top, left, R::OUT);
+                            square::<L, _>(&Output(at, inner));
                         }
                     }
                 }
@@ -212,16 +217,17 @@ unsafe fn body_of<L: Lanes, const M: usize>(job: &Job, tiles: &Tiles) {
 }
 
 /// Some channels of one tile.
-struct At<'a> {
+struct At<'a, R> {
     job: &'a Job,
     top: usize,
     left: usize,
     channel: usize,
     n: usize,
     points: *mut f32,
+    rule: PhantomData<R>,
 }
 
-impl At<'_> {
+impl<R: Rule> At<'_, R> {
     /// Whether `size` rows and columns from `(top, left)` lie inside the image.
     #[inline(always)]
     fn fits(&self, top: usize, left: usize, size: usize) -> bool {
@@ -247,9 +253,9 @@ impl At<'_> {
     }
 
     #[inline(always)]
-    unsafe fn store_point<L: Lanes, const M: usize>(&self, i: usize, j: usize, v: L::V) {
+    unsafe fn point(&self, i: usize, j: usize) -> *mut f32 {
         // SAFETY: every point has its place, as `check` has seen.
-        unsafe { self.write::<L>(self.points.add((i * (M + 2) + j) * self.job.stride), v) }
+        unsafe { self.points.add((i * R::POINTS + j) * self.job.stride) }
     }
 
     /// Pixel `(y, x)`, or zero outside the image.
@@ -261,33 +267,39 @@ impl At<'_> {
     }
 }
 
-struct Input<'a, const M: usize>(At<'a>, bool);
+struct Input<'a, R>(At<'a, R>, bool);
 
-impl<L: Lanes, const M: usize> Square<L> for Input<'_, M> {
-    const IN: usize = M + 2;
-    const OUT: usize = M + 2;
+impl<L: Lanes, R: Rule> Square<L> for Input<'_, R> {
+    const IN: usize = R::IN;
+    const OUT: usize = R::POINTS;
     #[inline(always)]
     unsafe fn load(&self, i: usize, j: usize) -> L::V {
         // SAFETY: `padded` reads inside the plane only; a row or column before the first wraps to one outside.
-        unsafe { self.0.padded::<L>(self.1, (self.0.top + i).wrapping_sub(1), (self.0.left + j).wrapping_sub(1)) }
+        unsafe {
+            self.0.padded::<L>(
+                self.1,
+                (self.0.top + i).wrapping_sub(R::BEFORE),
+                (self.0.left + j).wrapping_sub(R::BEFORE),
+            )
+        }
     }
     #[inline(always)]
     unsafe fn line(x: [L::V; 6]) -> [L::V; 6] {
         // SAFETY: the caller has the instruction set.
-        unsafe { bt::<L, M>(x) }
+        unsafe { R::bt::<L>(x) }
     }
     #[inline(always)]
     unsafe fn store(&self, i: usize, j: usize, v: L::V) {
         // SAFETY: every point has its place, as `check` has seen.
-        unsafe { self.0.store_point::<L, M>(i, j, v) }
+        unsafe { self.0.write::<L>(self.0.point(i, j), v) }
     }
 }
 
-struct OutputGrad<'a, const M: usize>(At<'a>, bool);
+struct OutputGrad<'a, R>(At<'a, R>, bool);
 
-impl<L: Lanes, const M: usize> Square<L> for OutputGrad<'_, M> {
-    const IN: usize = M;
-    const OUT: usize = M + 2;
+impl<L: Lanes, R: Rule> Square<L> for OutputGrad<'_, R> {
+    const IN: usize = R::OUT;
+    const OUT: usize = R::POINTS;
     #[inline(always)]
     unsafe fn load(&self, i: usize, j: usize) -> L::V {
         // SAFETY: `padded` reads inside the plane only.
@@ -296,29 +308,29 @@ impl<L: Lanes, const M: usize> Square<L> for OutputGrad<'_, M> {
     #[inline(always)]
     unsafe fn line(x: [L::V; 6]) -> [L::V; 6] {
         // SAFETY: the caller has the instruction set.
-        unsafe { a::<L, M>(x) }
+        unsafe { R::a::<L>(x) }
     }
     #[inline(always)]
     unsafe fn store(&self, i: usize, j: usize, v: L::V) {
         // SAFETY: every point has its place, as `check` has seen.
-        unsafe { self.0.store_point::<L, M>(i, j, v) }
+        unsafe { self.0.write::<L>(self.0.point(i, j), v) }
     }
 }
 
-struct Output<'a, const M: usize>(At<'a>, bool);
+struct Output<'a, R>(At<'a, R>, bool);
 
-impl<L: Lanes, const M: usize> Square<L> for Output<'_, M> {
-    const IN: usize = M + 2;
-    const OUT: usize = M;
+impl<L: Lanes, R: Rule> Square<L> for Output<'_, R> {
+    const IN: usize = R::POINTS;
+    const OUT: usize = R::OUT;
     #[inline(always)]
     unsafe fn load(&self, i: usize, j: usize) -> L::V {
         // SAFETY: every point has its place, as `check` has seen.
-        unsafe { self.0.read::<L>(self.0.points.add((i * (M + 2) + j) * self.0.job.stride)) }
+        unsafe { self.0.read::<L>(self.0.point(i, j)) }
     }
     #[inline(always)]
     unsafe fn line(x: [L::V; 6]) -> [L::V; 6] {
         // SAFETY: the caller has the instruction set.
-        unsafe { at::<L, M>(x) }
+        unsafe { R::at::<L>(x) }
     }
     #[inline(always)]
     unsafe fn store(&self, i: usize, j: usize, v: L::V) {

@@ -1,11 +1,13 @@
 //! Weights to points, and points of the weight's gradient back.
 
-use super::{Square, Tile, g, gt, square};
+use super::rule::{Four, Rule, Two, Whole};
+use super::{Square, Tile, square};
 use crate::conv::Write;
 use crate::simd::Isa;
 use crate::simd::isa::for_each_isa;
 use crate::simd::lanes::{Lanes, load, store};
 use crate::simd::matmul::PANEL;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Which way a weight is read.
@@ -81,8 +83,9 @@ unsafe fn points_body<L: Lanes>(job: &Points<'_>, tile: Tile) {
                 }
                 let (points, stride) = (job.points.add(row * PANEL + col), job.stride);
                 match tile {
-                    Tile::Two => square::<L, _>(&Taps::<L, 2> { taps, n, points, stride }),
-                    Tile::Four => square::<L, _>(&Taps::<L, 4> { taps, n, points, stride }),
+                    Tile::Whole => square(&Taps::<L, Whole> { taps, n, points, stride, rule: PhantomData }),
+                    Tile::Two => square(&Taps::<L, Two> { taps, n, points, stride, rule: PhantomData }),
+                    Tile::Four => square(&Taps::<L, Four> { taps, n, points, stride, rule: PhantomData }),
                 }
             }
         }
@@ -90,16 +93,17 @@ unsafe fn points_body<L: Lanes>(job: &Points<'_>, tile: Tile) {
 }
 
 /// Nine taps of some columns, and where their points go.
-struct Taps<L: Lanes, const M: usize> {
+struct Taps<L: Lanes, R> {
     taps: [L::V; 9],
     n: usize,
     points: *mut f32,
     stride: usize,
+    rule: PhantomData<R>,
 }
 
-impl<L: Lanes, const M: usize> Square<L> for Taps<L, M> {
+impl<L: Lanes, R: Rule> Square<L> for Taps<L, R> {
     const IN: usize = 3;
-    const OUT: usize = M + 2;
+    const OUT: usize = R::POINTS;
     #[inline(always)]
     unsafe fn load(&self, i: usize, j: usize) -> L::V {
         self.taps[i * 3 + j]
@@ -107,12 +111,12 @@ impl<L: Lanes, const M: usize> Square<L> for Taps<L, M> {
     #[inline(always)]
     unsafe fn line(x: [L::V; 6]) -> [L::V; 6] {
         // SAFETY: the caller has the instruction set.
-        unsafe { g::<L, M>(x) }
+        unsafe { R::g::<L>(x) }
     }
     #[inline(always)]
     unsafe fn store(&self, i: usize, j: usize, v: L::V) {
         // SAFETY: every point has its place.
-        unsafe { store::<L>(self.points.add((i * (M + 2) + j) * self.stride), v, self.n) }
+        unsafe { store::<L>(self.points.add((i * R::POINTS + j) * self.stride), v, self.n) }
     }
 }
 
@@ -157,8 +161,9 @@ unsafe fn grad_body<L: Lanes>(tile: Tile, points: &GradPoints<'_>, dw: &mut [f32
                 let from = points.data.as_ptr().add(o * points.row + i);
                 let at = Narrow { points: from, stride: points.stride, n, taps: taps.as_mut_ptr() };
                 match tile {
-                    Tile::Two => square::<L, _>(&NarrowBy::<2>(at)),
-                    Tile::Four => square::<L, _>(&NarrowBy::<4>(at)),
+                    Tile::Whole => square::<L, _>(&NarrowBy::<Whole>(at, PhantomData)),
+                    Tile::Two => square::<L, _>(&NarrowBy::<Two>(at, PhantomData)),
+                    Tile::Four => square::<L, _>(&NarrowBy::<Four>(at, PhantomData)),
                 }
             }
             let dw = &mut dw[o * dw_row + i * 9..][..n * 9];
@@ -179,20 +184,20 @@ struct Narrow {
     taps: *mut f32,
 }
 
-struct NarrowBy<const M: usize>(Narrow);
+struct NarrowBy<R>(Narrow, PhantomData<R>);
 
-impl<L: Lanes, const M: usize> Square<L> for NarrowBy<M> {
-    const IN: usize = M + 2;
+impl<L: Lanes, R: Rule> Square<L> for NarrowBy<R> {
+    const IN: usize = R::POINTS;
     const OUT: usize = 3;
     #[inline(always)]
     unsafe fn load(&self, i: usize, j: usize) -> L::V {
         // SAFETY: every point has its place.
-        unsafe { load::<L>(self.0.points.add((i * (M + 2) + j) * self.0.stride), self.0.n) }
+        unsafe { load::<L>(self.0.points.add((i * R::POINTS + j) * self.0.stride), self.0.n) }
     }
     #[inline(always)]
     unsafe fn line(x: [L::V; 6]) -> [L::V; 6] {
         // SAFETY: the caller has the instruction set.
-        unsafe { gt::<L, M>(x) }
+        unsafe { R::gt::<L>(x) }
     }
     #[inline(always)]
     unsafe fn store(&self, i: usize, j: usize, v: L::V) {
