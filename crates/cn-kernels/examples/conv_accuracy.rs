@@ -1,8 +1,9 @@
 //! Relative error of the `f32` convolutions of a ResNet-18 against `f64`, in the Euclidean norm.
 //!
-//! `cargo run -p cn-kernels --example conv_accuracy`
+//! `cargo run -p cn-kernels --example conv_accuracy [PRECISION]`
 #![allow(clippy::print_stdout)]
 
+use cn_kernels::Precision;
 use cn_kernels::conv::{self, ConvShape, Write};
 
 /// Normal enough: the sum of four uniform hashes, mean 0.
@@ -22,9 +23,10 @@ fn error(found: &[f32], exact: &[f64]) -> f64 {
     (difference / norm).sqrt()
 }
 
-fn main() {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let precision: Precision = std::env::args().nth(1).map_or(Ok(Precision::F32), |arg| arg.parse())?;
     println!(
-        "relative error of f32 against f64: forward, data gradient, weight gradient ({})",
+        "relative error of {precision} against f64: forward, data gradient, weight gradient ({})",
         cn_kernels::Isa::current()
     );
     for (size, i, o, k, s) in [
@@ -42,15 +44,16 @@ fn main() {
             ConvShape { batch: 8, height: size, width: size, in_channels: i, out_channels: o, kernel, stride, padding };
         let (x, w, dy) = (noise(shape.input_len(), 1), noise(shape.weight_len(), 2), noise(shape.output_len(), 3));
         let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
-        conv::forward(&shape, &x, &w, &mut y);
-        conv::backward_input(&shape, &dy, &w, &mut dx, Write::Set);
-        conv::backward_weight(&shape, &x, &dy, &mut dw);
+        conv::forward(&shape, Precision::F32, [&x, &w], &mut y);
+        conv::backward_input(&shape, Precision::F32, [&dy, &w], &mut dx, Write::Set);
+        conv::backward_weight(&shape, Precision::F32, [&x, &dy], &mut dw);
         let (x32, w32, dy32) = (narrow(&x), narrow(&w), narrow(&dy));
         let (mut y32, mut dx32, mut dw32) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
-        conv::forward(&shape, &x32, &w32, &mut y32);
-        conv::backward_input(&shape, &dy32, &w32, &mut dx32, Write::Set);
-        conv::backward_weight(&shape, &x32, &dy32, &mut dw32);
+        conv::forward(&shape, precision, [&x32, &w32], &mut y32);
+        conv::backward_input(&shape, precision, [&dy32, &w32], &mut dx32, Write::Set);
+        conv::backward_weight(&shape, precision, [&x32, &dy32], &mut dw32);
         let [a, b, c] = [error(&y32, &y), error(&dx32, &dx), error(&dw32, &dw)];
         println!("{k}x{k}/{s} {i:>3} > {o:>3} at {size:>2} px: {a:.1e} {b:.1e} {c:.1e}");
     }
+    Ok(())
 }

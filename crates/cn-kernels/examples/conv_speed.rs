@@ -1,8 +1,9 @@
 //! GFLOP/s of the convolutions of a ResNet-18, forward and both gradients, at one image size.
 //!
-//! `cargo run --release -p cn-kernels --example conv_speed [SIZE] [BATCH] [THREADS]`
+//! `cargo run --release -p cn-kernels --example conv_speed [SIZE] [BATCH] [THREADS] [PRECISION]`
 #![allow(clippy::print_stdout)]
 
+use cn_kernels::Precision;
 use cn_kernels::conv::{self, ConvShape, Write};
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -29,15 +30,15 @@ fn time(threads: usize, mut f: impl FnMut()) -> f64 {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1).map(|a| a.parse::<usize>());
-    let size = args.next().transpose()?.unwrap_or(64);
-    let batch = args.next().transpose()?.unwrap_or(64);
-    let threads = args.next().transpose()?.unwrap_or(2);
-    cn_kernels::with_threads(threads, || table(size, batch, threads))?;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |i: usize, default| args.get(i).map_or(Ok(default), |arg| arg.parse::<usize>());
+    let (size, batch, threads) = (number(0, 64)?, number(1, 64)?, number(2, 2)?);
+    let precision = args.get(3).map_or(Ok(Precision::F32), |arg| arg.parse())?;
+    cn_kernels::with_threads(threads, || table(size, batch, threads, precision))?;
     Ok(())
 }
 
-fn table(size: usize, batch: usize, threads: usize) {
+fn table(size: usize, batch: usize, threads: usize, precision: Precision) {
     let layer = |div: usize, i, o, k: usize, s: usize| ConvShape {
         batch,
         height: size / div,
@@ -71,13 +72,13 @@ fn table(size: usize, batch: usize, threads: usize) {
         let (x, w, dy) = (random(s.input_len()), random(s.weight_len()), random(s.output_len()));
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
         let times = [
-            time(threads, || conv::forward(&s, &x, &w, &mut y)),
+            time(threads, || conv::forward(&s, precision, [&x, &w], &mut y)),
             if s.in_channels == 3 {
                 0.0
             } else {
-                time(threads, || conv::backward_input(&s, &dy, &w, &mut dx, Write::Set))
+                time(threads, || conv::backward_input(&s, precision, [&dy, &w], &mut dx, Write::Set))
             },
-            time(threads, || conv::backward_weight(&s, &x, &dy, &mut dw)),
+            time(threads, || conv::backward_weight(&s, precision, [&x, &dy], &mut dw)),
         ];
         let rate = times.map(|t| s.flops() / t / 1e9);
         println!(

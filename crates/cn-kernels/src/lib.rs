@@ -13,12 +13,13 @@
 //! - [`resample`]: crops, resizes and affine maps of 8-bit images.
 //!
 //! ```
+//! use cn_kernels::Precision;
 //! use cn_kernels::conv::{self, ConvShape};
 //!
 //! let shape = ConvShape { batch: 1, height: 4, width: 4, in_channels: 1, out_channels: 1, kernel: [3, 3], stride: [1, 1], padding: [1, 1] };
 //! let (image, weight) = (vec![1f32; 16], vec![1f32; 9]);
 //! let mut out = vec![0f32; shape.output_len()];
-//! conv::forward(&shape, &image, &weight, &mut out);
+//! conv::forward(&shape, Precision::F32, [&image, &weight], &mut out);
 //! assert_eq!(out[5], 9.0); // an inner pixel sees nine ones
 //! assert_eq!(out[0], 4.0); // a corner sees four
 //! ```
@@ -32,10 +33,12 @@ pub mod norm;
 pub mod optim;
 mod parallel;
 pub mod pool;
+mod precision;
 pub mod resample;
 mod scratch;
 mod simd;
 
 pub use float::Float;
 pub use parallel::{parallel, with_threads};
+pub use precision::{Precision, PrecisionError};
 pub use simd::{Isa, IsaError};

@@ -8,6 +8,7 @@ use crate::scratch::Scratch;
 use crate::simd::Isa;
 use crate::simd::matmul::{Left, Out, PANEL, Panel, matmul};
 use crate::simd::norm::{After, affine_in_place};
+use crate::simd::pairs::{Along, Matrix};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -23,7 +24,7 @@ const DEPTH: usize = 1152;
 const FEW_PIXELS: usize = 768;
 
 pub(super) fn forward(isa: Isa, s: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
-    forward_packed(isa, s, x, &Packed::forward(s, w), None, y);
+    forward_packed(isa, s, x, &Packed::forward(isa, s, w), None, y);
 }
 
 /// The forward pass with weights from [`Packed::forward`], and what follows it.
@@ -55,7 +56,7 @@ fn forward_by_block(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, after:
         let rows = y.len() / o;
         let mut windows = Scratch::new(rows * chunks[0].len() * s.in_channels);
         for taps in &chunks {
-            let left = gathered(isa, s, taps, x, block * BLOCK..block * BLOCK + rows, &mut windows);
+            let left = gathered((isa, Along::Rows), s, taps, x, block * BLOCK..block * BLOCK + rows, &mut windows);
             for p in 0..weights.panels() {
                 let right = weights.panel(p, taps.start * s.in_channels);
                 let out = Out { data: &mut y[p * PANEL..], stride: o, write: write_of(taps) };
@@ -67,11 +68,19 @@ fn forward_by_block(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, after:
 }
 
 fn forward_by_panel(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mut [f32]) {
-    let (o, rows, k) = (s.out_channels, pixels(s), s.window_len());
+    let (o, rows, k) = (s.out_channels, pixels(s), isa.places(s.window_len()));
     let all = 0..s.kernel[0] * s.kernel[1];
     let mut windows = Scratch::new(rows * k);
     windows.par_chunks_mut(GATHER * k).enumerate().for_each(|(b, out)| {
-        gather(isa, s, &all, x, b * GATHER..b * GATHER + out.len() / k, out);
+        let pixels = b * GATHER..b * GATHER + out.len() / k;
+        if isa.has_pairs() {
+            let m = Matrix { rows: pixels.len(), width: s.window_len() };
+            let mut windows = Scratch::new(m.rows * m.width);
+            gather(isa, s, &all, x, pixels, &mut windows);
+            isa.pair_from(Along::Rows, m, &windows, out);
+        } else {
+            gather(isa, s, &all, x, pixels, out);
+        }
     });
     let columns: Vec<Scratch> = (0..weights.panels())
         .into_par_iter()
@@ -80,8 +89,8 @@ fn forward_by_panel(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, y: &mu
             let mut columns = Scratch::new(rows * PANEL);
             for taps in tap_chunks(s, DEPTH) {
                 let first = taps.start * s.in_channels;
-                let left = Left { data: &windows[first..], row_stride: k, col_stride: 1 };
-                let depth = taps.len() * s.in_channels;
+                let left = Left { data: &windows[isa.places(first)..], row_stride: k, col_stride: 1 };
+                let depth = isa.places(taps.len() * s.in_channels);
                 let out = Out { data: &mut columns, stride: PANEL, write: write_of(&taps) };
                 matmul(isa, [rows, depth], left, weights.panel(p, first), out);
             }
@@ -99,8 +108,9 @@ fn write_of(taps: &Taps) -> Write {
     if taps.start == 0 { Write::Set } else { Write::Add }
 }
 
+/// The windows of some pixels, as a product with the weights reads them, or turned, as one with the gradient does.
 fn gathered<'a>(
-    isa: Isa,
+    (isa, along): (Isa, Along),
     s: &ConvShape,
     taps: &Taps,
     x: &[f32],
@@ -109,18 +119,33 @@ fn gathered<'a>(
 ) -> Left<'a> {
     let depth = taps.len() * s.in_channels;
     let len = pixels.len() * depth;
+    let m = Matrix { rows: pixels.len(), width: depth };
     gather(isa, s, taps, x, pixels, &mut windows[..len]);
-    Left { data: &windows[..len], row_stride: depth, col_stride: 1 }
+    isa.pair(along, m, &mut windows[..len]);
+    match along {
+        Along::Rows => Left { data: &windows[..len], row_stride: isa.places(depth), col_stride: 1 },
+        Along::Columns => Left { data: &windows[..len], row_stride: 1, col_stride: depth },
+    }
+}
+
+/// Rows of `from` as products read them: themselves, or pairs in `to`.
+fn paired<'a>(isa: Isa, (along, m): (Along, Matrix), from: &'a [f32], to: &'a mut [f32]) -> &'a [f32] {
+    if !isa.has_pairs() {
+        return from;
+    }
+    isa.pair_from(along, m, from, to);
+    to
 }
 
 pub(super) fn backward_input(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32], write: Write) {
     let (o, k) = (s.out_channels, s.window_len());
-    let weights = Packed::transposed(s, w);
+    let weights = Packed::transposed(isa, s, w);
     let (out_pixels, in_len) = (s.out_height() * s.out_width(), s.height * s.width * s.in_channels);
     // Whole images, so that no two threads scatter to one place; several if they are small, to use the weights well.
     let images = BLOCK.div_ceil(2 * out_pixels);
     dx.par_chunks_mut(images * in_len).enumerate().for_each(|(group, dx)| {
-        let mut windows = Scratch::new(BLOCK * k);
+        let places = isa.places(o);
+        let (mut windows, mut pairs) = (Scratch::new(BLOCK * k), Scratch::new(BLOCK * places));
         if write == Write::Set {
             dx.fill(0.0);
         }
@@ -128,10 +153,14 @@ pub(super) fn backward_input(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx:
         let (start, end) = (first * out_pixels, (first + dx.len() / in_len) * out_pixels);
         for at in (start..end).step_by(BLOCK) {
             let rows = BLOCK.min(end - at);
-            let left = Left { data: &dy[at * o..], row_stride: o, col_stride: 1 };
+            let left = Left {
+                data: paired(isa, (Along::Rows, Matrix { rows, width: o }), &dy[at * o..], &mut pairs),
+                row_stride: places,
+                col_stride: 1,
+            };
             for p in 0..weights.panels() {
                 let out = Out { data: &mut windows[p * PANEL..], stride: k, write: Write::Set };
-                matmul(isa, [rows, o], left, weights.panel(p, 0), out);
+                matmul(isa, [rows, places], left, weights.panel(p, 0), out);
             }
             scatter(isa, s, &windows[..rows * k], at..at + rows, first, dx);
         }
@@ -164,15 +193,15 @@ pub(super) fn backward_weight(isa: Isa, s: &ConvShape, x: &[f32], dy: &[f32], dw
 fn weight_sum(isa: Isa, s: &ConvShape, taps: &Taps, x: &[f32], dy: &[f32], pixels: Range<usize>) -> Scratch {
     let (o, k) = (s.out_channels, taps.len() * s.in_channels);
     let mut sum = Scratch::zeroed(k * o);
-    let mut windows = Scratch::new(BLOCK * k);
+    let (mut windows, mut pairs) = (Scratch::new(BLOCK * k), Scratch::new(BLOCK * o));
     for at in pixels.clone().step_by(BLOCK) {
         let rows = BLOCK.min(pixels.end - at);
-        let gathered = gathered(isa, s, taps, x, at..at + rows, &mut windows);
-        let left = Left { data: gathered.data, row_stride: 1, col_stride: k };
+        let left = gathered((isa, Along::Columns), s, taps, x, at..at + rows, &mut windows);
+        let dy = paired(isa, (Along::Columns, Matrix { rows, width: o }), &dy[at * o..], &mut pairs);
         for col in (0..o).step_by(PANEL) {
-            let right = Panel { data: &dy[at * o + col..], stride: o, cols: PANEL.min(o - col) };
+            let right = Panel { data: &dy[col..], stride: o, cols: PANEL.min(o - col) };
             let out = Out { data: &mut sum[col..], stride: o, write: Write::Add };
-            matmul(isa, [k, rows], left, right, out);
+            matmul(isa, [k, isa.places(rows)], left, right, out);
         }
     }
     sum

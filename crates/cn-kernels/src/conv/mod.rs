@@ -9,7 +9,7 @@ mod shape;
 mod windows;
 mod winograd;
 
-use crate::{Float, Isa};
+use crate::{Float, Isa, Precision};
 use plan::Algorithm;
 pub use plan::PLAN_VERSION;
 pub use prepared::{Epilogue, Prepared};
@@ -26,13 +26,15 @@ pub enum Write {
 
 /// `y (B, Ho, Wo, O)` = the cross-correlation of `x (B, H, W, I)` with `w (O, I, Kh, Kw)`.
 ///
+/// `precision` is that of the products of `f32`; `f64` keeps its own.
+///
 /// # Panics
 ///
 /// If the length of a slice does not fit `shape`.
-pub fn forward<T: Float>(shape: &ConvShape, x: &[T], w: &[T], y: &mut [T]) {
+pub fn forward<T: Float>(shape: &ConvShape, precision: Precision, [x, w]: [&[T]; 2], y: &mut [T]) {
     shape.check(x, w, y);
     match (T::as_f32(x), T::as_f32(w)) {
-        (Some(x), Some(w)) => forward_f32(Isa::current(), shape, x, w, f32_mut(y)),
+        (Some(x), Some(w)) => forward_f32(isa_of(precision, shape), shape, x, w, f32_mut(y)),
         _ => reference::forward(shape, x, w, y),
     }
 }
@@ -42,10 +44,16 @@ pub fn forward<T: Float>(shape: &ConvShape, x: &[T], w: &[T], y: &mut [T]) {
 /// # Panics
 ///
 /// If the length of a slice does not fit `shape`.
-pub fn backward_input<T: Float>(shape: &ConvShape, dy: &[T], w: &[T], dx: &mut [T], write: Write) {
+pub fn backward_input<T: Float>(
+    shape: &ConvShape,
+    precision: Precision,
+    [dy, w]: [&[T]; 2],
+    dx: &mut [T],
+    write: Write,
+) {
     shape.check(dx, w, dy);
     match (T::as_f32(dy), T::as_f32(w)) {
-        (Some(dy), Some(w)) => backward_input_f32(Isa::current(), shape, dy, w, f32_mut(dx), write),
+        (Some(dy), Some(w)) => backward_input_f32(isa_of(precision, shape), shape, dy, w, f32_mut(dx), write),
         _ => reference::backward_input(shape, dy, w, dx, write),
     }
 }
@@ -55,30 +63,40 @@ pub fn backward_input<T: Float>(shape: &ConvShape, dy: &[T], w: &[T], dx: &mut [
 /// # Panics
 ///
 /// If the length of a slice does not fit `shape`.
-pub fn backward_weight<T: Float>(shape: &ConvShape, x: &[T], dy: &[T], dw: &mut [T]) {
+pub fn backward_weight<T: Float>(shape: &ConvShape, precision: Precision, [x, dy]: [&[T]; 2], dw: &mut [T]) {
     shape.check(x, dw, dy);
     match (T::as_f32(x), T::as_f32(dy)) {
-        (Some(x), Some(dy)) => backward_weight_f32(Isa::current(), shape, x, dy, f32_mut(dw)),
+        (Some(x), Some(dy)) => backward_weight_f32(isa_of(precision, shape), shape, x, dy, f32_mut(dw)),
         _ => reference::backward_weight(shape, x, dy, dw),
     }
 }
 
+/// The instruction set for products of `precision`; channels that make no whole pairs keep `f32`, but for those of a
+/// grey or coloured image, whose windows are gathered whole.
+fn isa_of(precision: Precision, s: &ConvShape) -> Isa {
+    let even = s.in_channels.is_multiple_of(2) || s.in_channels < 16;
+    match precision {
+        Precision::Bf16 if even => Isa::current().pairs(),
+        _ => Isa::current(),
+    }
+}
+
 fn forward_f32(isa: Isa, s: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
-    match plan::train(s) {
+    match plan::train(isa, s) {
         Algorithm::Winograd(tile) => winograd::forward(isa, tile, s, x, w, y),
         Algorithm::Implicit => implicit::forward(isa, s, x, w, y),
     }
 }
 
 fn backward_input_f32(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32], write: Write) {
-    match plan::train(s) {
+    match plan::train(isa, s) {
         Algorithm::Winograd(tile) => winograd::backward_input(isa, tile, s, dy, w, dx, write),
         Algorithm::Implicit => implicit::backward_input(isa, s, dy, w, dx, write),
     }
 }
 
 fn backward_weight_f32(isa: Isa, s: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    match plan::train(s) {
+    match plan::train(isa, s) {
         Algorithm::Winograd(tile) => winograd::backward_weight(isa, tile, s, x, dy, dw),
         Algorithm::Implicit => implicit::backward_weight(isa, s, x, dy, dw),
     }

@@ -1,9 +1,10 @@
 //! Which algorithm computes which convolution.
 //!
-//! A pure function of the sizes, never measured at run time, so that a result depends on nothing else. The rates below
+//! A pure function of the sizes and of the precision of products, never measured at run time, so that a result depends on nothing else. The rates below
 //! were measured once on one core with AVX-512; they enter as ratios only, which other processors share roughly.
 
 use super::ConvShape;
+use crate::Isa;
 use crate::simd::winograd::Tile;
 
 /// The version of the plan: results of two versions may differ in their last bits.
@@ -19,9 +20,9 @@ pub(super) enum Algorithm {
 }
 
 /// The algorithm of a pass whose weights change from call to call.
-pub(super) fn train(s: &ConvShape) -> Algorithm {
+pub(super) fn train(isa: Isa, s: &ConvShape) -> Algorithm {
     let plain = s.height * s.width * 9;
-    let tile = best_tile(s);
+    let tile = best_tile(isa, s);
     // A quarter fewer products pay for the transforms; with few channels they do not.
     let pays = products(s, tile) * 4 <= plain * 3 && s.in_channels.min(s.out_channels) >= 16;
     if applies(s) && pays { Algorithm::Winograd(tile) } else { Algorithm::Implicit }
@@ -35,12 +36,12 @@ const READ: f64 = 5.0;
 /// The algorithm of a forward pass whose weights were put in order before.
 ///
 /// With few pixels the time goes into reading the weights, which minimal filtering makes up to four times larger.
-pub(super) fn prepared(s: &ConvShape) -> Algorithm {
-    let Algorithm::Winograd(_) = train(s) else { return Algorithm::Implicit };
+pub(super) fn prepared(isa: Isa, s: &ConvShape) -> Algorithm {
+    let Algorithm::Winograd(_) = train(isa, s) else { return Algorithm::Implicit };
     let time = |products: usize, numbers: usize| products as f64 / RATE + numbers as f64 / READ;
     let filtered = |tile: Tile| (Algorithm::Winograd(tile), time(s.batch * products(s, tile), tile.points()));
     let plain = (Algorithm::Implicit, time(s.batch * s.height * s.width * 9, 9));
-    tiles(s)
+    tiles(isa, s)
         .map(filtered)
         .chain([plain])
         .min_by(|a, b| a.1.total_cmp(&b.1))
@@ -53,14 +54,15 @@ fn applies(s: &ConvShape) -> bool {
 }
 
 /// The tiles that suit the map.
-fn tiles(s: &ConvShape) -> impl Iterator<Item = Tile> {
+fn tiles(isa: Isa, s: &ConvShape) -> impl Iterator<Item = Tile> {
     let fits = (s.height, s.width) == (2, 2);
-    [Tile::Four, Tile::Two].into_iter().chain(fits.then_some(Tile::Whole))
+    let four = if isa.has_pairs() { Tile::FourBalanced } else { Tile::Four };
+    [four, Tile::Two].into_iter().chain(fits.then_some(Tile::Whole))
 }
 
 /// The tile that needs the fewest products.
-fn best_tile(s: &ConvShape) -> Tile {
-    tiles(s).min_by_key(|&tile| products(s, tile)).unwrap_or(Tile::Four)
+fn best_tile(isa: Isa, s: &ConvShape) -> Tile {
+    tiles(isa, s).min_by_key(|&tile| products(s, tile)).unwrap_or(Tile::Four)
 }
 
 /// Products for each pair of channels of one image.
@@ -87,20 +89,20 @@ mod tests {
 
     #[test]
     fn the_tile_suits_the_map() {
-        assert_eq!(train(&square(64, 16, 64, 3, 1)), Algorithm::Winograd(Tile::Four));
-        assert_eq!(train(&square(64, 2, 512, 3, 1)), Algorithm::Winograd(Tile::Whole));
-        assert_eq!(train(&square(64, 1, 512, 3, 1)), Algorithm::Implicit);
-        assert_eq!(train(&square(64, 16, 64, 3, 2)), Algorithm::Implicit);
-        assert_eq!(train(&square(64, 16, 64, 1, 1)), Algorithm::Implicit);
-        assert_eq!(train(&square(64, 16, 3, 3, 1)), Algorithm::Implicit);
+        assert_eq!(train(Isa::PORTABLE, &square(64, 16, 64, 3, 1)), Algorithm::Winograd(Tile::Four));
+        assert_eq!(train(Isa::PORTABLE, &square(64, 2, 512, 3, 1)), Algorithm::Winograd(Tile::Whole));
+        assert_eq!(train(Isa::PORTABLE, &square(64, 1, 512, 3, 1)), Algorithm::Implicit);
+        assert_eq!(train(Isa::PORTABLE, &square(64, 16, 64, 3, 2)), Algorithm::Implicit);
+        assert_eq!(train(Isa::PORTABLE, &square(64, 16, 64, 1, 1)), Algorithm::Implicit);
+        assert_eq!(train(Isa::PORTABLE, &square(64, 16, 3, 3, 1)), Algorithm::Implicit);
     }
 
     #[test]
     fn one_small_image_is_not_worth_large_weights() {
-        assert_eq!(prepared(&square(1, 4, 512, 3, 1)), Algorithm::Implicit);
-        assert_eq!(prepared(&square(1, 8, 256, 3, 1)), Algorithm::Winograd(Tile::Two));
-        assert_eq!(prepared(&square(1, 16, 128, 3, 1)), Algorithm::Winograd(Tile::Four));
-        assert_eq!(prepared(&square(64, 4, 512, 3, 1)), Algorithm::Winograd(Tile::Four));
-        assert_eq!(prepared(&square(1, 32, 64, 3, 1)), Algorithm::Winograd(Tile::Four));
+        assert_eq!(prepared(Isa::PORTABLE, &square(1, 4, 512, 3, 1)), Algorithm::Implicit);
+        assert_eq!(prepared(Isa::PORTABLE, &square(1, 8, 256, 3, 1)), Algorithm::Winograd(Tile::Two));
+        assert_eq!(prepared(Isa::PORTABLE, &square(1, 16, 128, 3, 1)), Algorithm::Winograd(Tile::Four));
+        assert_eq!(prepared(Isa::PORTABLE, &square(64, 4, 512, 3, 1)), Algorithm::Winograd(Tile::Four));
+        assert_eq!(prepared(Isa::PORTABLE, &square(1, 32, 64, 3, 1)), Algorithm::Winograd(Tile::Four));
     }
 }

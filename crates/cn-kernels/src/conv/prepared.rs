@@ -2,11 +2,11 @@
 
 use super::packed::Packed;
 use super::plan::{Algorithm, prepared as plan};
-use super::{ConvShape, implicit, winograd};
-use crate::Isa;
+use super::{ConvShape, implicit, isa_of, winograd};
 use crate::norm::Activation;
 use crate::simd::norm::After;
 use crate::simd::winograd::Tile;
+use crate::{Isa, Precision};
 use std::sync::OnceLock;
 
 /// What follows a convolution, in the same pass: `y = activation(scale * y + shift + residual)`.
@@ -27,6 +27,7 @@ pub struct Epilogue<'a> {
 /// The orders of one weight that forward passes have asked for so far; a changed weight needs a new one.
 #[derive(Debug, Default)]
 pub struct Prepared {
+    precision: Precision,
     packed: OnceLock<Packed>,
     whole: OnceLock<Vec<f32>>,
     two: OnceLock<Vec<f32>>,
@@ -34,10 +35,10 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Nothing yet.
+    /// Nothing yet; products will have this `precision`, where the processor has it.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(precision: Precision) -> Self {
+        Self { precision, ..Self::default() }
     }
 
     /// `y (B, Ho, Wo, O)` from `x (B, H, W, I)` and `w (O, I, Kh, Kw)`, the same `w` at each call: it is put in order at
@@ -52,14 +53,14 @@ impl Prepared {
         let o = shape.out_channels;
         assert!(scale.len() == o && shift.len() == o, "one scale and one shift for each of {o} channels");
         assert!(residual.is_none_or(|r| r.len() == y.len()), "length of the residual");
-        let (isa, after) = (Isa::current(), After { scale, shift, residual, activation });
-        match plan(shape) {
+        let (isa, after) = (isa_of(self.precision, shape), After { scale, shift, residual, activation });
+        match plan(isa, shape) {
             Algorithm::Winograd(tile) => {
                 let job = winograd::Prepared { x, weights: self.points(isa, tile, shape.in_channels, w), after };
                 winograd::forward_prepared(isa, tile, shape, job, y);
             }
             Algorithm::Implicit => {
-                let packed = self.packed.get_or_init(|| Packed::forward(shape, w));
+                let packed = self.packed.get_or_init(|| Packed::forward(isa, shape, w));
                 implicit::forward_packed(isa, shape, x, packed, Some(after), y);
             }
         }
@@ -69,7 +70,7 @@ impl Prepared {
         let cell = match tile {
             Tile::Whole => &self.whole,
             Tile::Two => &self.two,
-            Tile::Four => &self.four,
+            Tile::Four | Tile::FourBalanced => &self.four,
         };
         cell.get_or_init(|| winograd::weights(isa, tile, in_channels, w))
     }

@@ -12,6 +12,7 @@ use crate::scratch::Scratch;
 use crate::simd::Isa;
 use crate::simd::matmul::{Left, Out, PANEL, Panel, matmul};
 use crate::simd::norm::{After, affine_in_place};
+use crate::simd::pairs::{Along, Matrix};
 use crate::simd::winograd::{self as transform, Batch, Direction, GradPoints, Map, Plane, Tile, Tiles, Weight};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -38,16 +39,28 @@ enum Source<'a> {
 /// The transformed weights of a forward pass, `(panels, points, I, PANEL)`.
 pub(super) fn weights(isa: Isa, tile: Tile, in_channels: usize, w: &[f32]) -> Vec<f32> {
     let weight = Weight { data: w, in_channels, direction: Direction::Forward };
-    let (len, o) = (tile.points() * in_channels * PANEL, w.len() / (9 * in_channels));
+    let (len, o) = (tile.points() * isa.places(in_channels) * PANEL, w.len() / (9 * in_channels));
     let mut all = vec![0.0; o.div_ceil(PANEL) * len];
     fill_weights(isa, tile, &weight, [in_channels, o], &mut all);
     all
 }
 
 fn fill_weights(isa: Isa, tile: Tile, weight: &Weight<'_>, [c, n]: [usize; 2], all: &mut [f32]) {
-    all.par_chunks_mut(tile.points() * c * PANEL).enumerate().for_each(|(p, out)| {
+    let places = isa.places(c);
+    all.par_chunks_mut(tile.points() * places * PANEL).enumerate().for_each(|(p, out)| {
         let cols = p * PANEL..((p + 1) * PANEL).min(n);
-        weight.points(isa, tile, &(0..c), &cols, (out, c * PANEL));
+        if !isa.has_pairs() {
+            return weight.points(isa, tile, &(0..c), &cols, (out, c * PANEL));
+        }
+        let mut points = Scratch::new(tile.points() * DEPTH * PANEL);
+        for depth in (0..c).step_by(DEPTH) {
+            let depths = depth..(depth + DEPTH).min(c);
+            weight.points(isa, tile, &depths, &cols, (&mut points, DEPTH * PANEL));
+            for (points, out) in points.chunks_exact(DEPTH * PANEL).zip(out.chunks_exact_mut(places * PANEL)) {
+                let m = Matrix { rows: depths.len(), width: PANEL };
+                isa.pair_from(Along::Columns, m, points, &mut out[depth / 2 * PANEL..]);
+            }
+        }
     });
 }
 
@@ -110,11 +123,12 @@ impl Filter<'_> {
     fn by_block(&self, x: &[f32], y: &mut [f32], write: Write) {
         let (points, columns) = (self.tile.points(), self.grid().1);
         let (c, n) = (self.from.channels, self.to.channels);
+        let k = self.isa.places(c);
         let mut made = None;
         let weights = match &self.weight {
             Source::Points(all) => *all,
             Source::Raw(weight) => {
-                let all = made.insert(Scratch::new(n.div_ceil(PANEL) * points * c * PANEL));
+                let all = made.insert(Scratch::new(n.div_ceil(PANEL) * points * k * PANEL));
                 fill_weights(self.isa, self.tile, weight, [c, n], all);
                 &**all
             }
@@ -133,13 +147,14 @@ impl Filter<'_> {
                 transform::input(self.isa, &tiles, image, &mut from[at * c..], stride);
             });
             for f in 0..points {
-                let left = Left { data: &from[f * stride..], row_stride: c, col_stride: 1 };
-                for (p, weights) in weights.chunks_exact(points * c * PANEL).enumerate() {
+                self.isa.pair(Along::Rows, Matrix { rows: tiles, width: c }, &mut from[f * stride..]);
+                let left = Left { data: &from[f * stride..], row_stride: k, col_stride: 1 };
+                for (p, weights) in weights.chunks_exact(points * k * PANEL).enumerate() {
                     let cols = PANEL.min(n - p * PANEL);
-                    let right = Panel { data: &weights[f * c * PANEL..], stride: PANEL, cols };
+                    let right = Panel { data: &weights[f * k * PANEL..], stride: PANEL, cols };
                     let out = &mut to[f * out_stride + p * PANEL..];
                     let out = Out { data: out, stride: n, write: Write::Set };
-                    matmul(self.isa, [tiles, c], left, right, out);
+                    matmul(self.isa, [tiles, k], left, right, out);
                 }
             }
             let mut at_pixel = 0;
@@ -157,7 +172,8 @@ impl Filter<'_> {
         let points = self.tile.points();
         let (c, n) = (self.from.channels, self.to.channels);
         let batch = Batch { tile: self.tile, plane: self.from, images: self.batch };
-        let from = Points::of(self.isa, batch, Map::Input, x);
+        let k = self.isa.places(c);
+        let from = Points::of(self.isa, batch, (Map::Input, Along::Rows), x);
         let columns = map_pieces(n.div_ceil(PANEL), 1, |p| {
             let first = p.start * PANEL;
             let cols = PANEL.min(n - first);
@@ -167,20 +183,25 @@ impl Filter<'_> {
                 let depths = depth..(depth + DEPTH).min(c);
                 let mut made = None;
                 let (weights, len) = match &self.weight {
-                    Source::Points(all) => (&all[(p.start * points * c + depth) * PANEL..], c * PANEL),
+                    Source::Points(all) => (&all[(p.start * points * k + self.isa.places(depth)) * PANEL..], k * PANEL),
                     Source::Raw(weight) => {
                         let len = depths.len() * PANEL;
                         let weights = made.insert(Scratch::new(points * len));
                         weight.points(self.isa, self.tile, &depths, &(first..first + cols), (weights, len));
+                        for points in weights.chunks_exact_mut(len) {
+                            let m = Matrix { rows: depths.len(), width: PANEL };
+                            self.isa.pair(Along::Columns, m, points);
+                        }
                         (&weights[..], len)
                     }
                 };
                 let write = if depth == 0 { Write::Set } else { Write::Add };
                 for f in 0..points {
-                    let left = Left { data: &from.data[f * from.stride + depth..], row_stride: c, col_stride: 1 };
+                    let data = &from.data[f * from.stride + self.isa.places(depth)..];
+                    let left = Left { data, row_stride: k, col_stride: 1 };
                     let right = Panel { data: &weights[f * len..], stride: PANEL, cols };
                     let out = Out { data: &mut to[f * stride..], stride: cols, write };
-                    matmul(self.isa, [from.tiles, depths.len()], left, right, out);
+                    matmul(self.isa, [from.tiles, self.isa.places(depths.len())], left, right, out);
                 }
             }
             let plane = Plane { channels: cols, ..self.to };
@@ -280,11 +301,12 @@ struct Points {
 }
 
 impl Points {
-    fn of(isa: Isa, batch: Batch, map: Map, x: &[f32]) -> Self {
-        let tiles = batch.tiles();
-        let stride = tiles * batch.plane.channels + 16;
+    fn of(isa: Isa, batch: Batch, (map, along): (Map, Along), x: &[f32]) -> Self {
+        let (tiles, width) = (batch.tiles(), batch.plane.channels);
+        let stride = tiles * width + 16;
         let mut data = Scratch::new(batch.tile.points() * stride);
         batch.points(isa, map, x, &mut data, stride);
+        data.par_chunks_mut(stride).for_each(|point| isa.pair(along, Matrix { rows: tiles, width }, point));
         Self { data, stride, tiles }
     }
 }
@@ -335,12 +357,15 @@ impl WeightGrad<'_> {
                 block.each_image(self.tile, to, self.dy, |image, tiles, at| {
                     transform::output_grad(self.isa, &tiles, image, &mut dy[at * o..], dy_stride);
                 });
+                let k = self.isa.places(tiles);
                 for f in 0..points {
+                    self.isa.pair(Along::Columns, Matrix { rows: tiles, width: i }, &mut x[f * stride..]);
+                    self.isa.pair(Along::Columns, Matrix { rows: tiles, width: o }, &mut dy[f * dy_stride..]);
                     let left = Left { data: &dy[f * dy_stride..], row_stride: 1, col_stride: o };
                     for col in (0..i).step_by(PANEL) {
                         let right = Panel { data: &x[f * stride + col..], stride: i, cols: PANEL.min(i - col) };
                         let out = Out { data: &mut sum[f * o * i + col..], stride: i, write: Write::Add };
-                        matmul(self.isa, [o, tiles], left, right, out);
+                        matmul(self.isa, [o, k], left, right, out);
                     }
                 }
             }
@@ -362,8 +387,9 @@ impl WeightGrad<'_> {
         let (from, to) = planes(s);
         let (i, o, points) = (s.in_channels, s.out_channels, self.tile.points());
         let batch = |plane| Batch { tile: self.tile, plane, images: s.batch };
-        let x = Points::of(self.isa, batch(from), Map::Input, self.x);
-        let dy = Points::of(self.isa, batch(to), Map::OutputGrad, self.dy);
+        let x = Points::of(self.isa, batch(from), (Map::Input, Along::Columns), self.x);
+        let dy = Points::of(self.isa, batch(to), (Map::OutputGrad, Along::Columns), self.dy);
+        let k = self.isa.places(x.tiles);
         dw.par_chunks_mut(PANEL * i * 9).enumerate().for_each(|(p, dw)| {
             let rows = PANEL.min(o - p * PANEL);
             let len = rows * PANEL;
@@ -374,7 +400,7 @@ impl WeightGrad<'_> {
                     let left = Left { data: &dy.data[f * dy.stride + p * PANEL..], row_stride: 1, col_stride: o };
                     let right = Panel { data: &x.data[f * x.stride + first..], stride: i, cols };
                     let out = Out { data: &mut sum[f * len..], stride: PANEL, write: Write::Set };
-                    matmul(self.isa, [rows, x.tiles], left, right, out);
+                    matmul(self.isa, [rows, k], left, right, out);
                 }
                 let points = GradPoints { data: &sum, stride: len, row: PANEL, out_channels: rows, in_channels: cols };
                 transform::weight_grad(self.isa, self.tile, &points, (&mut dw[first * 9..], i * 9), Write::Add);

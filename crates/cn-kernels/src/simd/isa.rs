@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Portable,
     Avx2,
     Avx512,
+    /// With products of bfloat16.
+    Avx512Bf16,
 }
 
 /// A value of `CN_ISA` that cannot be used.
@@ -63,6 +65,16 @@ impl Isa {
         *CURRENT.get_or_init(|| Self::from_env().unwrap_or_else(|_| Self::best()))
     }
 
+    /// The same set with products of bfloat16 where there are such, else the same.
+    pub(crate) fn pairs(self) -> Self {
+        if self.0 == Kind::Avx512 && has_bf16() { Self(Kind::Avx512Bf16) } else { self }
+    }
+
+    /// Whether products take pairs of bfloat16.
+    pub(crate) fn has_pairs(self) -> bool {
+        self.0 == Kind::Avx512Bf16
+    }
+
     pub(super) fn kind(self) -> Kind {
         self.0
     }
@@ -87,7 +99,7 @@ impl fmt::Display for Isa {
         f.write_str(match self.0 {
             Kind::Portable => "portable",
             Kind::Avx2 => "avx2",
-            Kind::Avx512 => "avx512",
+            Kind::Avx512 | Kind::Avx512Bf16 => "avx512",
         })
     }
 }
@@ -104,6 +116,16 @@ fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_bf16() -> bool {
+    has_avx512() && is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_bf16() -> bool {
+    false
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -139,7 +161,7 @@ macro_rules! for_each_isa {
             match isa.kind() {
                 // SAFETY: an `Isa` of this kind exists only where the processor has the features.
                 #[cfg(target_arch = "x86_64")]
-                $crate::simd::isa::Kind::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::simd::isa::Kind::Avx512 | $crate::simd::isa::Kind::Avx512Bf16 => unsafe { avx512($($arg),*) },
                 // SAFETY: an `Isa` of this kind exists only where the processor has the features.
                 #[cfg(target_arch = "x86_64")]
                 $crate::simd::isa::Kind::Avx2 => unsafe { avx2($($arg),*) },

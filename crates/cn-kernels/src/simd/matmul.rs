@@ -1,9 +1,10 @@
-//! Matrix products of `f32`: panels of the right-hand matrix, and a register tile over them.
+//! Matrix products of `f32`, or of pairs of bfloat16: panels of the right-hand matrix, and a register tile over them.
 
 use super::Isa;
 use super::isa::for_each_isa;
 use super::lanes::Lanes;
 use crate::conv::Write;
+use std::marker::PhantomData;
 
 /// Columns of a panel: four vectors of AVX-512, eight of AVX2.
 pub(crate) const PANEL: usize = 64;
@@ -69,26 +70,96 @@ struct Job {
     add: bool,
 }
 
+/// # Safety
+///
+/// `job` reads and writes inside memory of its own for `m` rows and `cols` columns.
+unsafe fn run(isa: Isa, job: &Job, m: usize, cols: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.has_pairs() {
+        // SAFETY: an `Isa` with pairs exists only where the processor has AVX512-BF16; the rest as the caller grants.
+        return unsafe { pairs(job, m, cols) };
+    }
+    // SAFETY: as the caller grants.
+    unsafe { singles(isa, job, m, cols) }
+}
+
 for_each_isa! {
-    fn run = body; (job: &Job, m: usize, cols: usize)
+    fn singles = singles_body; (job: &Job, m: usize, cols: usize)
+}
+
+#[inline(always)]
+unsafe fn singles_body<L: Lanes>(job: &Job, m: usize, cols: usize) {
+    // SAFETY: as `run`.
+    unsafe { body::<Single<L>>(job, m, cols) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,bmi2")]
+unsafe fn pairs(job: &Job, m: usize, cols: usize) {
+    // SAFETY: as `run`.
+    unsafe { body::<Pair>(job, m, cols) }
+}
+
+/// What a product multiplies: the places of its operands, and how many numbers each of them holds.
+///
+/// # Safety
+///
+/// As [`Lanes`].
+trait Product {
+    type L: Lanes;
+    /// `left * right + sum`.
+    unsafe fn add(left: Vector<Self>, right: Vector<Self>, sum: Vector<Self>) -> Vector<Self>;
+}
+
+type Vector<P> = <<P as Product>::L as Lanes>::V;
+
+/// One number a place.
+struct Single<L>(PhantomData<L>);
+
+impl<L: Lanes> Product for Single<L> {
+    type L = L;
+    #[inline(always)]
+    unsafe fn add(left: L::V, right: L::V, sum: L::V) -> L::V {
+        // SAFETY: the caller has the instruction set.
+        unsafe { L::fma(left, right, sum) }
+    }
+}
+
+/// Two bfloat16 a place.
+#[cfg(target_arch = "x86_64")]
+struct Pair;
+
+#[cfg(target_arch = "x86_64")]
+impl Product for Pair {
+    type L = super::lanes::Avx512;
+    #[inline(always)]
+    unsafe fn add(left: Vector<Self>, right: Vector<Self>, sum: Vector<Self>) -> Vector<Self> {
+        use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
+        // SAFETY: the caller has AVX512-BF16; both types are 512 plain bits.
+        unsafe {
+            let [left, right] = [left, right].map(|v| std::mem::transmute::<__m512, __m512bh>(v));
+            _mm512_dpbf16_ps(sum, left, right)
+        }
+    }
 }
 
 /// All tiles of a panel: [`Lanes::ROWS`] rows by at most four vectors.
 #[inline(always)]
-unsafe fn body<L: Lanes>(job: &Job, m: usize, cols: usize) {
-    let tile = if L::ROWS == 6 && L::N == 16 { 4 } else { 2 };
-    for col in (0..cols).step_by(tile * L::N) {
-        let n = (cols - col).min(tile * L::N);
-        let (vectors, part) = (n.div_ceil(L::N), n % L::N);
-        for row in (0..m).step_by(L::ROWS) {
-            let rows = (m - row).min(L::ROWS);
+unsafe fn body<P: Product>(job: &Job, m: usize, cols: usize) {
+    let lanes = P::L::N;
+    let tile = if P::L::ROWS == 6 && lanes == 16 { 4 } else { 2 };
+    for col in (0..cols).step_by(tile * lanes) {
+        let n = (cols - col).min(tile * lanes);
+        let (vectors, part) = (n.div_ceil(lanes), n % lanes);
+        for row in (0..m).step_by(P::L::ROWS) {
+            let rows = (m - row).min(P::L::ROWS);
             // SAFETY: rows and columns are those that `matmul` has checked.
             unsafe {
                 match vectors {
-                    1 => tile_rows::<L, 1>(job, row, rows, col, part),
-                    2 => tile_rows::<L, 2>(job, row, rows, col, part),
-                    3 => tile_rows::<L, 3>(job, row, rows, col, part),
-                    _ => tile_rows::<L, 4>(job, row, rows, col, part),
+                    1 => tile_rows::<P, 1>(job, row, rows, col, part),
+                    2 => tile_rows::<P, 2>(job, row, rows, col, part),
+                    3 => tile_rows::<P, 3>(job, row, rows, col, part),
+                    _ => tile_rows::<P, 4>(job, row, rows, col, part),
                 }
             }
         }
@@ -96,16 +167,16 @@ unsafe fn body<L: Lanes>(job: &Job, m: usize, cols: usize) {
 }
 
 #[inline(always)]
-unsafe fn tile_rows<L: Lanes, const V: usize>(job: &Job, row: usize, rows: usize, col: usize, part: usize) {
+unsafe fn tile_rows<P: Product, const V: usize>(job: &Job, row: usize, rows: usize, col: usize, part: usize) {
     // SAFETY: as `body`.
     unsafe {
         match rows {
-            1 => tile::<L, 1, V>(job, row, col, part),
-            2 => tile::<L, 2, V>(job, row, col, part),
-            3 => tile::<L, 3, V>(job, row, col, part),
-            4 => tile::<L, 4, V>(job, row, col, part),
-            5 => tile::<L, 5, V>(job, row, col, part),
-            _ => tile::<L, 6, V>(job, row, col, part),
+            1 => tile::<P, 1, V>(job, row, col, part),
+            2 => tile::<P, 2, V>(job, row, col, part),
+            3 => tile::<P, 3, V>(job, row, col, part),
+            4 => tile::<P, 4, V>(job, row, col, part),
+            5 => tile::<P, 5, V>(job, row, col, part),
+            _ => tile::<P, 6, V>(job, row, col, part),
         }
     }
 }
@@ -115,21 +186,22 @@ const AHEAD: usize = 24;
 
 /// `R` rows by `V` vectors, kept in registers over all of `k`; `part` numbers in the last vector, 0 for all.
 #[inline(always)]
-unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job, row: usize, col: usize, part: usize) {
+unsafe fn tile<P: Product, const R: usize, const V: usize>(job: &Job, row: usize, col: usize, part: usize) {
+    let lanes = P::L::N;
     // SAFETY: `matmul` has checked rows, columns and `k`; a last vector with `part` numbers is read and written in part.
     unsafe {
-        let mut sums = [[L::zero(); V]; R];
+        let mut sums = [[P::L::zero(); V]; R];
         let (mut a, mut b) = (job.a.add(row * job.row_stride), job.b.add(col));
         for _ in 0..job.k {
-            let right = load_row::<L, V>(b, part);
+            let right = load_row::<P::L, V>(b, part);
             if row == 0 {
                 // The first rows of the result read the panel from memory, the others from a cache.
-                (0..V).for_each(|v| L::prefetch(b.wrapping_add(AHEAD * job.b_stride + v * L::N)));
+                (0..V).for_each(|v| P::L::prefetch(b.wrapping_add(AHEAD * job.b_stride + v * lanes)));
             }
             for (r, sums) in sums.iter_mut().enumerate() {
-                let left = L::splat(*a.add(r * job.row_stride));
+                let left = P::L::splat(*a.add(r * job.row_stride));
                 for (sum, right) in sums.iter_mut().zip(right) {
-                    *sum = L::fma(left, right, *sum);
+                    *sum = P::add(left, right, *sum);
                 }
             }
             a = a.wrapping_add(job.col_stride);
@@ -137,13 +209,13 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize>(job: &Job, row: usize, 
         }
         for (r, sums) in sums.iter().enumerate() {
             let c = job.c.add((row + r) * job.c_stride + col);
-            let old = if job.add { load_row::<L, V>(c, part) } else { [L::zero(); V] };
+            let old = if job.add { load_row::<P::L, V>(c, part) } else { [P::L::zero(); V] };
             for (v, sum) in sums.iter().enumerate() {
-                let value = if job.add { L::add(*sum, old[v]) } else { *sum };
+                let value = if job.add { P::L::add(*sum, old[v]) } else { *sum };
                 if v + 1 == V && part > 0 {
-                    L::store_part(c.add(v * L::N), value, part);
+                    P::L::store_part(c.add(v * lanes), value, part);
                 } else {
-                    L::store(c.add(v * L::N), value);
+                    P::L::store(c.add(v * lanes), value);
                 }
             }
         }

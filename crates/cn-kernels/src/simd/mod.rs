@@ -11,6 +11,7 @@ mod lanes;
 pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod optim;
+pub(crate) mod pairs;
 pub(crate) mod pool;
 pub(crate) mod winograd;
 

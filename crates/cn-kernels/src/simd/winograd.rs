@@ -20,6 +20,8 @@ pub(crate) enum Tile {
     Whole,
     Two,
     Four,
+    /// As `Four`, for products of bfloat16: by other points, which round better.
+    FourBalanced,
 }
 
 impl Tile {
@@ -28,7 +30,7 @@ impl Tile {
         match self {
             Self::Whole => rule::Whole::OUT,
             Self::Two => rule::Two::OUT,
-            Self::Four => rule::Four::OUT,
+            Self::Four | Self::FourBalanced => rule::Four::<rule::Plain>::OUT,
         }
     }
 
@@ -37,7 +39,7 @@ impl Tile {
         let line = match self {
             Self::Whole => rule::Whole::POINTS,
             Self::Two => rule::Two::POINTS,
-            Self::Four => rule::Four::POINTS,
+            Self::Four | Self::FourBalanced => rule::Four::<rule::Plain>::POINTS,
         };
         line * line
     }

@@ -1,6 +1,6 @@
 //! Tiles of images to points, and back.
 
-use super::rule::{Four, Rule, Two, Whole};
+use super::rule::{Balanced, Four, Plain, Rule, Two, Whole};
 use super::{Square, Tile, square};
 use crate::conv::Write;
 use crate::simd::Isa;
@@ -177,7 +177,8 @@ unsafe fn body<L: Lanes>(job: &Job, tiles: &Tiles) {
         match tiles.tile {
             Tile::Whole => body_of::<L, Whole>(job, tiles),
             Tile::Two => body_of::<L, Two>(job, tiles),
-            Tile::Four => body_of::<L, Four>(job, tiles),
+            Tile::Four => body_of::<L, Four<Plain>>(job, tiles),
+            Tile::FourBalanced => body_of::<L, Four<Balanced>>(job, tiles),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The matrices of minimal filtering, one line at a time.
 
 use crate::simd::lanes::Lanes;
+use std::marker::PhantomData;
 
 /// Filtering a line of a tile: `y = A^T (G g * B^T d)` for three taps.
 ///
@@ -118,10 +119,32 @@ impl Rule for Two {
     }
 }
 
-/// F(4, 3), the points 0, 1, -1, 2, -2 and infinity.
-pub(super) struct Four;
+/// The points of an F(4, 3) besides 0 and infinity: two numbers and their negatives.
+pub(super) trait Points {
+    const A: f32;
+    const B: f32;
+}
 
-impl Rule for Four {
+/// The cheapest points, 1 and 2.
+pub(super) struct Plain;
+
+impl Points for Plain {
+    const A: f32 = 1.0;
+    const B: f32 = 2.0;
+}
+
+/// Points whose powers stay closer together, 3/4 and 3/2: half the error where operands are rounded to bfloat16.
+pub(super) struct Balanced;
+
+impl Points for Balanced {
+    const A: f32 = 0.75;
+    const B: f32 = 1.5;
+}
+
+/// F(4, 3), the points 0, A, -A, B, -B and infinity.
+pub(super) struct Four<P>(PhantomData<P>);
+
+impl<P: Points> Rule for Four<P> {
     const OUT: usize = 4;
     const POINTS: usize = 6;
     const IN: usize = 6;
@@ -130,16 +153,18 @@ impl Rule for Four {
     unsafe fn bt<L: Lanes>(d: [L::V; 6]) -> [L::V; 6] {
         // SAFETY: the caller has the instruction set.
         unsafe {
-            let (two, four, minus_four, minus_five) = (L::splat(2.0), L::splat(4.0), L::splat(-4.0), L::splat(-5.0));
-            let (even4, odd4) = (L::fma(minus_four, d[2], d[4]), L::fma(minus_four, d[1], d[3]));
-            let (even1, odd1) = (L::sub(d[4], d[2]), L::mul(two, L::sub(d[3], d[1])));
+            let (a, b) = (L::splat(P::A), L::splat(P::B));
+            let (minus_a2, minus_b2) = (L::splat(-P::A * P::A), L::splat(-P::B * P::B));
+            let (product, minus_sum) = (L::splat(P::A * P::A * P::B * P::B), L::splat(-P::A * P::A - P::B * P::B));
+            let (even_a, odd_a) = (L::fma(minus_b2, d[2], d[4]), L::mul(a, L::fma(minus_b2, d[1], d[3])));
+            let (even_b, odd_b) = (L::fma(minus_a2, d[2], d[4]), L::mul(b, L::fma(minus_a2, d[1], d[3])));
             [
-                L::fma(four, d[0], L::fma(minus_five, d[2], d[4])),
-                L::add(even4, odd4),
-                L::sub(even4, odd4),
-                L::add(even1, odd1),
-                L::sub(even1, odd1),
-                L::fma(four, d[1], L::fma(minus_five, d[3], d[5])),
+                L::fma(product, d[0], L::fma(minus_sum, d[2], d[4])),
+                L::add(even_a, odd_a),
+                L::sub(even_a, odd_a),
+                L::add(even_b, odd_b),
+                L::sub(even_b, odd_b),
+                L::fma(product, d[1], L::fma(minus_sum, d[3], d[5])),
             ]
         }
     }
@@ -147,13 +172,16 @@ impl Rule for Four {
     unsafe fn at<L: Lanes>(m: [L::V; 6]) -> [L::V; 6] {
         // SAFETY: the caller has the instruction set.
         unsafe {
-            let (zero, sum, diff) = (L::zero(), L::add(m[1], m[2]), L::sub(m[1], m[2]));
-            let (sum2, diff2) = (L::add(m[3], m[4]), L::sub(m[3], m[4]));
+            let scaled = |by: f32, v| L::mul(L::splat(by), v);
+            let (zero, sum_a, sum_b) = (L::zero(), L::add(m[1], m[2]), L::add(m[3], m[4]));
+            let (diff_a, diff_b) = (L::sub(m[1], m[2]), L::sub(m[3], m[4]));
+            let (a1, a2, a3) = (P::A, P::A * P::A, P::A * P::A * P::A);
+            let [b1, b2, b3] = [P::B, P::B * P::B, P::B * P::B * P::B].map(|b| L::splat(b));
             [
-                L::add(L::add(m[0], sum), sum2),
-                L::fma(L::splat(2.0), diff2, diff),
-                L::fma(L::splat(4.0), sum2, sum),
-                L::add(L::fma(L::splat(8.0), diff2, diff), m[5]),
+                L::add(L::add(m[0], sum_a), sum_b),
+                L::fma(b1, diff_b, scaled(a1, diff_a)),
+                L::fma(b2, sum_b, scaled(a2, sum_a)),
+                L::add(L::fma(b3, diff_b, scaled(a3, diff_a)), m[5]),
                 zero,
                 zero,
             ]
@@ -163,23 +191,30 @@ impl Rule for Four {
     unsafe fn a<L: Lanes>(dy: [L::V; 6]) -> [L::V; 6] {
         // SAFETY: the caller has the instruction set.
         unsafe {
-            let (even, odd) = (L::add(dy[0], dy[2]), L::add(dy[1], dy[3]));
-            let even2 = L::fma(L::splat(4.0), dy[2], dy[0]);
-            let odd2 = L::mul(L::splat(2.0), L::fma(L::splat(4.0), dy[3], dy[1]));
-            [dy[0], L::add(even, odd), L::sub(even, odd), L::add(even2, odd2), L::sub(even2, odd2), dy[3]]
+            let even = |x: f32| L::fma(L::splat(x * x), dy[2], dy[0]);
+            let odd = |x: f32| L::mul(L::splat(x), L::fma(L::splat(x * x), dy[3], dy[1]));
+            let (even_a, odd_a, even_b, odd_b) = (even(P::A), odd(P::A), even(P::B), odd(P::B));
+            [dy[0], L::add(even_a, odd_a), L::sub(even_a, odd_a), L::add(even_b, odd_b), L::sub(even_b, odd_b), dy[3]]
         }
     }
     #[inline(always)]
     unsafe fn g<L: Lanes>(g: [L::V; 6]) -> [L::V; 6] {
         // SAFETY: the caller has the instruction set.
         unsafe {
-            let (ends, sixth) = (L::add(g[0], g[2]), L::splat(-1.0 / 6.0));
-            let even = L::fma(L::splat(1.0 / 24.0), g[0], L::mul(L::splat(1.0 / 6.0), g[2]));
-            let odd = L::mul(L::splat(1.0 / 12.0), g[1]);
+            let (a2, b2) = (f64::from(P::A * P::A), f64::from(P::B * P::B));
+            let scale_a = L::splat((0.5 / (a2 * (a2 - b2))) as f32);
+            let ends = L::fma(L::splat(P::A * P::A), g[2], g[0]);
+            let middle = L::mul(L::splat(P::A), g[1]);
+            let even = L::fma(
+                L::splat((0.5 / (b2 * (b2 - a2))) as f32),
+                g[0],
+                L::mul(L::splat((0.5 / (b2 - a2)) as f32), g[2]),
+            );
+            let odd = L::mul(L::splat((0.5 / (f64::from(P::B) * (b2 - a2))) as f32), g[1]);
             [
-                L::mul(L::splat(0.25), g[0]),
-                L::mul(sixth, L::add(ends, g[1])),
-                L::mul(sixth, L::sub(ends, g[1])),
+                L::mul(L::splat((1.0 / (a2 * b2)) as f32), g[0]),
+                L::mul(scale_a, L::add(ends, middle)),
+                L::mul(scale_a, L::sub(ends, middle)),
                 L::add(even, odd),
                 L::sub(even, odd),
                 g[2],
@@ -190,12 +225,16 @@ impl Rule for Four {
     unsafe fn gt<L: Lanes>(m: [L::V; 6]) -> [L::V; 6] {
         // SAFETY: the caller has the instruction set.
         unsafe {
-            let (zero, sum, diff) = (L::zero(), L::add(m[1], m[2]), L::sub(m[1], m[2]));
-            let (sum2, diff2, sixth) = (L::add(m[3], m[4]), L::sub(m[3], m[4]), L::splat(-1.0 / 6.0));
+            let (a, b) = (f64::from(P::A), f64::from(P::B));
+            let (in_a, in_b) = (0.5 / (a * a * (a * a - b * b)), 0.5 / (b * b * (b * b - a * a)));
+            let (zero, sum_a, sum_b) = (L::zero(), L::add(m[1], m[2]), L::add(m[3], m[4]));
+            let (diff_a, diff_b) = (L::sub(m[1], m[2]), L::sub(m[3], m[4]));
+            let splat = |x: f64| L::splat(x as f32);
+            let first = L::fma(splat(in_a), sum_a, L::mul(splat(in_b), sum_b));
             [
-                L::fma(L::splat(0.25), m[0], L::fma(sixth, sum, L::mul(L::splat(1.0 / 24.0), sum2))),
-                L::fma(sixth, diff, L::mul(L::splat(1.0 / 12.0), diff2)),
-                L::fma(L::splat(1.0 / 6.0), L::sub(sum2, sum), m[5]),
+                L::fma(splat(1.0 / (a * a * b * b)), m[0], first),
+                L::fma(splat(in_a * a), diff_a, L::mul(splat(in_b * b), diff_b)),
+                L::fma(splat(in_b * b * b), L::sub(sum_b, sum_a), m[5]),
                 zero,
                 zero,
                 zero,

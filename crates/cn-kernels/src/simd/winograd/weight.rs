@@ -1,6 +1,6 @@
 //! Weights to points, and points of the weight's gradient back.
 
-use super::rule::{Four, Rule, Two, Whole};
+use super::rule::{Balanced, Four, Plain, Rule, Two, Whole};
 use super::{Square, Tile, square};
 use crate::conv::Write;
 use crate::simd::Isa;
@@ -85,7 +85,10 @@ unsafe fn points_body<L: Lanes>(job: &Points<'_>, tile: Tile) {
                 match tile {
                     Tile::Whole => square(&Taps::<L, Whole> { taps, n, points, stride, rule: PhantomData }),
                     Tile::Two => square(&Taps::<L, Two> { taps, n, points, stride, rule: PhantomData }),
-                    Tile::Four => square(&Taps::<L, Four> { taps, n, points, stride, rule: PhantomData }),
+                    Tile::Four => square(&Taps::<L, Four<Plain>> { taps, n, points, stride, rule: PhantomData }),
+                    Tile::FourBalanced => {
+                        square(&Taps::<L, Four<Balanced>> { taps, n, points, stride, rule: PhantomData });
+                    }
                 }
             }
         }
@@ -163,7 +166,8 @@ unsafe fn grad_body<L: Lanes>(tile: Tile, points: &GradPoints<'_>, dw: &mut [f32
                 match tile {
                     Tile::Whole => square::<L, _>(&NarrowBy::<Whole>(at, PhantomData)),
                     Tile::Two => square::<L, _>(&NarrowBy::<Two>(at, PhantomData)),
-                    Tile::Four => square::<L, _>(&NarrowBy::<Four>(at, PhantomData)),
+                    Tile::Four => square::<L, _>(&NarrowBy::<Four<Plain>>(at, PhantomData)),
+                    Tile::FourBalanced => square::<L, _>(&NarrowBy::<Four<Balanced>>(at, PhantomData)),
                 }
             }
             let dw = &mut dw[o * dw_row + i * 9..][..n * 9];
