@@ -6,7 +6,8 @@ use cn_kernels::resample::Resampler;
 use rayon::prelude::*;
 
 use crate::normalise::{Table, table};
-use crate::{Error, Geometry, Image, Normalisation, Result, Value, image};
+use crate::planes::Plane;
+use crate::{Error, Geometry, Image, Normalisation, Planes, Result, Value, image};
 
 /// Makes batches `(B, S, S, C)`, channels last, from images of any sizes, grey or RGB.
 ///
@@ -19,6 +20,7 @@ use crate::{Error, Geometry, Image, Normalisation, Result, Value, image};
 pub struct Batcher {
     channels: usize,
     normalisation: Normalisation,
+    planes: Vec<Plane>,
     /// Resamplers that no thread uses at the moment.
     idle: Mutex<Vec<Resampler>>,
 }
@@ -34,13 +36,27 @@ impl Batcher {
             return Err(Error::OutOfRange { field: "channels", value: channels as f64, allowed: "1 or 3" });
         }
         normalisation.check_channels(channels)?;
-        Ok(Self { channels, normalisation, idle: Mutex::default() })
+        let planes = Planes::Channels.of(&normalisation, channels);
+        Ok(Self { channels, normalisation, planes, idle: Mutex::default() })
     }
 
-    /// Channels of the batches.
+    /// The same with `planes` in place of the channels: batches are `(B, S, S, P)`.
+    #[must_use]
+    pub fn with_planes(mut self, planes: Planes) -> Self {
+        self.planes = planes.of(&self.normalisation, self.channels);
+        self
+    }
+
+    /// Channels of the model that the batches are for.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.channels
+    }
+
+    /// P, the numbers of each pixel; as many as channels unless [`Batcher::with_planes`] says otherwise.
+    #[must_use]
+    pub fn n_planes(&self) -> usize {
+        self.planes.len()
     }
 
     /// The normalisation.
@@ -49,38 +65,51 @@ impl Batcher {
         &self.normalisation
     }
 
-    /// Writes the batch of these images, each through its geometry, over `out`: `(B, S, S, C)`.
+    /// Writes the batch of these images, each through its geometry, over `out`: `(B, S, S, C)`, or `(B, S, S, P)`.
     ///
     /// The same numbers come out whatever else is in the batch and however many threads there are.
     ///
     /// # Errors
     ///
     /// If the lists differ in length, `out` has not the length of the batch, the geometries have different sizes or do
-    /// not fit their images, or an image's bytes do not match its shape or are neither grey nor RGB. Then nothing is
-    /// written.
+    /// not fit their images, an image's bytes do not match its shape or are neither grey nor RGB, or an image has colours
+    /// that a model of several channels should see and the planes cannot show. Then nothing is written.
     pub fn fill<T: Value>(&self, images: &[Image<'_>], geometry: &[Geometry], out: &mut [T]) -> Result<()> {
         let size = check_fit(images, geometry)?;
-        let expected = images.len() * size * size * self.channels;
+        if self.n_planes() < self.channels
+            && let Some(index) = images.iter().position(|image| image.channels > 1)
+        {
+            return Err(Error::Colours { index });
+        }
+        let expected = images.len() * size * size * self.n_planes();
         if out.len() != expected {
             return Err(Error::Length { argument: "out", expected, found: out.len() });
         }
-        match self.channels {
-            1 => self.render_all::<T, 1>(images, geometry, out),
-            _ => self.render_all::<T, 3>(images, geometry, out),
+        match *self.planes {
+            [a] => self.render_all(&[a], images, geometry, out),
+            [a, b] => self.render_all(&[a, b], images, geometry, out),
+            [a, b, c] => self.render_all(&[a, b, c], images, geometry, out),
+            _ => unreachable!("there are one to three planes"),
         }
         Ok(())
     }
 
-    fn render_all<T: Value, const C: usize>(&self, images: &[Image<'_>], geometry: &[Geometry], out: &mut [T]) {
+    fn render_all<T: Value, const P: usize>(
+        &self,
+        planes: &[Plane; P],
+        images: &[Image<'_>],
+        geometry: &[Geometry],
+        out: &mut [T],
+    ) {
         let Some(area) = geometry.first().map(Geometry::area) else { return };
-        let plain: Table<T, C> = table(&self.normalisation, 1.0, 0.0);
-        let pixels = out.as_chunks_mut::<C>().0;
+        let plain: Table<T, P> = table(planes, 1.0, 0.0);
+        let pixels = out.as_chunks_mut::<P>().0;
         pixels.par_chunks_exact_mut(area).zip(images.par_iter().zip(geometry)).for_each(|(out, (&image, geometry))| {
             let mut resampler = self.idle().pop().unwrap_or_default();
             if (geometry.gain, geometry.bias) == (1.0, 0.0) {
                 render(&mut resampler, image, geometry, &plain, out);
             } else {
-                let own = table(&self.normalisation, geometry.gain, geometry.bias);
+                let own = table(planes, geometry.gain, geometry.bias);
                 render(&mut resampler, image, geometry, &own, out);
             }
             self.idle().push(resampler);
@@ -109,12 +138,12 @@ fn check_fit(images: &[Image<'_>], geometry: &[Geometry]) -> Result<usize> {
     Ok(expected as usize)
 }
 
-fn render<T: Value, const C: usize>(
+fn render<T: Value, const P: usize>(
     resampler: &mut Resampler,
     image: Image<'_>,
     geometry: &Geometry,
-    table: &Table<T, C>,
-    out: &mut [[T; C]],
+    table: &Table<T, P>,
+    out: &mut [[T; P]],
 ) {
     let size = geometry.size as usize;
     let write = &mut |y: usize, row: &[u8]| {
@@ -138,15 +167,15 @@ fn render<T: Value, const C: usize>(
 }
 
 /// Looks a row of bytes up in the table.
-fn write_row<'a, T: Value + 'a, const C: usize>(
+fn write_row<'a, T: Value + 'a, const P: usize>(
     row: &[u8],
     channels: usize,
-    table: &Table<T, C>,
-    out: impl Iterator<Item = &'a mut [T; C]>,
+    table: &Table<T, P>,
+    out: impl Iterator<Item = &'a mut [T; P]>,
 ) {
     if channels == 1 {
         out.zip(row).for_each(|(out, &level)| *out = table[level as usize]);
-    } else if C == 3 {
+    } else if P == 3 {
         let colours = row.as_chunks::<3>().0;
         out.zip(colours).for_each(|(out, rgb)| *out = std::array::from_fn(|c| table[rgb[c] as usize][c]));
     } else {

@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Storage, Tensor
 use crate::{Batcher, Error, Geometry, Image, ImageStack, Result};
 
 impl Batcher {
-    /// The batch of these images as a new tensor on `device`: `(B, S, S, C)`, `f32`, normalised.
+    /// The batch of these images as a new tensor on `device`: `(B, S, S, C)` or `(B, S, S, P)`, `f32`.
     ///
     /// A loop saves the allocation with [`fill_tensor`](Self::fill_tensor).
     ///
@@ -16,12 +16,12 @@ impl Batcher {
     pub fn batch(&self, images: &[Image<'_>], geometry: &[Geometry], device: &Device) -> Result<Tensor> {
         check_device(device)?;
         let size = geometry.first().ok_or(Error::EmptyBatch)?.size as usize;
-        let mut values = vec![0f32; geometry.len() * size * size * self.channels()];
+        let mut values = vec![0f32; geometry.len() * size * size * self.n_planes()];
         self.fill(images, geometry, &mut values)?;
-        Ok(Tensor::from_vec(values, (geometry.len(), size, size, self.channels()), device)?)
+        Ok(Tensor::from_vec(values, (geometry.len(), size, size, self.n_planes()), device)?)
     }
 
-    /// The batch of images `ids` of a stack, on the device of the stack: `(B, S, S, C)`, `f32`, normalised.
+    /// The batch of images `ids` of a stack, on the device of the stack: `(B, S, S, C)` or `(B, S, S, P)`, `f32`.
     ///
     /// `stack`: `(N, H, W, C)`, `u8`, contiguous.
     ///
@@ -42,7 +42,7 @@ impl Batcher {
 
     /// Writes the batch of these images over `batch`, in place: no allocation from step to step.
     ///
-    /// `batch`: `(B, S, S, C)`, `f32`, contiguous. Whatever shares its memory changes with it.
+    /// `batch`: `(B, S, S, C)` or `(B, S, S, P)`, `f32`, contiguous. Whatever shares its memory changes with it.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl Batcher {
     pub fn fill_tensor(&self, images: &[Image<'_>], geometry: &[Geometry], batch: &Tensor) -> Result<()> {
         check_device(batch.device())?;
         let size = geometry.first().ok_or(Error::EmptyBatch)?.size as usize;
-        check_tensor("batch", batch, DType::F32, Some([geometry.len(), size, size, self.channels()]))?;
+        check_tensor("batch", batch, DType::F32, Some([geometry.len(), size, size, self.n_planes()]))?;
         Ok(batch.inplace_op1(&Fill { batcher: self, images, geometry })?)
     }
 }

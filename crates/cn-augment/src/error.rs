@@ -63,6 +63,12 @@ pub enum Error {
         /// Channels there are.
         found: usize,
     },
+    /// An image has colours, but the batch holds planes of grey alone.
+    #[error("image {index} has colours, which the planes of grey images cannot show")]
+    Colours {
+        /// Position of the image.
+        index: usize,
+    },
     /// A stack of images has no image of this number.
     #[error("image {id} is asked for, but there are {n_images}")]
     NoSuchImage {
@@ -137,6 +143,7 @@ impl Error {
         Some(match self {
             Self::NormalisationLength { .. } => "give one value for all channels, or one for each",
             Self::ImageChannels { .. } => "decode images to grey or RGB, without alpha",
+            Self::Colours { .. } => "make batches with colour images of `Planes::Channels`",
             Self::MixedSizes { .. } => "draw all geometries of a batch from policies of one size",
             Self::GeometryMismatch { .. } => "draw the geometry from the image that it is applied to",
             Self::NotCompiledWithCudaSupport => "build with `--features cuda`, or make the batch on `Device::Cpu`",

@@ -9,7 +9,8 @@
 //! - [`Policy`]: ranges and probabilities, validated when built; [`Framing`] says which part of an image is seen;
 //! - [`Geometry`]: what was drawn for one image, plain numbers, a pure function of the policy, the image and
 //!   [`DrawKey`] (seed, epoch, id): no thread, batch or device has a part in it;
-//! - [`Batcher`]: images and their geometries to a batch `(B, S, S, C)`, in a slice or a tensor;
+//! - [`Batcher`]: images and their geometries to a batch `(B, S, S, C)`, in a slice or a tensor; [`Planes`] says what of
+//!   each pixel, since grey images need not fill three channels;
 //! - [`ink_kept`]: how much of the ink a geometry leaves, since a 三 that loses a stroke is a 二 with a wrong label.
 //!
 //! ```
@@ -45,6 +46,7 @@ mod geometry;
 mod image;
 mod ink;
 mod normalise;
+mod planes;
 mod policy;
 #[cfg(test)]
 mod testing;
@@ -56,4 +58,5 @@ pub use geometry::Geometry;
 pub use image::{Image, ImageStack};
 pub use ink::ink_kept;
 pub use normalise::{Normalisation, Value};
+pub use planes::Planes;
 pub use policy::{DrawKey, Erasing, Jitter, MinInk, Policy, PolicyConfig};

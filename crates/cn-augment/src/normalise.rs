@@ -1,5 +1,6 @@
 //! From bytes to normalised numbers, by table.
 
+use crate::planes::Plane;
 use crate::{Error, Result};
 
 /// Mean and standard deviation per channel: a byte `v` becomes `(v / 255 - mean) / std`.
@@ -61,7 +62,7 @@ impl Normalisation {
     }
 
     /// Mean and deviation of a channel.
-    fn of(&self, channel: usize) -> (f64, f64) {
+    pub(crate) fn of(&self, channel: usize) -> (f64, f64) {
         let i = channel.min(self.mean.len() - 1);
         (self.mean[i], self.std[i])
     }
@@ -99,33 +100,37 @@ impl Value for f32 {}
 impl Value for f64 {}
 impl Value for u8 {}
 
-/// For each byte, its number in each of `C` channels.
-pub(crate) type Table<T, const C: usize> = [[T; C]; 256];
+/// For each byte, its number in each of `P` planes.
+pub(crate) type Table<T, const P: usize> = [[T; P]; 256];
 
-/// The table of a normalisation after the colour change `v -> gain * v + bias`, cut to [0, 255].
-pub(crate) fn table<T: Value, const C: usize>(normalisation: &Normalisation, gain: f32, bias: f32) -> Table<T, C> {
-    let channels: [(f64, f64); C] = std::array::from_fn(|c| normalisation.of(c));
+/// The table of some planes after the colour change `v -> gain * v + bias`, cut to [0, 255].
+pub(crate) fn table<T: Value, const P: usize>(planes: &[Plane; P], gain: f32, bias: f32) -> Table<T, P> {
     std::array::from_fn(|v| {
         let level = (f64::from(gain) * v as f64 + f64::from(bias)).clamp(0.0, 255.0);
-        channels.map(|(mean, std)| T::from_level(level, mean, std))
+        planes.map(|plane| plane.of(level))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Planes;
+
+    fn channels<const C: usize>(normalisation: &Normalisation) -> [Plane; C] {
+        Planes::Channels.of(normalisation, C).try_into().expect("one for each channel")
+    }
 
     #[test]
     fn none_is_the_f32_division() {
-        let table: Table<f32, 1> = table(&Normalisation::none(), 1.0, 0.0);
+        let table: Table<f32, 1> = table(&channels(&Normalisation::none()), 1.0, 0.0);
         assert!((0..=255u8).all(|v| table[v as usize][0] == f32::from(v) / 255.0));
     }
 
     #[test]
     fn imagenet_has_the_numbers_of_fastai() {
         let golden = &crate::testing::golden("ops.json")["imagenet_normalise"];
-        let floats: Table<f64, 3> = table(&Normalisation::imagenet(), 1.0, 0.0);
-        let singles: Table<f32, 3> = table(&Normalisation::imagenet(), 1.0, 0.0);
+        let floats: Table<f64, 3> = table(&channels(&Normalisation::imagenet()), 1.0, 0.0);
+        let singles: Table<f32, 3> = table(&channels(&Normalisation::imagenet()), 1.0, 0.0);
         let bytes = golden["gray_bytes"].as_array().expect("bytes");
         assert_eq!(bytes.len(), 6);
         for (byte, values) in bytes.iter().zip(golden["values"].as_array().expect("values")) {
@@ -140,7 +145,7 @@ mod tests {
 
     #[test]
     fn colour_is_cut_to_the_range_of_bytes() {
-        let table: Table<u8, 1> = table(&Normalisation::imagenet(), 2.0, -20.0);
+        let table: Table<u8, 1> = table(&channels(&Normalisation::imagenet()), 2.0, -20.0);
         assert_eq!([0, 10, 11, 100, 137, 138, 255].map(|v: usize| table[v][0]), [0, 0, 2, 180, 254, 255, 255]);
     }
 

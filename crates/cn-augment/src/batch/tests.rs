@@ -157,6 +157,55 @@ proptest! {
     }
 }
 
+/// Planes of a batch of one image, as rows of `P`.
+fn planes<T: Value>(normalisation: Normalisation, image: Image<'_>, geometry: Geometry) -> (usize, Vec<T>) {
+    let batcher = Batcher::new(3, normalisation).expect("valid").with_planes(Planes::Grey);
+    let mut out = vec![T::default(); geometry.area() * batcher.n_planes()];
+    batcher.fill(&[image], &[geometry], &mut out).expect("fits");
+    (batcher.n_planes(), out)
+}
+
+#[test]
+fn planes_of_grey_mix_to_the_normalised_channels() {
+    let pixels = noise(40 * 30);
+    let image = grey(&pixels, 30, 40);
+    let alike = Normalisation::new(&[0.4; 3], &[0.2; 3]).expect("valid");
+    for (normalisation, expected) in [(Normalisation::imagenet(), 2), (alike, 1), (Normalisation::none(), 1)] {
+        let mix: Vec<Vec<f64>> = normalisation.mix(3).and_then(|mix| Ok(mix.to_vec2()?)).expect("three channels");
+        for policy in policies() {
+            let geometry = policy.geometry(image, KEY).expect("good");
+            let (n, planes) = planes::<f64>(normalisation.clone(), image, geometry);
+            assert_eq!(n, expected);
+            let mut channels = vec![0.0; geometry.area() * 3];
+            let batcher = Batcher::new(3, normalisation.clone()).expect("valid");
+            batcher.fill(&[image], &[geometry], &mut channels).expect("fits");
+            for (channels, planes) in channels.as_chunks::<3>().0.iter().zip(planes.chunks_exact(n)) {
+                for (channel, row) in channels.iter().zip(&mix) {
+                    let mixed: f64 = row.iter().zip(planes).map(|(factor, plane)| factor * plane).sum();
+                    assert!((mixed - channel).abs() < 1e-13, "{mixed} {channel}");
+                }
+            }
+        }
+    }
+    let levels = planes::<u8>(Normalisation::imagenet(), image, Geometry::whole(image, 30)).1;
+    assert!(levels.as_chunks::<2>().0.iter().all(|&[_, one]| one == 255));
+}
+
+#[test]
+fn colours_are_refused_where_planes_cannot_show_them() {
+    let pixels = noise(8 * 8 * 3);
+    let (colours, grey) = (rgb(&pixels, 8, 8), grey(&pixels[..64], 8, 8));
+    let geometry = [Geometry::whole(grey, 8); 2];
+    let batcher = Batcher::new(3, Normalisation::imagenet()).expect("valid").with_planes(Planes::Grey);
+    let mut out = vec![9f32; 2 * 64 * 2];
+    let error = batcher.fill(&[grey, colours], &geometry, &mut out).expect_err("refused");
+    assert_eq!(error.to_string(), "image 1 has colours, which the planes of grey images cannot show");
+    assert!(out.iter().all(|&v| v == 9.0));
+    // A model of one channel sees the luma, in planes as without.
+    let single = Batcher::new(1, Normalisation::none()).expect("valid").with_planes(Planes::Grey);
+    assert!(single.fill(&[grey, colours], &geometry, &mut out[..128]).is_ok());
+}
+
 #[test]
 fn luma_has_the_values_of_pillow() {
     // `Image.new("RGB", (1, 1), colour).convert("L")`, Pillow 13.0.0.
