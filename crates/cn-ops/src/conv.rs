@@ -1,11 +1,14 @@
 //! Convolution.
 
+mod folded;
+
 use crate::layer::join;
 use crate::param::{add_bias, add_bias_grad};
 use crate::storage::{check_shape, dims, read, shape_error, with_float, write};
 use crate::{Activation, Affine, After, Error, InputGrad, Layer, Param, Pass, Result, Slot, Visit};
 use candle_core::{DType, Tensor};
 use cn_kernels::conv::{self, ConvShape, Epilogue, Prepared, Write};
+pub use folded::FoldedConv2d;
 
 /// How the windows of a [`Conv2d`] lie; down, then right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -75,7 +75,7 @@ pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use candle_model::CandleModel;
 pub use cn_kernels::conv::PLAN_VERSION;
 pub use cn_kernels::{Isa, IsaError, with_threads};
-pub use conv::{Conv2d, Conv2dConfig};
+pub use conv::{Conv2d, Conv2dConfig, FoldedConv2d};
 pub use dropout::Dropout;
 pub use error::{Error, Result};
 pub use flatten::Flatten;

@@ -74,6 +74,12 @@ impl Param {
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Relaxed)
     }
+
+    /// From here on trained with `other`, and of its version: its values are made of the other's.
+    pub(crate) fn follow(&mut self, other: &Self) {
+        self.trainable = other.trainable;
+        self.version = Arc::clone(&other.version);
+    }
 }
 
 /// Adds `bias`, if there is one, to every row of `y`.
