@@ -1,8 +1,9 @@
 //! What a network is built from.
 
 use crate::arch::Block;
+use crate::init::Init;
 use crate::{Arch, Error, Result, WeightFile, resnet};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use cn_ops::Network;
 use std::collections::BTreeMap;
 
@@ -54,7 +55,20 @@ impl ResNetConfig {
     /// [`Error::Setting`] for a size of 0 or a probability outside [0, 1), or if memory runs out.
     pub fn build(&self, seed: u64, dtype: DType, device: &Device) -> Result<Network> {
         self.check()?;
-        resnet::build(self, seed, dtype, device)
+        resnet::build(self, &Init { seed, dtype, device }, None)
+    }
+
+    /// The same network, which also takes images `(B, H, W, P)` of the planes that its channels are sums of: grey images
+    /// need not fill three channels ([`cn_ops::FoldedConv2d`]). Tensors and what is computed stay the same.
+    ///
+    /// `mix (in_channels, P)`, with `P` below `in_channels`: channel `c` is the sum of `mix[c][p]` times plane `p`.
+    ///
+    /// # Errors
+    ///
+    /// As [`ResNetConfig::build`], or if `mix` has another shape.
+    pub fn build_folded(&self, mix: &Tensor, seed: u64, dtype: DType, device: &Device) -> Result<Network> {
+        self.check()?;
+        resnet::build(self, &Init { seed, dtype, device }, Some(mix))
     }
 
     /// Number of trained values.

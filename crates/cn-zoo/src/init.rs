@@ -2,7 +2,7 @@
 
 use crate::Result;
 use candle_core::{DType, Device, Shape, Tensor};
-use cn_ops::{BatchNorm, Conv2d, Conv2dConfig, Linear};
+use cn_ops::{BatchNorm, Conv2d, Conv2dConfig, FoldedConv2d, Layer, Linear};
 use cn_random::{fill_normal, fill_uniform};
 
 /// Makes layers with their initial weights.
@@ -16,11 +16,30 @@ impl Init<'_> {
     /// A square convolution without bias that keeps the image's size up to its stride; the deviation keeps the variance
     /// of gradients (He et al., arXiv:1502.01852, fan out).
     pub(crate) fn conv(&self, name: &str, channels: [usize; 2], kernel: usize, stride: usize) -> Result<Conv2d> {
-        let [inputs, outputs] = channels;
+        let (weight, config) = self.square(name, channels, kernel, stride)?;
+        Ok(Conv2d::new(weight, config)?)
+    }
+
+    /// The convolution that sees the images, 7x7 with stride 2; with a `mix`, it also takes the planes that the channels
+    /// are sums of.
+    pub(crate) fn stem(&self, name: &str, channels: [usize; 2], mix: Option<&Tensor>) -> Result<Box<dyn Layer>> {
+        let (weight, config) = self.square(name, channels, 7, 2)?;
+        Ok(match mix {
+            Some(mix) => Box::new(FoldedConv2d::new(weight, config, mix)?),
+            None => Box::new(Conv2d::new(weight, config)?),
+        })
+    }
+
+    fn square(
+        &self,
+        name: &str,
+        [inputs, outputs]: [usize; 2],
+        kernel: usize,
+        stride: usize,
+    ) -> Result<(Tensor, Conv2dConfig)> {
         let std = (2.0 / (outputs * kernel * kernel) as f64).sqrt();
         let weight = self.normal(name, std, (outputs, inputs, kernel, kernel))?;
-        let config = Conv2dConfig { stride: [stride; 2], padding: [kernel / 2; 2] };
-        Ok(Conv2d::new(weight, config)?)
+        Ok((weight, Conv2dConfig { stride: [stride; 2], padding: [kernel / 2; 2] }))
     }
 
     /// A linear layer without bias; the deviation keeps the variance of activations (fan in).

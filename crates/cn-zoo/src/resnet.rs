@@ -3,22 +3,22 @@
 use crate::arch::Block;
 use crate::init::Init;
 use crate::{Head, ResNetConfig, Result, group_of};
-use candle_core::{DType, Device};
+use candle_core::Tensor;
 use cn_ops::{ConcatPool, Dropout, MaxPool2d, MaxPool2dConfig, MeanPool, Network, Relu, Residual, Sequential};
 
-pub(crate) fn build(config: &ResNetConfig, seed: u64, dtype: DType, device: &Device) -> Result<Network> {
-    let init = Init { seed, dtype, device };
+/// The network; with a `mix`, its stem also takes the planes that the channels are sums of.
+pub(crate) fn build(config: &ResNetConfig, init: &Init<'_>, mix: Option<&Tensor>) -> Result<Network> {
     let (block, [d1, d2, d3, d4]) = (config.arch.block(), config.arch.depths());
     // Shapes for images of 128x128 and basic blocks; bottlenecks have four times the channels behind each stage.
     let net = Sequential::new() // (B, 128, 128, in_channels)
-        .push("conv1", init.conv("conv1", [config.in_channels, 64], 7, 2)?) // (B, 64, 64, 64)
+        .push("conv1", init.stem("conv1", [config.in_channels, 64], mix)?) // (B, 64, 64, 64)
         .push("bn1", init.norm(64)?.relu())
         .push("maxpool", MaxPool2d::new(STEM_POOL)) // (B, 32, 32, 64)
-        .push("layer1", stage(&init, block, "layer1", Stage { inputs: 64, width: 64, depth: d1, stride: 1 })?) // (B, 32, 32, 64)
-        .push("layer2", stage(&init, block, "layer2", Stage::after(block, 64, d2))?) // (B, 16, 16, 128)
-        .push("layer3", stage(&init, block, "layer3", Stage::after(block, 128, d3))?) // (B, 8, 8, 256)
-        .push("layer4", stage(&init, block, "layer4", Stage::after(block, 256, d4))?); // (B, 4, 4, 512)
-    Ok(Network::new(head(net, &init, config)?, group_of)?) // (B, n_classes)
+        .push("layer1", stage(init, block, "layer1", Stage { inputs: 64, width: 64, depth: d1, stride: 1 })?) // (B, 32, 32, 64)
+        .push("layer2", stage(init, block, "layer2", Stage::after(block, 64, d2))?) // (B, 16, 16, 128)
+        .push("layer3", stage(init, block, "layer3", Stage::after(block, 128, d3))?) // (B, 8, 8, 256)
+        .push("layer4", stage(init, block, "layer4", Stage::after(block, 256, d4))?); // (B, 4, 4, 512)
+    Ok(Network::new(head(net, init, config)?, group_of)?) // (B, n_classes)
 }
 
 const STEM_POOL: MaxPool2dConfig = MaxPool2dConfig { kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
