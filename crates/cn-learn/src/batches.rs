@@ -2,7 +2,7 @@
 
 use crate::{Error, Result, Source};
 use candle_core::{DType, Device, Tensor};
-use cn_augment::{Batcher, Geometry, Image, Normalisation, Policy};
+use cn_augment::{Batcher, Geometry, Image, Normalisation, Planes, Policy};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -19,10 +19,12 @@ pub struct BatchConfig {
     pub train: Policy,
     /// What happens to images that are evaluated; without randomness.
     pub eval: Policy,
-    /// Channels of the batches, 1 or 3.
+    /// Channels of the model, 1 or 3.
     pub channels: usize,
     /// From bytes to numbers.
     pub normalisation: Normalisation,
+    /// What a batch holds of each pixel: the channels, or the planes that those of grey images are sums of.
+    pub planes: Planes,
     /// Where batches are needed.
     pub device: Device,
     /// Threads that make them. They work beside training, which needs the machine: one makes several thousand images a
@@ -41,6 +43,7 @@ impl BatchConfig {
             eval,
             channels: 3,
             normalisation: Normalisation::none(),
+            planes: Planes::Channels,
             device: Device::Cpu,
             threads: 1,
         }
@@ -52,7 +55,7 @@ impl BatchConfig {
 pub struct Batch {
     /// Ids of the images, `(B)`.
     pub ids: Vec<u32>,
-    /// Images, `(B, S, S, C)`, `f32`, normalised. The memory is used again for a later batch.
+    /// Images, `(B, S, S, C)`, `f32`, normalised, or planes `(B, S, S, P)`. The memory is used again for a later batch.
     pub images: Tensor,
     /// Targets, `(B, K)`, `f32`.
     pub targets: Tensor,
@@ -80,7 +83,7 @@ impl Batches {
         if n_images < batch_size {
             return Err(Error::TooFewImages { n_images, batch_size });
         }
-        let batcher = Batcher::new(config.channels, config.normalisation.clone())?;
+        let batcher = Batcher::new(config.channels, config.normalisation.clone())?.with_planes(config.planes);
         let threads = rayon::ThreadPoolBuilder::new().num_threads(config.threads.max(1)).build();
         let threads = threads.map_err(|e| Error::BatchThread { source: Some(std::io::Error::other(e)) })?;
         Ok(Self { maker: Arc::new(Maker { source, config, batcher, threads }), seed })
@@ -131,11 +134,11 @@ impl Batches {
         self.stream(Part::Eval, ids)
     }
 
-    /// One batch of images that belong to no data set, as evaluation sees them: `(B, S, S, C)`.
+    /// One batch of images that belong to no data set, as evaluation sees them: `(B, S, S, C)` or `(B, S, S, P)`.
     ///
     /// # Errors
     ///
-    /// If there is no image, or one does not match its shape.
+    /// If there is no image, one does not match its shape, or one has colours that planes cannot show.
     pub fn of_images(&self, images: &[Image<'_>]) -> Result<Tensor> {
         let ids: Vec<u32> = (0..).take(images.len()).collect();
         let geometry = self.maker.geometry(Part::Eval, &ids, images)?;
@@ -211,7 +214,7 @@ impl Maker {
     fn render(&self, images: &[Image<'_>], geometry: &[Geometry], free: Vec<Tensor>) -> Result<Tensor> {
         let fits = |tensor: &Tensor| {
             let size = geometry.first().map_or(0, |g| g.size as usize);
-            tensor.dims() == [images.len(), size, size, self.config.channels] && tensor.dtype() == DType::F32
+            tensor.dims() == [images.len(), size, size, self.batcher.n_planes()] && tensor.dtype() == DType::F32
         };
         match free.into_iter().find(fits) {
             Some(tensor) if self.config.device.is_cpu() => {

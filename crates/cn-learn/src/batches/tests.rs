@@ -69,6 +69,21 @@ fn evaluation_sees_whole_images_in_order() -> Result<()> {
 }
 
 #[test]
+fn grey_images_may_come_as_planes() -> Result<()> {
+    let (train, eval) = (Policy::whole(SIDE as u32)?, Policy::whole(SIDE as u32)?);
+    let normalisation = Normalisation::imagenet();
+    let config = BatchConfig { normalisation, planes: Planes::Grey, ..BatchConfig::new(train, eval) };
+    let batches = Batches::new(dataset(), BatchConfig { batch_size: 8, ..config }, SEED)?;
+    // From the second batch on, memory is used again.
+    for (ids, images, _) in epoch(&batches, 0, 0)? {
+        let data = dataset();
+        let levels = ids.iter().flat_map(|&id| data.pixels().image(id).pixels.to_vec());
+        assert!(images.into_iter().eq(levels.flat_map(|level| [f32::from(level) / 255.0, 1.0])));
+    }
+    Ok(())
+}
+
+#[test]
 fn an_error_of_the_source_comes_up_and_ends_the_stream() -> Result<()> {
     let mut stream = batches(8, SEED)?.eval(&[1, 2, 3, 4, 5, 6, 7, 8, 100, 9, 10, 11, 12, 13, 14, 15, 16])?;
     assert!(stream.next().is_some_and(|batch| batch.is_ok()));
