@@ -2,6 +2,7 @@
 
 mod cli;
 mod end_to_end;
+mod grey;
 mod notebook;
 mod resume;
 mod run;

@@ -4,7 +4,7 @@ use crate::config::{Config, HeadKind, Normalise};
 use crate::problem::Problem;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
-use cn_augment::{Batcher, Image, Normalisation};
+use cn_augment::{Batcher, Image, Normalisation, Planes};
 use cn_data::Pixels;
 use cn_learn::Decode;
 use cn_ops::{Mode, Model as _, Network};
@@ -75,7 +75,7 @@ impl Start {
 
     /// The network of the settings with these weights.
     pub(crate) fn build(&self, config: &Config, n_classes: usize) -> Result<Network> {
-        let mut network = resnet(config, n_classes)?.build(config.seed, DType::F32, &Device::Cpu)?;
+        let mut network = network(&resnet(config, n_classes)?, &self.normalisation(config)?, config.seed)?;
         if let Self::File { path, file, .. } = self {
             let loaded = cn_zoo::load(&mut network, file, Fit::Transfer);
             loaded.with_context(|| format!("cannot start from `{}`", path.display()))?;
@@ -91,6 +91,20 @@ pub(crate) fn resnet(config: &Config, n_classes: usize) -> Result<ResNetConfig> 
         HeadKind::Plain => Head::Linear,
     };
     Ok(ResNetConfig { arch: config.arch.parse()?, in_channels: config.channels, n_classes, head })
+}
+
+/// The network with initial weights, for images of this normalisation; one of three channels also takes grey images as
+/// planes.
+fn network(resnet: &ResNetConfig, normalisation: &Normalisation, seed: u64) -> Result<Network> {
+    Ok(match resnet.in_channels {
+        3 => resnet.build_folded(&normalisation.mix(3)?, seed, DType::F32, &Device::Cpu)?,
+        _ => resnet.build(seed, DType::F32, &Device::Cpu)?,
+    })
+}
+
+/// What batches of these images hold of each pixel.
+pub(crate) fn planes(pixels: &Pixels) -> Planes {
+    if pixels.channels() == 1 { Planes::Grey } else { Planes::Channels }
 }
 
 fn imagenet(arch: &str) -> Result<PathBuf> {
@@ -124,7 +138,7 @@ impl Trained {
         let in_file = || format!("cannot use the model `{}`", path.display());
         let resnet = ResNetConfig::of_file(&file).with_context(in_file)?;
         check_card(&card, &resnet).with_context(in_file)?;
-        let mut network = resnet.build(0, DType::F32, &Device::Cpu)?;
+        let mut network = network(&resnet, &normalisation_of(&card)?, 0)?;
         cn_zoo::load(&mut network, &file, Fit::Exact).with_context(in_file)?;
         let sha256 = cn_zoo::weights_sha256(&network.named_tensors()?)?;
         if sha256 != card.weights.sha256 {
@@ -195,7 +209,7 @@ impl Trained {
             Transform::Centre { resize } => crate::config::Transform::centre(resize, self.card.image_size),
         }
         .fixed_policy(size)?;
-        let batcher = Batcher::new(self.card.channels, normalisation_of(&self.card)?)?;
+        let batcher = Batcher::new(self.card.channels, normalisation_of(&self.card)?)?.with_planes(planes(pixels));
         let images: Vec<Image<'_>> = pixels.images().map(image).collect();
         let mut logits = Vec::new();
         for images in images.chunks(BATCH) {

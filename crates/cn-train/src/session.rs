@@ -1,13 +1,13 @@
 //! Learners from settings and data.
 
 use crate::config::{Config, LossKind};
-use crate::model::Start;
+use crate::model::{Start, planes};
 use crate::problem::Problem;
 use anyhow::Result;
 use candle_core::Device;
 use cn_augment::Normalisation;
 use cn_data::Dataset;
-use cn_learn::{BatchConfig, Batches, Evaluation, Learner, LearnerConfig, Metric, Source};
+use cn_learn::{BatchConfig, Batches, Evaluation, Learner, LearnerConfig, Metric};
 use cn_ops::{AdamConfig, Loss, Network};
 use cn_report::{Prediction, Predictions};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) fn learner(config: &Config, dataset: Arc<Dataset>, start: &Start) -> 
 }
 
 /// The batches of the settings.
-pub(crate) fn batches(config: &Config, source: Arc<dyn Source>, normalisation: Normalisation) -> Result<Batches> {
+fn batches(config: &Config, dataset: Arc<Dataset>, normalisation: Normalisation) -> Result<Batches> {
     let train = config.augment.policy(config.image_size)?;
     let eval = config.validation.fixed_policy(config.image_size)?;
     let batches = BatchConfig {
@@ -35,10 +35,11 @@ pub(crate) fn batches(config: &Config, source: Arc<dyn Source>, normalisation: N
         eval_batch_size: config.batch_size,
         channels: config.channels,
         normalisation,
+        planes: planes(dataset.pixels()),
         device: Device::Cpu,
         ..BatchConfig::new(train, eval)
     };
-    Ok(Batches::new(source, batches, config.seed)?)
+    Ok(Batches::new(dataset, batches, config.seed)?)
 }
 
 /// What is minimised and measured.
@@ -77,4 +78,56 @@ pub(crate) fn predictions(dataset: &Dataset, evaluation: &Evaluation) -> Result<
         })?;
     }
     Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DataConfig, Normalise, SyntheticConfig};
+    use crate::data::Plan;
+    use cn_augment::Planes;
+    use cn_data::Cache;
+
+    /// Six steps on 24 drawn images, three channels.
+    fn config(normalise: Normalise) -> Config {
+        let data = DataConfig { synthetic: true, ..DataConfig::default() };
+        let synthetic = SyntheticConfig { images: 30, ..SyntheticConfig::default() };
+        Config { data, synthetic, normalise, image_size: 32, batch_size: 4, threads: 1, ..Config::default() }
+    }
+
+    fn learner_on(config: &Config) -> Learner<Network> {
+        let (dataset, _) = Plan::new(config).and_then(|plan| plan.load(config, Cache::Off)).expect("drawn");
+        learner(config, Arc::new(dataset), &Start::Scratch).expect("a learner")
+    }
+
+    /// Losses before and after the training of one epoch.
+    fn losses(mut learner: Learner<Network>) -> [f64; 2] {
+        let judge = |learner: &mut Learner<Network>| learner.evaluate().expect("judged").loss;
+        let before = judge(&mut learner);
+        learner.fit_one_cycle(1, cn_learn::Rates::Last { last: 1e-4 }, &mut []).expect("trained");
+        [before, judge(&mut learner)]
+    }
+
+    #[test]
+    fn grey_images_train_as_planes_as_they_would_as_channels() {
+        for (normalise, n_planes) in [(Normalise::Imagenet, 2), (Normalise::None, 1)] {
+            let config = config(normalise);
+            let learner = learner_on(&config);
+            let first = learner.batches().train(0, 0).expect("a stream").next().expect("a batch").expect("made");
+            assert_eq!(first.images.dims(), [4, 32, 32, n_planes]);
+
+            let batches = BatchConfig { planes: Planes::Channels, ..learner.batches().config().clone() };
+            let source = Arc::clone(learner.batches().source());
+            let network = Start::Scratch.build(&config, source.n_classes()).expect("a network");
+            let batches = Batches::new(source, batches, config.seed).expect("batches");
+            let channels = Learner::new(network, batches, learner_config(&config)).expect("a learner");
+            let (found, expected) = (losses(learner), losses(channels));
+            assert!(expected[0] != expected[1]);
+            // Adam makes a whole step even of a gradient that is rounding alone, so that losses drift apart in training.
+            for (i, bound) in [1e-5, 1e-3].into_iter().enumerate() {
+                let off = (found[i] / expected[i] - 1.0).abs();
+                assert!(off < bound, "{found:?} with planes, {expected:?} with channels");
+            }
+        }
+    }
 }

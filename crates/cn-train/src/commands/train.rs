@@ -164,7 +164,9 @@ fn dry_run(ui: Ui, prepared: Prepared) -> Result<u8> {
     let batches = prepared.learner.batches();
     let first = batches.train(0, 0)?.next().transpose()?.context("there is no first batch")?;
     let (n_train, n_val) = (prepared.dataset.split().train().len(), prepared.dataset.split().val().len());
-    let dims = first.images.dims().to_vec();
+    let mut dims = first.images.dims().to_vec();
+    // Grey images may travel as fewer planes; people know them by the channels of the model.
+    dims[3] = batches.config().channels;
     ui.result(format_args!("dry run   the first batch is {dims:?}; nothing was written\n"));
     ui.json(&serde_json::json!({
         "event": "dry_run", "n_train": n_train, "n_val": n_val,
