@@ -24,12 +24,6 @@ impl Scratch {
         drop(free);
         Self { buffer: buffer.unwrap_or_else(|| vec![0.0; len]), len }
     }
-
-    pub(crate) fn zeroed(len: usize) -> Self {
-        let mut scratch = Self::new(len);
-        scratch.fill(0.0);
-        scratch
-    }
 }
 
 impl Deref for Scratch {

@@ -192,15 +192,16 @@ pub(super) fn backward_weight(isa: Isa, s: &ConvShape, x: &[f32], dy: &[f32], dw
 /// The gradient of the weights of some taps, from some pixels: `(taps * I, O)`.
 fn weight_sum(isa: Isa, s: &ConvShape, taps: &Taps, x: &[f32], dy: &[f32], pixels: Range<usize>) -> Scratch {
     let (o, k) = (s.out_channels, taps.len() * s.in_channels);
-    let mut sum = Scratch::zeroed(k * o);
+    let mut sum = Scratch::new(k * o);
     let (mut windows, mut pairs) = (Scratch::new(BLOCK * k), Scratch::new(BLOCK * o));
     for at in pixels.clone().step_by(BLOCK) {
         let rows = BLOCK.min(pixels.end - at);
         let left = gathered((isa, Along::Columns), s, taps, x, at..at + rows, &mut windows);
         let dy = paired(isa, (Along::Columns, Matrix { rows, width: o }), &dy[at * o..], &mut pairs);
+        let write = if at == pixels.start { Write::Set } else { Write::Add };
         for col in (0..o).step_by(PANEL) {
             let right = Panel { data: &dy[col..], stride: o, cols: PANEL.min(o - col) };
-            let out = Out { data: &mut sum[col..], stride: o, write: Write::Add };
+            let out = Out { data: &mut sum[col..], stride: o, write };
             matmul(isa, [k, isa.places(rows)], left, right, out);
         }
     }

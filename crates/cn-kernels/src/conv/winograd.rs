@@ -346,8 +346,9 @@ impl WeightGrad<'_> {
         let blocks = blocks(self.tile, from, s.batch, step);
         let group = all_rows.div_ceil(step).div_ceil(GROUPS);
         let sums = map_pieces(blocks.len(), group, |range| {
-            let mut sum = Scratch::zeroed(points * o * i);
-            for block in &blocks[range] {
+            let mut sum = Scratch::new(points * o * i);
+            for (n, block) in blocks[range].iter().enumerate() {
+                let write = if n == 0 { Write::Set } else { Write::Add };
                 let tiles = block.rows.len() * columns;
                 let (stride, dy_stride) = (tiles * i + 16, tiles * o + 16);
                 let (mut x, mut dy) = (Scratch::new(points * stride), Scratch::new(points * dy_stride));
@@ -364,7 +365,7 @@ impl WeightGrad<'_> {
                     let left = Left { data: &dy[f * dy_stride..], row_stride: 1, col_stride: o };
                     for col in (0..i).step_by(PANEL) {
                         let right = Panel { data: &x[f * stride + col..], stride: i, cols: PANEL.min(i - col) };
-                        let out = Out { data: &mut sum[f * o * i + col..], stride: i, write: Write::Add };
+                        let out = Out { data: &mut sum[f * o * i + col..], stride: i, write };
                         matmul(self.isa, [o, k], left, right, out);
                     }
                 }
