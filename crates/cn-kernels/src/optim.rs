@@ -27,8 +27,8 @@ pub struct AdamStep {
 pub struct AdamSlices<'a, T> {
     /// Parameters.
     pub params: &'a mut [T],
-    /// Their gradients.
-    pub grads: &'a [T],
+    /// Their gradients, zero afterwards.
+    pub grads: &'a mut [T],
     /// First moments.
     pub m: &'a mut [T],
     /// Second moments.
@@ -36,6 +36,8 @@ pub struct AdamSlices<'a, T> {
 }
 
 /// One Adam update with decoupled decay (arXiv:1412.6980), the bias corrected by the current `beta1` as fastai does.
+///
+/// Clears the gradients in passing, which saves the next step a pass over them.
 ///
 /// # Panics
 ///
@@ -48,15 +50,17 @@ pub fn adam<T: Float>(hyper: &AdamStep, s: AdamSlices<'_, T>) {
     let (rate, unbias) = (hyper.lr / debias(hyper.beta1), 1.0 / debias(hyper.beta2));
     let piece = rows_per_piece(1);
     let moments = s.m.par_chunks_mut(piece).zip(s.v.par_chunks_mut(piece));
-    s.params.par_chunks_mut(piece).zip(s.grads.par_chunks(piece)).zip(moments).for_each(|((params, grads), (m, v))| {
-        update(hyper, [rate, unbias], AdamSlices { params, grads, m, v });
-    });
+    s.params.par_chunks_mut(piece).zip(s.grads.par_chunks_mut(piece)).zip(moments).for_each(
+        |((params, grads), (m, v))| {
+            update(hyper, [rate, unbias], AdamSlices { params, grads, m, v });
+        },
+    );
 }
 
 fn update<T: Float>(hyper: &AdamStep, [rate, unbias]: [f64; 2], s: AdamSlices<'_, T>) {
     let keep = 1.0 - hyper.lr * hyper.weight_decay;
     let (beta, rest) = ([hyper.beta1, hyper.beta2], [1.0 - hyper.beta1, 1.0 - hyper.beta2]);
-    if let Some(grads) = T::as_f32(s.grads) {
+    if let Some(grads) = T::as_f32_mut(s.grads) {
         let vectors = (T::as_f32_mut(s.params), T::as_f32_mut(s.m), T::as_f32_mut(s.v));
         let (Some(params), Some(m), Some(v)) = vectors else { unreachable!("one element type") };
         let narrow = |x: [f64; 2]| x.map(|x| x as f32);
@@ -69,5 +73,6 @@ fn update<T: Float>(hyper: &AdamStep, [rate, unbias]: [f64; 2], s: AdamSlices<'_
         *m = f(beta[0]) * *m + f(rest[0]) * *g;
         *v = f(beta[1]) * *v + f(rest[1]) * *g * *g;
         *p = *p * f(keep) - f(rate) * *m / ((*v * f(unbias)).sqrt() + f(hyper.eps));
+        *g = T::ZERO;
     }
 }

@@ -1,6 +1,6 @@
 //! Adam over a flat buffer.
 
-use crate::storage::{check_shape, copy_into, read, with_float, write};
+use crate::storage::{check_shape, copy_into, with_float, write};
 use crate::{Entry, Error, Parameters, Result};
 use candle_core::{Shape, Tensor};
 use cn_kernels::optim::{AdamSlices, AdamStep};
@@ -65,7 +65,8 @@ impl Adam {
         Ok(Self { config, m, v, steps: vec![0; parameters.entries().len()] })
     }
 
-    /// Updates the trainable parameters by their gradients, which stay as they are.
+    /// Updates the trainable parameters by their gradients, and sets these to zero for the next backward pass, which costs
+    /// next to nothing while they are at hand.
     ///
     /// # Errors
     ///
@@ -79,11 +80,14 @@ impl Adam {
         let runs = self.runs(parameters.entries(), hyper);
         parameters.touch();
         with_float!("parameters", parameters.values(), T => {
-            let grads = read::<T>(parameters.grads())?;
             write::<T, _>(parameters.values(), |p| {
-                write::<T, _>(&self.m, |m| write::<T, _>(&self.v, |v| update_runs::<T>(&runs, p, &grads, m, v)))
-            })??
-        })
+                write::<T, _>(parameters.grads(), |g| {
+                    write::<T, _>(&self.m, |m| write::<T, _>(&self.v, |v| update_runs::<T>(&runs, p, g, m, v)))
+                })
+            })???
+        })?;
+        parameters.mark_cleared();
+        Ok(())
     }
 
     /// Counts a step of each trainable entry, and joins neighbours that are updated alike.
@@ -153,10 +157,10 @@ impl Adam {
     }
 }
 
-fn update_runs<T: cn_kernels::Float>(runs: &[Run], params: &mut [T], grads: &[T], m: &mut [T], v: &mut [T]) {
+fn update_runs<T: cn_kernels::Float>(runs: &[Run], params: &mut [T], grads: &mut [T], m: &mut [T], v: &mut [T]) {
     for run in runs {
         let at = run.start..run.start + run.len;
-        let (params, grads) = (&mut params[at.clone()], &grads[at.clone()]);
+        let (params, grads) = (&mut params[at.clone()], &mut grads[at.clone()]);
         let slices = AdamSlices { params, grads, m: &mut m[at.clone()], v: &mut v[at] };
         cn_kernels::optim::adam(&run.hyper, slices);
     }

@@ -95,8 +95,7 @@ impl<M: ModuleT + Send> Model for CandleModel<M> {
     }
 
     fn set_trainable(&mut self, wanted: &dyn Fn(&Entry) -> bool) -> Result<()> {
-        self.parameters.mark_trainable(wanted);
-        Ok(())
+        self.parameters.mark_trainable(wanted)
     }
 
     fn named_tensors(&mut self) -> Result<Vec<(String, Tensor)>> {

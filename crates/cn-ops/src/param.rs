@@ -4,8 +4,9 @@ use crate::storage::{Element, read, shape_error, with_float, write};
 use crate::{Layer, Result, Slot};
 use candle_core::{DType, Device, Shape, Tensor};
 use cn_kernels::linear;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A trained tensor and its gradient.
 ///
@@ -18,7 +19,16 @@ pub struct Param {
     trainable: bool,
     decay: bool,
     norm: bool,
-    version: Arc<AtomicU64>,
+    state: Arc<State>,
+}
+
+/// What all parameters of a model have in common.
+#[derive(Debug, Default)]
+struct State {
+    /// Changes with the values.
+    version: AtomicU64,
+    /// Whether every gradient is known to be zero.
+    cleared: AtomicBool,
 }
 
 impl Param {
@@ -30,7 +40,7 @@ impl Param {
     pub fn weight(value: Tensor) -> Result<Self> {
         let value = value.detach().contiguous()?;
         let grad = value.zeros_like()?;
-        Ok(Self { value, grad, trainable: true, decay: true, norm: false, version: Arc::default() })
+        Ok(Self { value, grad, trainable: true, decay: true, norm: false, state: Arc::default() })
     }
 
     /// A scale or shift of a norm, which never decays and stays trainable when its group is frozen.
@@ -60,6 +70,7 @@ impl Param {
     /// The gradient, of the same shape; backward passes add to it.
     #[must_use]
     pub fn grad(&self) -> &Tensor {
+        self.state.cleared.store(false, Ordering::Relaxed);
         &self.grad
     }
 
@@ -72,13 +83,13 @@ impl Param {
     /// Changes with the values: a layer that keeps something made from them makes it again under another version.
     #[must_use]
     pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Relaxed)
+        self.state.version.load(Ordering::Relaxed)
     }
 
     /// From here on trained with `other`, and of its version: its values are made of the other's.
     pub(crate) fn follow(&mut self, other: &Self) {
         self.trainable = other.trainable;
-        self.version = Arc::clone(&other.version);
+        self.state = Arc::clone(&other.state);
     }
 }
 
@@ -124,7 +135,7 @@ pub struct Parameters {
     values: Tensor,
     grads: Tensor,
     entries: Vec<Entry>,
-    version: Arc<AtomicU64>,
+    state: Arc<State>,
 }
 
 impl Parameters {
@@ -154,7 +165,7 @@ impl Parameters {
                 let entry: &Entry = next.next().expect("`visit` shows the same parameters every time");
                 p.value = view(&parameters.values, entry)?;
                 p.grad = view(&parameters.grads, entry)?;
-                p.version = Arc::clone(&parameters.version);
+                p.state = Arc::clone(&parameters.state);
             }
             Ok(())
         })?;
@@ -180,7 +191,7 @@ impl Parameters {
             // `cat` of one tensor would share its memory.
             flat => Tensor::cat(flat, 0)?.copy()?,
         };
-        Ok(Self { grads: values.zeros_like()?, values, entries, version: Arc::default() })
+        Ok(Self { grads: values.zeros_like()?, values, entries, state: Arc::default() })
     }
 
     /// All values, `(P)`.
@@ -192,12 +203,13 @@ impl Parameters {
     /// Says that values were written: what layers keep of them is made anew. Optimizers and
     /// [`Model::load_tensors`](crate::Model::load_tensors) call it; so must who else writes to them.
     pub fn touch(&self) {
-        self.version.fetch_add(1, Ordering::Relaxed);
+        self.state.version.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All gradients, `(P)`.
+    /// All gradients, `(P)`; those of frozen parameters are zero.
     #[must_use]
     pub fn grads(&self) -> &Tensor {
+        self.state.cleared.store(false, Ordering::Relaxed);
         &self.grads
     }
 
@@ -213,13 +225,26 @@ impl Parameters {
         self.entries.iter().map(|e| e.group + 1).max().unwrap_or(0)
     }
 
-    /// Sets every gradient to zero.
+    /// Sets every gradient to zero; free of cost if nobody has asked for one since an optimizer's step did so.
     ///
     /// # Errors
     ///
     /// If the device fails.
     pub fn zero_grads(&self) -> Result<()> {
-        with_float!("gradients", self.grads, T => write::<T, _>(&self.grads, |g| g.fill(0.0)))
+        if !self.state.cleared.load(Ordering::Relaxed) {
+            self.zero(0..self.grads.elem_count())?;
+            self.mark_cleared();
+        }
+        Ok(())
+    }
+
+    fn zero(&self, range: Range<usize>) -> Result<()> {
+        with_float!("gradients", self.grads, T => write::<T, _>(&self.grads, |g| g[range].fill(0.0)))
+    }
+
+    /// Says that every gradient is zero.
+    pub(crate) fn mark_cleared(&self) {
+        self.state.cleared.store(true, Ordering::Relaxed);
     }
 
     /// The values of one entry, a view.
@@ -237,16 +262,17 @@ impl Parameters {
     ///
     /// If `entry` is not one of [`Parameters::entries`].
     pub fn grad_of(&self, entry: &Entry) -> Result<Tensor> {
-        view(&self.grads, entry)
+        view(self.grads(), entry)
     }
 
-    /// Trains exactly the entries that `wanted` names, in `layer` (whose parameters were gathered) and in updates.
+    /// Trains exactly the entries that `wanted` names, in `layer` (whose parameters were gathered) and in updates. Those
+    /// that are frozen lose their gradient.
     ///
     /// # Errors
     ///
-    /// If `layer` is not the one that was gathered.
+    /// If `layer` is not the one that was gathered, or the device fails.
     pub fn set_trainable(&mut self, layer: &mut dyn Layer, wanted: impl Fn(&Entry) -> bool) -> Result<()> {
-        self.mark_trainable(wanted);
+        self.mark_trainable(wanted)?;
         let mut next = self.entries.iter();
         layer.visit("", &mut |name, slot| {
             if let Slot::Param(p) = slot {
@@ -261,8 +287,16 @@ impl Parameters {
 
 impl Parameters {
     /// Trains exactly the entries that `wanted` names, in updates.
-    pub(crate) fn mark_trainable(&mut self, wanted: impl Fn(&Entry) -> bool) {
-        self.entries.iter_mut().for_each(|entry| entry.trainable = wanted(entry));
+    pub(crate) fn mark_trainable(&mut self, wanted: impl Fn(&Entry) -> bool) -> Result<()> {
+        for i in 0..self.entries.len() {
+            let entry = &mut self.entries[i];
+            entry.trainable = wanted(entry);
+            if !entry.trainable {
+                let range = entry.offset..entry.offset + entry.len;
+                self.zero(range)?;
+            }
+        }
+        Ok(())
     }
 }
 

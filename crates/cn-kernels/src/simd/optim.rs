@@ -20,7 +20,7 @@ pub(crate) struct AdamRates {
     pub eps: f32,
 }
 
-/// Updates all of `s` by `rates`.
+/// Updates all of `s` by `rates`, and clears the gradients.
 pub(crate) fn adam(isa: Isa, rates: &AdamRates, s: &mut AdamSlices<'_, f32>) {
     let n = s.params.len();
     assert!(s.grads.len() == n && s.m.len() == n && s.v.len() == n, "equal lengths");
@@ -63,5 +63,6 @@ unsafe fn adam_vector<L: Lanes>(rates: &AdamRates, s: &mut AdamSlices<'_, f32>, 
         store::<L>(s.params.as_mut_ptr().add(at), L::sub(L::mul(p, L::splat(rates.keep)), step), n);
         store::<L>(s.m.as_mut_ptr().add(at), m, n);
         store::<L>(s.v.as_mut_ptr().add(at), v, n);
+        store::<L>(s.grads.as_mut_ptr().add(at), L::splat(0.0), n);
     }
 }

@@ -101,6 +101,31 @@ fn frozen_parameters_are_left_alone_and_zero_gradients_decay() {
 }
 
 #[test]
+fn a_step_leaves_no_gradient() {
+    let golden = golden("adam.json");
+    for dtype in [DType::F64, DType::F32] {
+        let (mut bag, mut parameters) = start(&golden, dtype);
+        let mut adam = Adam::new(&parameters, AdamConfig::default()).unwrap();
+        let hyper = Hyper { lr: &[0.1, 0.1], beta1: 0.9 };
+        let is_clear = |p: &Parameters| values(p.grads()).iter().all(|&g| g == 0.0);
+        let grads = || all(&golden["grads"][0], singles);
+        set_grads(&parameters, grads());
+        adam.step(&parameters, &hyper).unwrap();
+        // Whoever writes a gradient after the step finds it cleared all the same.
+        copy_into(bag.0[0].1.grad(), &tensor(vec![1.0; 6], bag.0[0].1.value().dims())).unwrap();
+        parameters.zero_grads().unwrap();
+        assert!(is_clear(&parameters));
+        // What is frozen with a gradient loses it, what is not keeps its own.
+        set_grads(&parameters, grads());
+        parameters.set_trainable(&mut bag, |e| e.name == "w").unwrap();
+        assert!(values(parameters.grads())[6..].iter().all(|&g| g == 0.0));
+        assert_eq!(values(parameters.grads())[..6], grads()[..6]);
+        adam.step(&parameters, &hyper).unwrap();
+        assert!(is_clear(&parameters));
+    }
+}
+
+#[test]
 fn neighbours_that_are_updated_alike_are_one_run() {
     let golden = golden("adam.json");
     let (mut bag, mut parameters) = start(&golden, DType::F64);
