@@ -23,6 +23,7 @@ use crate::storage::{Stored, check_shape, read, with_float, write};
 use crate::{Conv2dConfig, Error, MaxPool2dConfig, Result, loss};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor, WithDType};
 use cn_kernels::Float;
+use cn_kernels::Precision;
 use cn_kernels::conv::{self, ConvShape, Write};
 use cn_kernels::pool::{self, PoolShape};
 use std::sync::OnceLock;
@@ -113,7 +114,7 @@ impl CustomOp2 for Conv2dOp {
         let s = &self.shape;
         for_float!(x, T => {
             let mut y: Vec<T> = vec![T::ZERO; s.output_len()];
-            conv::forward(s, slice(x, x_layout)?, slice(w, w_layout)?, &mut y);
+            conv::forward(s, Precision::F32, [slice(x, x_layout)?, slice(w, w_layout)?], &mut y);
             let shape = Shape::from((s.batch, s.out_height(), s.out_width(), s.out_channels));
             Ok((T::to_cpu_storage_owned(y), shape))
         })
@@ -138,11 +139,15 @@ impl Conv2dOp {
             let dy = read::<T>(dy)?;
             if let Some(dx) = &dx {
                 let w = read::<T>(w)?;
-                write::<T, _>(dx, |dx| conv::backward_input(&self.shape, &dy, &w, dx, Write::Set))?;
+                write::<T, _>(dx, |dx| {
+                    conv::backward_input(&self.shape, Precision::F32, [&dy, &w], dx, Write::Set);
+                })?;
             }
             if let Some(dw) = &dw {
                 let x = read::<T>(x)?;
-                write::<T, _>(dw, |dw| conv::backward_weight(&self.shape, &x, &dy, dw))?;
+                write::<T, _>(dw, |dw| {
+                    conv::backward_weight(&self.shape, Precision::F32, [&x, &dy], dw);
+                })?;
             }
             Ok::<(), Error>(())
         })?;

@@ -7,6 +7,7 @@ use crate::param::{add_bias, add_bias_grad};
 use crate::storage::{check_shape, dims, read, shape_error, with_float, write};
 use crate::{Activation, Affine, After, Error, InputGrad, Layer, Param, Pass, Result, Slot, Visit};
 use candle_core::{DType, Tensor};
+use cn_kernels::Precision;
 use cn_kernels::conv::{self, ConvShape, Epilogue, Prepared, Write};
 pub use folded::FoldedConv2d;
 
@@ -48,8 +49,8 @@ pub struct Conv2d {
     bias: Option<Param>,
     config: Conv2dConfig,
     saved: Option<Saved>,
-    /// The weight of some version in the orders of the eval passes.
-    prepared: Option<(u64, Prepared)>,
+    /// The weight of some version and precision in the orders of the eval passes.
+    prepared: Option<(u64, Precision, Prepared)>,
 }
 
 #[derive(Debug)]
@@ -81,12 +82,14 @@ impl Conv2d {
         Ok(self)
     }
 
-    fn parameter_grads(&self, saved: &Saved, dy: &Activation) -> Result<()> {
+    fn parameter_grads(&self, saved: &Saved, dy: &Activation, precision: Precision) -> Result<()> {
         if self.weight.is_trainable() {
             let x = saved.x.as_ref().ok_or(Error::NothingSaved { layer: "Conv2d" })?;
             with_float!("dy", dy, T => {
                 let (x, dy) = (read::<T>(x)?, read::<T>(dy)?);
-                write::<T, _>(self.weight.grad(), |dw| conv::backward_weight(&saved.shape, &x, &dy, dw))
+                write::<T, _>(self.weight.grad(), |dw| {
+                    conv::backward_weight(&saved.shape, precision, [&x, &dy], dw);
+                })
             })?;
         }
         with_float!("dy", dy, T => add_bias_grad::<T>(self.bias.as_ref(), &read::<T>(dy)?))
@@ -102,7 +105,7 @@ impl Conv2d {
         check_shape("gradient of the input", &dx, &shape)?;
         with_float!("dy", dy, T => {
             let (dy, w) = (read::<T>(dy)?, read::<T>(self.weight.value())?);
-            write::<T, _>(&dx, |dx| conv::backward_input(s, &dy, &w, dx, mode))
+            write::<T, _>(&dx, |dx| conv::backward_input(s, pass.precision, [&dy, &w], dx, mode))
         })?;
         Ok(Some(dx))
     }
@@ -115,7 +118,7 @@ impl Layer for Conv2d {
         let y = pass.pool.take(&out[..], x.dtype(), x.device())?;
         with_float!("x", x, T => {
             let (x, w) = (read::<T>(x)?, read::<T>(self.weight.value())?);
-            write::<T, _>(&y, |y| conv::forward(&shape, &x, &w, y))?;
+            write::<T, _>(&y, |y| conv::forward(&shape, pass.precision, [&x, &w], y))?;
             add_bias::<T>(self.bias.as_ref(), &y)
         })?;
         let x = self.weight.is_trainable().then(|| x.clone());
@@ -127,7 +130,7 @@ impl Layer for Conv2d {
         let saved = self.saved.take().ok_or(Error::NothingSaved { layer: "Conv2d" })?;
         let s = &saved.shape;
         check_shape("dy", &dy, &[s.batch, s.out_height(), s.out_width(), s.out_channels])?;
-        self.parameter_grads(&saved, &dy)?;
+        self.parameter_grads(&saved, &dy, pass.precision)?;
         self.input_grad(s, &dy, dx, pass)
     }
 
@@ -144,11 +147,11 @@ impl Layer for Conv2d {
         if after.affine.scale.len() != shape.out_channels || after.affine.shift.len() != shape.out_channels {
             return Ok(None);
         }
-        let version = self.weight.version();
-        if self.prepared.as_ref().is_none_or(|(of, _)| *of != version) {
-            self.prepared = Some((version, Prepared::new()));
+        let (version, precision) = (self.weight.version(), pass.precision);
+        if self.prepared.as_ref().is_none_or(|(of, by, _)| (*of, *by) != (version, precision)) {
+            self.prepared = Some((version, precision, Prepared::new(precision)));
         }
-        let (_, prepared) = self.prepared.as_ref().expect("it was made above");
+        let (_, _, prepared) = self.prepared.as_ref().expect("it was made above");
         let y = pass.pool.take(&out[..], x.dtype(), x.device())?;
         let (x, w) = (read::<f32>(x)?, read::<f32>(self.weight.value())?);
         let residual = after.residual.map(|r| read::<f32>(r)).transpose()?;

@@ -1,9 +1,10 @@
 //! The trait that every layer has, and what travels through a network beside the activations.
 
 use crate::storage::{check_shape, read, with_float, write};
-use crate::{Activation, Param, Pool, Result};
+use crate::timings::Way;
+use crate::{Activation, Param, Pool, Result, Timings};
 use candle_core::{Shape, Tensor};
-use cn_kernels::linear;
+use cn_kernels::{Precision, linear};
 use std::collections::BTreeMap;
 
 /// The key of everything random in one training batch: image `ids[b]` draws from (seed, epoch, id) alone.
@@ -35,9 +36,13 @@ pub struct Pass<'a> {
     pub pool: Pool,
     /// Whether a backward pass will follow.
     pub saves: bool,
+    /// Precision of products, on layers that know several.
+    pub precision: Precision,
     /// Named activations and gradients that somebody wants.
     pub trace: Option<&'a mut Trace>,
-    /// Full name of the layer that runs; kept up to date only under a trace.
+    /// Times of layers that somebody wants.
+    pub timings: Option<&'a mut Timings>,
+    /// Full name of the layer that runs; kept up to date only where somebody asks for it.
     path: String,
 }
 
@@ -45,24 +50,39 @@ impl<'a> Pass<'a> {
     /// A forward pass that a backward pass will follow.
     #[must_use]
     pub fn train(pool: &Pool, draw: Draw<'a>) -> Self {
-        Self { mode: Mode::Train(draw), pool: pool.clone(), saves: true, trace: None, path: String::new() }
+        Self { mode: Mode::Train(draw), saves: true, ..Self::eval(pool) }
     }
 
     /// A forward pass with running statistics, which keeps nothing.
     #[must_use]
     pub fn eval(pool: &Pool) -> Self {
-        Self { mode: Mode::Eval, pool: pool.clone(), saves: false, trace: None, path: String::new() }
+        Self {
+            mode: Mode::Eval,
+            pool: pool.clone(),
+            saves: false,
+            precision: Precision::F32,
+            trace: None,
+            timings: None,
+            path: String::new(),
+        }
     }
 
     /// Whether layers may do each other's work: nobody asks for what lies between them.
     pub(crate) fn fuses(&self) -> bool {
-        matches!(self.mode, Mode::Eval) && !self.saves && self.trace.is_none()
+        matches!(self.mode, Mode::Eval) && !self.saves && self.trace.is_none() && self.timings.is_none()
     }
 
     /// The same, but a backward pass may follow (Grad-CAM asks for it in eval mode).
     #[must_use]
     pub fn saving(mut self) -> Self {
         self.saves = true;
+        self
+    }
+
+    /// The same with products of `precision`.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
         self
     }
 
@@ -73,14 +93,24 @@ impl<'a> Pass<'a> {
         self
     }
 
+    /// The same, and `timings`, if there are any, receive how long each layer takes; layers then do not do each other's work.
+    #[must_use]
+    pub fn timed(mut self, timings: impl Into<Option<&'a mut Timings>>) -> Self {
+        self.timings = timings.into();
+        self
+    }
+
     /// Runs the forward pass of the child `name` of the present layer; every container calls its children so.
     ///
     /// # Errors
     ///
     /// As the child.
     pub fn forward_child(&mut self, name: &str, child: &mut dyn Layer, x: &Activation) -> Result<Activation> {
-        self.within(name, |pass| {
+        self.within(name, Way::Forward, |pass| {
             let y = child.forward(x, pass)?;
+            if let Some(timings) = pass.timings.as_deref_mut() {
+                timings.shapes(&pass.path, x.dims(), y.dims());
+            }
             if let Some(trace) = pass.trace.as_deref_mut() {
                 trace.activation(&pass.path, &y)?;
             }
@@ -100,7 +130,7 @@ impl<'a> Pass<'a> {
         dy: Activation,
         dx: InputGrad,
     ) -> Result<Option<Activation>> {
-        self.within(name, |pass| {
+        self.within(name, Way::Backward, |pass| {
             if let Some(trace) = pass.trace.as_deref_mut() {
                 trace.gradient(&pass.path, &dy)?;
             }
@@ -108,8 +138,8 @@ impl<'a> Pass<'a> {
         })
     }
 
-    fn within<R>(&mut self, name: &str, run: impl FnOnce(&mut Self) -> R) -> R {
-        if self.trace.is_none() {
+    fn within<R>(&mut self, name: &str, way: Way, run: impl FnOnce(&mut Self) -> R) -> R {
+        if self.trace.is_none() && self.timings.is_none() {
             return run(self);
         }
         let outer = self.path.len();
@@ -117,7 +147,11 @@ impl<'a> Pass<'a> {
             self.path.push('.');
         }
         self.path.push_str(name);
+        let start = self.timings.as_deref_mut().map(Timings::enter);
         let result = run(self);
+        if let (Some(timings), Some(start)) = (self.timings.as_deref_mut(), start) {
+            timings.leave(&self.path, way, start);
+        }
         self.path.truncate(outer);
         result
     }

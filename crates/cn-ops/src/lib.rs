@@ -68,13 +68,14 @@ mod sequential;
 mod storage;
 #[cfg(test)]
 mod testing;
+mod timings;
 
 pub use activation::{Activation, Pool};
 pub use adam::{Adam, AdamConfig, Hyper};
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use candle_model::CandleModel;
 pub use cn_kernels::conv::PLAN_VERSION;
-pub use cn_kernels::{Isa, IsaError, with_threads};
+pub use cn_kernels::{Isa, IsaError, Precision, PrecisionError, with_threads};
 pub use conv::{Conv2d, Conv2dConfig, FoldedConv2d};
 pub use dropout::Dropout;
 pub use error::{Error, Result};
@@ -90,3 +91,4 @@ pub use param::{Entry, Param, Parameters};
 pub use relu::Relu;
 pub use residual::Residual;
 pub use sequential::Sequential;
+pub use timings::{LayerTime, Timings};

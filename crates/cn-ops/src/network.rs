@@ -3,6 +3,7 @@
 use crate::storage::{check_shape, copy_into};
 use crate::{Activation, Entry, Error, InputGrad, Layer, Mode, Model, Parameters, Pass, Pool, Result, Slot};
 use candle_core::{Shape, Tensor};
+use cn_kernels::Precision;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A layer with its parameters in one flat buffer and the memory of its activations.
@@ -10,6 +11,7 @@ pub struct Network {
     layer: Box<dyn Layer>,
     parameters: Parameters,
     pool: Pool,
+    precision: Precision,
 }
 
 impl Network {
@@ -22,7 +24,15 @@ impl Network {
     pub fn new(layer: impl Layer + 'static, group_of: impl Fn(&str) -> usize) -> Result<Self> {
         let mut layer: Box<dyn Layer> = Box::new(layer);
         let parameters = Parameters::gather(&mut layer, group_of)?;
-        Ok(Self { layer, parameters, pool: Pool::default() })
+        Ok(Self { layer, parameters, pool: Pool::default(), precision: Precision::F32 })
+    }
+
+    /// The same with convolutions of `precision` in every pass of [`Model`]: their operands are rounded to it, sums,
+    /// weights and all other layers stay as they are. Where the processor has no such products, nothing changes.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
     }
 
     /// The memory of the activations.
@@ -88,11 +98,11 @@ impl Model for Network {
             Mode::Train(draw) => Pass::train(&self.pool, draw),
             Mode::Eval => Pass::eval(&self.pool),
         };
-        self.forward_pass(images, pass)
+        self.forward_pass(images, pass.with_precision(self.precision))
     }
 
     fn backward(&mut self, d_logits: &Activation) -> Result<()> {
-        self.backward_pass(d_logits, Pass::eval(&self.pool))
+        self.backward_pass(d_logits, Pass::eval(&self.pool).with_precision(self.precision))
     }
 
     fn parameters(&self) -> &Parameters {

@@ -318,3 +318,27 @@ fn norms_done_in_passing_change_nothing_and_follow_the_weights() {
     let [fused, plain] = both_ways(&mut net, &x);
     close(&fused, &plain, 1e-5);
 }
+
+#[test]
+fn products_of_bf16_are_close_in_every_pass() {
+    let x = fill("x", &[4, 32, 32, 1]).to_dtype(DType::F32).unwrap();
+    let run = |precision, mode: Mode<'_>| {
+        let layers = resnet(DType::F32, 16);
+        let mut network = Network::new(layers, |_| 0).unwrap().with_precision(precision);
+        let logits = network.forward(&x, mode).unwrap();
+        if matches!(mode, Mode::Eval) {
+            return values(&logits);
+        }
+        let (_, d_logits) = Loss::Bce.compute(&logits, &targets(4, DType::F32)).unwrap();
+        network.backward(&d_logits).unwrap();
+        values(network.parameters().grads())
+    };
+    for mode in [training(4), Mode::Eval] {
+        let (exact, rounded) = (run(Precision::F32, mode), run(Precision::Bf16, mode));
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let cosine = dot(&exact, &rounded) / (dot(&exact, &exact) * dot(&rounded, &rounded)).sqrt();
+        // Gradients differ more than outputs: some ReLUs open that were shut.
+        assert!(cosine > 0.85, "{cosine}");
+        assert_eq!(exact != rounded, Precision::Bf16.is_supported(), "{cosine}");
+    }
+}
