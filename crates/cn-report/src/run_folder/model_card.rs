@@ -29,6 +29,9 @@ pub struct ModelCard {
     pub channels: usize,
     /// Side of the square input, in pixels.
     pub image_size: usize,
+    /// Products of convolutions: `f32`, or `bf16` with sums of `f32`.
+    #[serde(default = "f32_products", skip_serializing_if = "is_f32")]
+    pub precision: String,
     /// How an image of any size becomes `image_size` square.
     pub transform: Transform,
     /// What follows the division by 255.
@@ -41,6 +44,14 @@ pub struct ModelCard {
     pub weights: WeightsCard,
     /// What it was trained on.
     pub data: DataCard,
+}
+
+fn f32_products() -> String {
+    "f32".into()
+}
+
+fn is_f32(precision: &str) -> bool {
+    precision == "f32"
 }
 
 /// How an image becomes the model's input. Resizing is Pillow's two-pass `BILINEAR` on bytes; aspect is not kept.

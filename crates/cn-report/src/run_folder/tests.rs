@@ -213,6 +213,7 @@ fn card() -> ModelCard {
         head: "fastai".into(),
         channels: 1,
         image_size: 128,
+        precision: "f32".into(),
         transform: Transform::Centre { resize: 152 },
         normalisation: Normalisation { mean: vec![0.0086], std: vec![0.0545] },
         activation: Activation::Sigmoid,
