@@ -4,5 +4,6 @@ mod cli;
 mod end_to_end;
 mod grey;
 mod notebook;
+mod precision;
 mod resume;
 mod run;

@@ -140,7 +140,7 @@ pub(crate) struct ModelArgs {
     /// Weights to start from: auto, none, imagenet, or a file (safetensors, PyTorch's .pth)
     #[arg(long, help_heading = "Model", value_name = "WEIGHTS")]
     pub(crate) weights: Option<String>,
-    /// Element type of the computation: f32
+    /// Products of convolutions: f32, or bf16 with sums of f32, faster where the processor has AVX512-BF16
     #[arg(long, help_heading = "Model", value_name = "TYPE")]
     pub(crate) precision: Option<String>,
 }
@@ -297,15 +297,24 @@ pub(crate) struct BenchArgs {
     /// Images a step [default: 64, and 1 for inference]
     #[arg(long, value_name = "N")]
     pub(crate) batch_size: Option<usize>,
-    /// Element type: f32
-    #[arg(long, value_name = "TYPE", default_value = "f32")]
-    pub(crate) precision: String,
+    /// Products of convolutions: f32 or bf16 [default: all that the processor has]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) precision: Option<String>,
     /// Also measure the same network built of candle-nn (needs the feature `bench-candle`)
     #[arg(long)]
     pub(crate) against_candle: bool,
     /// Also measure torchvision's network, in turns, with this Python
     #[arg(long, value_name = "PYTHON")]
     pub(crate) against_torch: Option<PathBuf>,
+    /// Also measure the exported network in ONNX Runtime, for inference in f32, in turns, with this Python
+    #[arg(long, value_name = "PYTHON")]
+    pub(crate) against_onnxruntime: Option<PathBuf>,
+    /// Train the head and the norms alone
+    #[arg(long)]
+    pub(crate) frozen: bool,
+    /// Instead of images a second: what each layer takes of a training step, and each kind of work
+    #[arg(long)]
+    pub(crate) layers: bool,
     /// Steps that are timed
     #[arg(long, value_name = "N", default_value_t = 9)]
     pub(crate) steps: usize,

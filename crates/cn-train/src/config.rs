@@ -9,6 +9,7 @@ use crate::args::{Common, ConfigArgs};
 use crate::problem::Problem;
 use cn_data::{SplitConfig, SplitMethod};
 use cn_learn::Phase;
+use cn_ops::Precision;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::Table;
@@ -428,13 +429,7 @@ fn check_device(device: &str) -> Result<(), Problem> {
 }
 
 fn check_precision(precision: &str) -> Result<(), Problem> {
-    match precision {
-        "f32" => Ok(()),
-        "bf16" => {
-            Err(Problem::failure("the CPU has no kernels for the precision `bf16`").hint("use `--precision f32`"))
-        }
-        _ => Err(Problem::usage(format!("there is no precision `{precision}`, expected f32 or bf16"))),
-    }
+    precision.parse::<Precision>().map(drop).map_err(|e| Problem::usage(e.to_string()))
 }
 
 #[cfg(test)]

@@ -10,6 +10,11 @@ pub(crate) fn peak_rss_mib() -> u64 {
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib / 1024)
 }
 
+/// Begins the peak of [`peak_rss_mib`] anew with the present memory, where the system can.
+pub(crate) fn reset_peak_rss() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5"); // As proc(5) has it; elsewhere the peak stays.
+}
+
 /// What the processor calls itself, where the system tells.
 pub(crate) fn cpu_model() -> Option<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;

@@ -75,7 +75,8 @@ impl Start {
 
     /// The network of the settings with these weights.
     pub(crate) fn build(&self, config: &Config, n_classes: usize) -> Result<Network> {
-        let mut network = network(&resnet(config, n_classes)?, &self.normalisation(config)?, config.seed)?;
+        let mut network = network(&resnet(config, n_classes)?, &self.normalisation(config)?, config.seed)?
+            .with_precision(config.precision.parse()?);
         if let Self::File { path, file, .. } = self {
             let loaded = cn_zoo::load(&mut network, file, Fit::Transfer);
             loaded.with_context(|| format!("cannot start from `{}`", path.display()))?;
@@ -138,7 +139,7 @@ impl Trained {
         let in_file = || format!("cannot use the model `{}`", path.display());
         let resnet = ResNetConfig::of_file(&file).with_context(in_file)?;
         check_card(&card, &resnet).with_context(in_file)?;
-        let mut network = network(&resnet, &normalisation_of(&card)?, 0)?;
+        let mut network = network(&resnet, &normalisation_of(&card)?, 0)?.with_precision(card.precision.parse()?);
         cn_zoo::load(&mut network, &file, Fit::Exact).with_context(in_file)?;
         let sha256 = cn_zoo::weights_sha256(&network.named_tensors()?)?;
         if sha256 != card.weights.sha256 {

@@ -2,18 +2,30 @@
 
 use crate::config::{Config, LossKind};
 use crate::model::{Start, planes};
+use crate::output::Ui;
 use crate::problem::Problem;
 use anyhow::Result;
 use candle_core::Device;
 use cn_augment::Normalisation;
 use cn_data::Dataset;
 use cn_learn::{BatchConfig, Batches, Evaluation, Learner, LearnerConfig, Metric};
-use cn_ops::{AdamConfig, Loss, Network};
+use cn_ops::{AdamConfig, Loss, Network, Precision};
 use cn_report::{Prediction, Predictions};
 use std::sync::Arc;
 
 /// Names of the metrics, the columns of the table.
 pub(crate) const METRICS: [&str; 3] = ["accuracy_multi", "exact_match", "top1"];
+
+/// The precision of `config`, or `f32` and a word about it where this processor has no such products.
+pub(crate) fn settle_precision(ui: Ui, config: &mut Config) -> Result<()> {
+    let precision: Precision = config.precision.parse()?;
+    if !precision.is_supported() {
+        let isa = cn_ops::Isa::current();
+        ui.warn(format_args!("no products of {precision} here ({isa} without AVX512-BF16): computing in f32"));
+        config.precision = Precision::F32.to_string();
+    }
+    Ok(())
+}
 
 /// A learner at the start of the recipe.
 pub(crate) fn learner(config: &Config, dataset: Arc<Dataset>, start: &Start) -> Result<Learner<Network>> {

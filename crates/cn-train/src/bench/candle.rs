@@ -1,7 +1,7 @@
 //! The same network built of candle-nn, trained by candle's autograd.
 
 use super::ours::targets;
-use super::{CLASSES, Job, Rival, timed};
+use super::{CLASSES, Job, Measured, Rival, timed};
 use crate::args::Work;
 use anyhow::Result;
 use candle_core::{DType, Device, ModuleT, Tensor};
@@ -20,7 +20,7 @@ struct Candle {
 
 /// ResNet-18 on random images.
 pub(super) fn rival(job: Job) -> Result<Box<dyn Rival>> {
-    let Job { work, image_size, batch_size } = job;
+    let Job { work, image_size, batch_size, .. } = job;
     let vars = VarMap::new();
     let network = ResNet18::new(&VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
     let adam = AdamW::new(vars.all_vars(), ParamsAdamW::default())?;
@@ -33,7 +33,7 @@ impl Rival for Candle {
         "candle"
     }
 
-    fn run(&mut self, steps: usize) -> Result<Vec<f64>> {
+    fn run(&mut self, steps: usize) -> Result<Measured> {
         timed(steps, || match self.work {
             Work::Train => {
                 let logits = self.network.forward_t(&self.images, true)?;

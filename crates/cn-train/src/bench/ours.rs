@@ -1,15 +1,17 @@
 //! The network, loss and optimizer of this workspace.
 
-use super::{CLASSES, Job, Rival, timed};
+use super::{CLASSES, Job, Measured, Rival, timed};
 use crate::args::Work;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
-use cn_ops::{Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model, Network};
+use cn_ops::{Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model, Network, Pass, Precision, Timings};
 use cn_zoo::{Arch, Head, ResNetConfig};
+use std::time::{Duration, Instant};
 
-struct Ours {
+pub(super) struct Ours {
     work: Work,
-    network: Network,
+    pub(super) network: Network,
+    precision: Precision,
     adam: Adam,
     images: Tensor,
     targets: Tensor,
@@ -17,19 +19,22 @@ struct Ours {
 }
 
 /// ResNet-18 with a plain head on random images.
-pub(super) fn rival(job: Job) -> Result<Box<dyn Rival>> {
+pub(super) fn network(job: Job) -> Result<Ours> {
     let config = ResNetConfig { arch: Arch::ResNet18, in_channels: 3, n_classes: CLASSES, head: Head::Linear };
-    let network = config.build(42, DType::F32, &Device::Cpu)?;
-    let Job { work, image_size, batch_size } = job;
+    let Job { work, image_size, batch_size, precision, frozen } = job;
+    let mut network = config.build(42, DType::F32, &Device::Cpu)?.with_precision(precision);
+    let head = network.parameters().n_groups() - 1;
+    network.set_trainable(&|entry| !frozen || entry.group >= head || entry.norm)?;
     let images = Tensor::randn(0f32, 1.0, (batch_size, image_size, image_size, 3), &Device::Cpu)?;
-    Ok(Box::new(Ours {
+    Ok(Ours {
         work,
+        precision,
         adam: Adam::new(network.parameters(), AdamConfig::default())?,
         network,
         images,
         targets: targets(batch_size)?,
         ids: (0..).take(batch_size).collect(),
-    }))
+    })
 }
 
 /// One label an image, in turn.
@@ -43,9 +48,9 @@ impl Rival for Ours {
         "cn"
     }
 
-    fn run(&mut self, steps: usize) -> Result<Vec<f64>> {
+    fn run(&mut self, steps: usize) -> Result<Measured> {
         timed(steps, || match self.work {
-            Work::Train => self.train_step(),
+            Work::Train => self.train_step(None).map(drop),
             Work::Infer => {
                 self.network.forward(&self.images, Mode::Eval)?;
                 Ok(())
@@ -55,13 +60,20 @@ impl Rival for Ours {
 }
 
 impl Ours {
-    fn train_step(&mut self) -> Result<()> {
+    /// One step; `timings` receives what its layers take. Returns how long loss and optimizer took.
+    pub(super) fn train_step(&mut self, mut timings: Option<&mut Timings>) -> Result<[Duration; 2]> {
         let draw = Draw { seed: 42, epoch: 0, ids: &self.ids };
-        let logits = self.network.forward(&self.images, Mode::Train(draw))?;
+        let pool = self.network.pool().clone();
+        let pass = Pass::train(&pool, draw).with_precision(self.precision).timed(timings.as_deref_mut());
+        let logits = self.network.forward_pass(&self.images, pass)?;
+        let start = Instant::now();
         let (_, d_logits) = Loss::Bce.compute(&logits, &self.targets)?;
+        let loss = start.elapsed();
         self.network.parameters().zero_grads()?;
-        self.network.backward(&d_logits)?;
+        let pass = Pass::eval(&pool).with_precision(self.precision).timed(timings);
+        self.network.backward_pass(&d_logits, pass)?;
+        let start = Instant::now();
         self.adam.step(self.network.parameters(), &Hyper { lr: &[1e-3; 3], beta1: 0.9 })?;
-        Ok(())
+        Ok([loss, start.elapsed()])
     }
 }

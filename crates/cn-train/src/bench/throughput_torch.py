@@ -1,6 +1,7 @@
 """torchvision's ResNet-18 at one job; times as many steps as each line of its input says, and answers with JSON."""
 
 import json
+import resource
 import sys
 import time
 
@@ -8,24 +9,31 @@ import torch
 from torchvision.models import resnet18
 
 work, size, batch, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+precision, frozen = sys.argv[5], sys.argv[6] == "true"
 torch.set_num_threads(threads)
 torch.manual_seed(0)
 net = resnet18(num_classes=15).to(memory_format=torch.channels_last)
+if frozen:  # As fastai: the body's norms are trained, its other weights are not.
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(name.startswith("fc.") or parameter.dim() == 1)
 images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
 targets = torch.eye(15)[torch.arange(batch) % 15]
 criterion = torch.nn.BCEWithLogitsLoss()
-optimizer = torch.optim.AdamW(net.parameters(), 1e-3, fused=True)
+optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], 1e-3, fused=True)
+autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
 net.train(work == "train")
 
 
 def train():
-    criterion(net(images), targets).backward()
+    with autocast:
+        loss = criterion(net(images).float(), targets)
+    loss.backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
 
 def infer():
-    with torch.inference_mode():
+    with torch.no_grad(), autocast:
         net(images)
 
 
@@ -38,4 +46,5 @@ for line in sys.stdin:
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
-    print(json.dumps(times), flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(json.dumps({"seconds": times, "peak_mib": peak}), flush=True)

@@ -18,7 +18,8 @@ use std::sync::Arc;
 const TAIL: usize = 5;
 
 pub(super) fn run(context: &Context<'_>, args: &LrFindArgs) -> Result<()> {
-    let config = config(context, args)?;
+    let mut config = config(context, args)?;
+    session::settle_precision(context.ui, &mut config)?;
     destination::check(&args.out)?;
     let start = Start::open(&config)?;
     let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };

@@ -83,6 +83,7 @@ fn write_settings(run: &RunFolder, config: &Config) -> Result<()> {
 fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, chosen: bool) -> Result<Prepared> {
     let ui = context.ui;
     introduce(ui, &config, chosen);
+    session::settle_precision(ui, &mut config)?;
     let start = Start::open(&config)?;
     introduce_weights(ui, &config, &start);
     config.weights = start.name();
