@@ -52,6 +52,14 @@ impl Pool {
         self.shelf.lock().clear();
     }
 
+    /// Bytes that activations hold at present.
+    #[cfg(test)]
+    pub(crate) fn in_use(&self) -> usize {
+        let free =
+            self.shelf.lock().iter().map(|((_, dtype, n), free)| n * dtype.size_in_bytes() * free.len()).sum::<usize>();
+        self.allocated() - free
+    }
+
     /// Bytes that this pool has asked devices for since it was made; stays the same once the pool serves every request.
     #[must_use]
     pub fn allocated(&self) -> usize {

@@ -31,6 +31,11 @@ impl Sequential {
     }
 
     #[cfg(test)]
+    pub(crate) fn into_children(self) -> Vec<Box<dyn Layer>> {
+        self.children.into_iter().map(|(_, child)| child).collect()
+    }
+
+    #[cfg(test)]
     pub(crate) fn last_mut(&mut self) -> &mut dyn Layer {
         &mut *self.children.last_mut().expect("a child").1
     }

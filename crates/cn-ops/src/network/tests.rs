@@ -5,6 +5,7 @@ use crate::{
     MaxPool2dConfig, Relu, Residual, Sequential, Trace,
 };
 use candle_core::{DType, Device};
+use std::sync::{Arc, Mutex};
 
 fn conv(name: &str, kernel: [usize; 4], stride: usize, dtype: DType) -> Conv2d {
     let config = Conv2dConfig { stride: [stride; 2], padding: [kernel[2] / 2; 2] };
@@ -115,6 +116,53 @@ fn training_learns_and_takes_no_memory_after_the_first_step() {
     assert!(last < 0.7 * first, "{first} {losses:?}");
     network.forward(&images, Mode::Eval).unwrap();
     assert_eq!(network.pool().allocated(), allocated, "using it needs no more than training it");
+}
+
+/// Writes down how many bytes the activations hold when a pass comes by: all of them, and the one that it brings.
+struct Gauge(Arc<Mutex<Vec<[usize; 2]>>>);
+
+impl Gauge {
+    fn read(&self, pass: &Pass<'_>, brought: &Activation) {
+        let bytes = brought.elem_count() * brought.dtype().size_in_bytes();
+        self.0.lock().unwrap().push([pass.pool.in_use(), bytes]);
+    }
+}
+
+impl Layer for Gauge {
+    fn forward(&mut self, x: &Activation, pass: &mut Pass<'_>) -> Result<Activation> {
+        self.read(pass, x);
+        Ok(x.clone())
+    }
+    fn backward(&mut self, dy: Activation, dx: InputGrad, pass: &mut Pass<'_>) -> Result<Option<Activation>> {
+        self.read(pass, &dy);
+        dx.give(dy)
+    }
+    fn visit(&mut self, _: &str, _: &mut crate::Visit<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn activations_are_free_as_soon_as_backward_has_passed() {
+    let found = Arc::new(Mutex::new(Vec::new()));
+    let gauge = || Gauge(Arc::clone(&found));
+    let mut layers = Sequential::new().push("gauge", gauge());
+    for (i, child) in resnet(DType::F64, 4).into_children().into_iter().enumerate() {
+        layers = layers.push(format!("{i}"), child).push(format!("gauge{i}"), gauge());
+    }
+    let pool = Pool::default();
+    let y = layers.forward(&fill("x", &[4, 16, 16, 1]).into(), &mut pass(&pool, training(4))).unwrap();
+    let dy = fill("dy", y.dims());
+    drop(y);
+    layers.backward(dy.into(), InputGrad::Skip, &mut pass(&pool, training(4))).unwrap();
+    let found = found.lock().unwrap();
+    let (there, back) = found.split_at(found.len() / 2);
+    assert_eq!((there.len(), there[0][0]), (7, 0));
+    // At each place no more is held than on the way there, but for the gradient.
+    for ([held, _], [still, gradient]) in there.iter().zip(back.iter().rev()) {
+        assert!(still <= &(held + gradient), "{still} bytes, {held} on the way there and a gradient of {gradient}");
+    }
+    assert_eq!(pool.in_use(), 0);
 }
 
 #[test]
