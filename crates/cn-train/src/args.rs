@@ -315,7 +315,7 @@ pub(crate) struct BenchArgs {
     /// Instead of images a second: what each layer takes of a training step, and each kind of work
     #[arg(long)]
     pub(crate) layers: bool,
-    /// Steps that are timed
+    /// Steps that are timed, at least
     #[arg(long, value_name = "N", default_value_t = 9)]
     pub(crate) steps: usize,
 }

@@ -20,12 +20,15 @@ use cn_ops::Precision;
 use python::{Library, Python};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Classes of the data.
 const CLASSES: usize = 15;
-/// Steps before the clock starts.
+/// Steps before the clock starts, at least.
 const WARM_UP: usize = 2;
+/// Shortest time of the steps before the clock starts, and of those that are timed: threads of the rival whose turn
+/// it was before still spin for a while, and a few short steps measure the caches that it left.
+const SHORTEST: Duration = Duration::from_millis(400);
 /// Rounds in which rivals take turns, so that a busy moment of the machine hits all of them.
 const ROUNDS: usize = 3;
 
@@ -62,20 +65,23 @@ trait Rival {
     /// The prefix of its key in JSON, and its name for people.
     fn name(&self) -> &'static str;
 
-    /// Does `steps` steps.
+    /// Does `steps` steps, or more where they are short.
     fn run(&mut self, steps: usize) -> Result<Measured>;
 }
 
 /// Runs and times a step.
 fn timed(steps: usize, mut step: impl FnMut() -> Result<()>) -> Result<Measured> {
-    (0..WARM_UP).try_for_each(|_| step())?;
-    let timed = |_| {
-        let start = Instant::now();
-        step()?;
-        Ok(start.elapsed().as_secs_f64())
+    let mut repeat = |at_least: usize| {
+        let (begin, mut seconds) = (Instant::now(), Vec::new());
+        while seconds.len() < at_least || begin.elapsed() < SHORTEST {
+            let start = Instant::now();
+            step()?;
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        anyhow::Ok(seconds)
     };
-    let seconds = (0..steps).map(timed).collect::<Result<_>>()?;
-    Ok(Measured { seconds, peak_mib: host::peak_rss_mib() })
+    repeat(WARM_UP)?;
+    Ok(Measured { seconds: repeat(steps)?, peak_mib: host::peak_rss_mib() })
 }
 
 pub(crate) fn run(context: &Context<'_>, args: &BenchArgs, threads: usize) -> Result<()> {
