@@ -1,4 +1,5 @@
-//! Operations at the shapes of ResNet-18 on 64-pixel images, batch 64, beside candle's own where it has them.
+//! Operations at the shapes of ResNet-18 on 64-pixel images, batch 64, beside candle's own where it has them, and
+//! beside plain loops over one image.
 //!
 //! Throughput is in images, of the optimizer in bytes.
 #![allow(missing_docs)]
@@ -54,6 +55,44 @@ fn candles(group: &mut BenchmarkGroup<'_, WallTime>, x: &Tensor, f: impl Fn(&Ten
     group.bench_function("candle/forward+backward", |b| b.iter(|| f(&x)?.sum_all()?.backward().map(drop)));
 }
 
+/// Plain loops over one `(H, W, I)` image with an `(O, I, K, K)` weight.
+struct Naive {
+    side: usize,
+    channels: [usize; 2],
+    kernel: usize,
+    stride: usize,
+}
+
+impl Naive {
+    fn time(&self, group: &mut BenchmarkGroup<'_, WallTime>) {
+        let numbers = |n| random(&[n]).to_vec1::<f32>().expect("memory");
+        let [i, o] = self.channels;
+        let (image, weight) = (numbers(self.side * self.side * i), numbers(o * i * self.kernel * self.kernel));
+        group.throughput(Throughput::Elements(1));
+        group.bench_function("naive/forward, one image", |b| b.iter(|| self.forward(&image, &weight)));
+        group.throughput(Throughput::Elements(BATCH as u64));
+    }
+
+    fn forward(&self, image: &[f32], weight: &[f32]) -> Vec<f32> {
+        let (side, o) = (self.side.div_ceil(self.stride), self.channels[1]);
+        let pixels = (0..side * side).map(|pixel| [pixel / side, pixel % side]);
+        pixels.flat_map(|pixel| (0..o).map(move |o| self.sum(image, weight, pixel, o))).collect()
+    }
+
+    fn sum(&self, image: &[f32], weight: &[f32], [y, x]: [usize; 2], o: usize) -> f32 {
+        let (i, k) = (self.channels[0], self.kernel);
+        let inside = |at: usize, tap: usize| (at * self.stride + tap).checked_sub(k / 2).filter(|&at| at < self.side);
+        let mut sum = 0.0;
+        for (ky, kx) in (0..k).flat_map(|ky| (0..k).map(move |kx| (ky, kx))) {
+            let (Some(y), Some(x)) = (inside(y, ky), inside(x, kx)) else { continue };
+            for c in 0..i {
+                sum += image[(y * self.side + x) * i + c] * weight[((o * i + c) * k + ky) * k + kx];
+            }
+        }
+        sum
+    }
+}
+
 fn convolutions(c: &mut Criterion) {
     // (name, side of the input, I, O, kernel, stride)
     let shapes = [
@@ -74,6 +113,7 @@ fn convolutions(c: &mut Criterion) {
         let weight = Var::from_tensor(&weight).expect("memory");
         let layer = candle_nn::Conv2d::new(weight.as_tensor().clone(), None, config);
         candles(&mut group, &random(&[BATCH, i, side, side]), |x| layer.forward(x));
+        Naive { side, channels: [i, o], kernel, stride }.time(&mut group);
     }
 }
 
