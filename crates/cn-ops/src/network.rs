@@ -71,7 +71,7 @@ impl Network {
     /// As [`Model::forward`].
     pub fn forward_pass(&mut self, images: &Tensor, mut pass: Pass<'_>) -> Result<Activation> {
         let images = images.detach().contiguous()?;
-        self.layer.forward(&images.into(), &mut pass)
+        in_pool(|| self.layer.forward(&images.into(), &mut pass))
     }
 
     /// Walks back from `d_logits`, the gradient of the last output, and adds those of the trainable parameters (also
@@ -81,9 +81,14 @@ impl Network {
     ///
     /// If no forward pass that saves came before.
     pub fn backward_pass(&mut self, d_logits: &Activation, mut pass: Pass<'_>) -> Result<()> {
-        self.layer.backward(d_logits.clone(), InputGrad::Skip, &mut pass)?;
+        in_pool(|| self.layer.backward(d_logits.clone(), InputGrad::Skip, &mut pass))?;
         Ok(())
     }
+}
+
+/// Runs a pass on a thread of the pool: else every kernel would hand its work over, and wait, by itself.
+fn in_pool<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| pass())
 }
 
 impl std::fmt::Debug for Network {

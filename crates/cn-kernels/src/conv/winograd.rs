@@ -134,7 +134,9 @@ impl Filter<'_> {
             }
         };
         let per_row = points * columns * (c + n);
-        let rows = (BLOCK / per_row).max(24usize.div_ceil(columns)).max(1);
+        // A single image has two blocks at least, one for each of two threads.
+        let halves = (self.batch * self.grid().0).div_ceil(2);
+        let rows = (BLOCK / per_row).max(24usize.div_ceil(columns)).min(halves).max(1);
         let blocks = blocks(self.tile, self.to, self.batch, rows);
         let pieces = split(y, blocks.iter().map(|b| b.pixels * n));
         blocks.par_iter().zip(pieces).with_max_len(1).for_each(|(block, y)| {
@@ -179,8 +181,10 @@ impl Filter<'_> {
             let cols = PANEL.min(n - first);
             let stride = from.tiles * cols + 16;
             let mut to = Scratch::new(points * stride);
-            for depth in (0..c).step_by(DEPTH) {
-                let depths = depth..(depth + DEPTH).min(c);
+            // Weights that are there are read as they lie.
+            let step = if matches!(self.weight, Source::Points(_)) { c } else { DEPTH };
+            for depth in (0..c).step_by(step) {
+                let depths = depth..(depth + step).min(c);
                 let mut made = None;
                 let (weights, len) = match &self.weight {
                     Source::Points(all) => (&all[(p.start * points * k + self.isa.places(depth)) * PANEL..], k * PANEL),

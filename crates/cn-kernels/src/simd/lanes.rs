@@ -28,6 +28,9 @@ pub(crate) trait Lanes: Copy {
     /// Asks for the memory at `at`, which need not be readable.
     #[inline(always)]
     unsafe fn prefetch(_at: *const f32) {}
+    /// The same, but not into the nearest cache.
+    #[inline(always)]
+    unsafe fn prefetch_far(_at: *const f32) {}
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -214,6 +217,7 @@ mod x86 {
                 _mm256_mask_i32gather_ps::<4>(_mm256_setzero_ps(), from, index, mask)
             };
             prefetch(at: *const f32) = _mm_prefetch::<_MM_HINT_T0>(at.cast());
+            prefetch_far(at: *const f32) = _mm_prefetch::<_MM_HINT_T1>(at.cast());
             add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
             sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
             mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
@@ -302,6 +306,7 @@ mod x86 {
                 _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), ((1u32 << n) - 1) as u16, index, from)
             };
             prefetch(at: *const f32) = _mm_prefetch::<_MM_HINT_T0>(at.cast());
+            prefetch_far(at: *const f32) = _mm_prefetch::<_MM_HINT_T1>(at.cast());
             add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
             sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
             mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);

@@ -52,6 +52,7 @@ pub(crate) fn matmul(isa: Isa, [m, k]: [usize; 2], a: Left<'_>, b: Panel<'_>, c:
         c: c.as_mut_ptr(),
         c_stride,
         add: w == Write::Add,
+        packed: b.stride == PANEL,
     };
     // SAFETY: the asserts above keep every read and write of `m` rows, `k` steps and `cols` columns inside the slices.
     unsafe { run(isa, &job, m, b.cols) }
@@ -68,6 +69,8 @@ struct Job {
     c: *mut f32,
     c_stride: usize,
     add: bool,
+    /// Whether the panel is contiguous.
+    packed: bool,
 }
 
 /// # Safety
@@ -197,6 +200,11 @@ unsafe fn tile<P: Product, const R: usize, const V: usize>(job: &Job, row: usize
             if row == 0 {
                 // The first rows of the result read the panel from memory, the others from a cache.
                 (0..V).for_each(|v| P::L::prefetch(b.wrapping_add(AHEAD * job.b_stride + v * lanes)));
+            } else if job.packed && row <= 2 * P::L::ROWS {
+                // What follows a packed panel is read next: the second and third rows ask for half of it each.
+                let first = if row == P::L::ROWS { 0 } else { V / 2 };
+                let next = b.wrapping_add(job.k * PANEL + first * lanes);
+                (0..V.div_ceil(2)).for_each(|v| P::L::prefetch_far(next.wrapping_add(v * lanes)));
             }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let left = P::L::splat(*a.add(r * job.row_stride));
