@@ -416,6 +416,10 @@ impl<M: Model> Learner<M> {
             return Ok(());
         }
         let mut checkpoint = self.checkpoint()?;
+        if !checkpoint.weights.are_finite()? {
+            tracing::warn!(step = self.position.steps_done, "no checkpoint: the weights are not finite");
+            return Ok(());
+        }
         let states = handlers.iter().filter_map(|h| Some((h.name().to_owned(), h.state()?)));
         checkpoint.record.handlers = states.collect();
         handlers.iter_mut().try_for_each(|handler| handler.on_checkpoint(&checkpoint))

@@ -1,7 +1,7 @@
 //! Copies of a model's tensors.
 
 use crate::Result;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use cn_ops::Model;
 use std::sync::Arc;
 
@@ -25,6 +25,17 @@ impl Weights {
 
     pub(crate) fn from_tensors(tensors: Vec<(String, Tensor)>) -> Self {
         Self { tensors: Arc::new(tensors) }
+    }
+
+    /// Whether no number is NaN or infinite.
+    pub(crate) fn are_finite(&self) -> Result<bool> {
+        for (_, tensor) in self.tensors.iter().filter(|(_, tensor)| tensor.dtype().is_float()) {
+            let sum = tensor.flatten_all()?.to_dtype(DType::F64)?.abs()?.sum_all()?.to_scalar::<f64>()?;
+            if !sum.is_finite() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The tensors, in the model's order.

@@ -228,6 +228,9 @@ pub(crate) struct EvaluateArgs {
     /// Use this many of the images, balanced by class; with --synthetic, draw this many
     #[arg(long, help_heading = "Data", value_name = "N")]
     pub(crate) limit: Option<usize>,
+    /// Go on without images that are missing or damaged
+    #[arg(long, help_heading = "Data")]
+    pub(crate) skip_damaged: bool,
     /// Neither read nor write the cache of decoded images
     #[arg(long, help_heading = "Data")]
     pub(crate) no_cache: bool,
@@ -249,6 +252,9 @@ pub(crate) struct PredictArgs {
     /// Images, or folders that are searched for images
     #[arg(required = true, value_name = "IMAGE|FOLDER")]
     pub(crate) images: Vec<PathBuf>,
+    /// Go on without images that are damaged
+    #[arg(long)]
+    pub(crate) skip_damaged: bool,
 }
 
 #[derive(Debug, ClapArgs)]

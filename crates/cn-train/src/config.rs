@@ -155,7 +155,8 @@ impl DataConfig {
             if Path::new(REAL_DATA).is_dir() {
                 self.dir = Some(REAL_DATA.into());
             } else if self.csv.is_some() || self.image.is_some() || self.label.is_some() || self.group.is_some() {
-                return Err(Problem::usage("flags describe a table, but no `--data` says where it is"));
+                return Err(Problem::usage("flags describe a table, but no `--data` says where it is")
+                    .hint("add `--data DIR`: the folder that paths in the table begin in"));
             } else {
                 self.synthetic = true;
             }
@@ -281,7 +282,8 @@ impl Config {
                 .hint("use `--arch resnet18`")
         })?;
         if !matches!(self.channels, 1 | 3) {
-            return Err(Problem::usage(format!("`channels` is {}, expected 1 (grey) or 3 (RGB)", self.channels)));
+            return Err(Problem::usage(format!("`channels` is {}, expected 1 (grey) or 3 (RGB)", self.channels))
+                .hint("set `channels = 1` or `channels = 3`"));
         }
         if !(1..=MAX_IMAGE_SIZE).contains(&self.image_size) {
             return Err(Problem::usage(format!(
@@ -295,7 +297,8 @@ impl Config {
                 .hint("batch norm needs several images; 64 is usual"));
         }
         if !(0.0..1.0).contains(&self.threshold) {
-            return Err(Problem::usage(format!("the threshold {} is not from 0 up to 1", self.threshold)));
+            return Err(Problem::usage(format!("the threshold {} is not from 0 up to 1", self.threshold))
+                .hint("classes above it are said; 0.5 is usual: `threshold = 0.5`"));
         }
         self.check_split()?;
         phases::check(&self.phase)?;
@@ -311,14 +314,16 @@ impl Config {
         }
         for (name, value) in [("--limit", self.limit), ("--limit-per-class", self.limit_per_class)] {
             if value == Some(0) {
-                return Err(Problem::usage(format!("`{name} 0` leaves no images")));
+                return Err(Problem::usage(format!("`{name} 0` leaves no images"))
+                    .hint("leave the flag out for all images, or name a number"));
             }
         }
         if self.synthetic.images == 0 || self.synthetic.pages == 0 {
             return Err(Problem::usage("no images are to be drawn").hint("use `--limit 1500` or more"));
         }
         if self.checkpoint_every == Some(0) {
-            return Err(Problem::usage("`--checkpoint-every 0` is no interval"));
+            return Err(Problem::usage("`--checkpoint-every 0` is no interval")
+                .hint("leave it out: each epoch ends with a checkpoint; or name a number of steps"));
         }
         self.split_method().map(drop)
     }
@@ -331,7 +336,11 @@ impl Config {
         if self.split == "auto" {
             return Ok(None);
         }
-        let unknown = |e| Problem::usage(format!("cannot split by `{}`", self.split)).caused_by(e);
+        let unknown = |e| {
+            Problem::usage(format!("cannot split by `{}`", self.split))
+                .caused_by(e)
+                .hint("`--split group` keeps writers apart; `random`, `stratified` and `kfold:5/1` are others")
+        };
         self.split.parse().map(Some).map_err(unknown)
     }
 
@@ -408,13 +417,21 @@ fn read_file(path: &Path) -> Result<Table, Problem> {
             .caused_by(e)
             .hint("name a TOML file, such as the config.toml of a run")
     })?;
-    text.parse().map_err(|e: toml::de::Error| Problem::usage(format!("`{}` is not TOML", path.display())).caused_by(e))
+    text.parse().map_err(|e: toml::de::Error| {
+        Problem::usage(format!("`{}` is not TOML", path.display()))
+            .caused_by(e)
+            .hint("mend the line, or begin with the config.toml of a run")
+    })
 }
 
 /// Unknown keys are named with the nearest known one before serde sees them.
 fn parse(table: Table) -> Result<Config, Problem> {
     keys::check(&table)?;
-    table.try_into().map_err(|e: toml::de::Error| Problem::usage("a setting has a wrong value").caused_by(e))
+    table.try_into().map_err(|e: toml::de::Error| {
+        Problem::usage("a setting has a wrong value")
+            .caused_by(e)
+            .hint("the config.toml of a run shows every setting with a value that can be")
+    })
 }
 
 fn check_device(device: &str) -> Result<(), Problem> {
@@ -422,14 +439,18 @@ fn check_device(device: &str) -> Result<(), Problem> {
         "auto" | "cpu" => Ok(()),
         _ if device == "cuda" || device.strip_prefix("cuda:").is_some_and(|n| n.parse::<u8>().is_ok()) => {
             Err(Problem::failure(format!("this build cannot compute on `{device}`"))
-                .hint("use `--device cpu`; a build for GPUs needs the feature `cuda`"))
+                .hint("use `--device cpu`: this version computes on processors alone"))
         }
-        _ => Err(Problem::usage(format!("there is no device `{device}`, expected auto, cpu, cuda or cuda:N"))),
+        _ => Err(Problem::usage(format!("there is no device `{device}`, expected auto, cpu, cuda or cuda:N"))
+            .hint("leave it out, or use `--device cpu`")),
     }
 }
 
 fn check_precision(precision: &str) -> Result<(), Problem> {
-    precision.parse::<Precision>().map(drop).map_err(|e| Problem::usage(e.to_string()))
+    precision
+        .parse::<Precision>()
+        .map(drop)
+        .map_err(|e| Problem::usage(e.to_string()).hint("use `--precision f32`, or bf16 for speed"))
 }
 
 #[cfg(test)]

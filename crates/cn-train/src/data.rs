@@ -1,6 +1,7 @@
 //! From settings to images: files, or synthetic handwriting.
 
 use crate::config::{Config, StyleKind};
+use crate::output::Ui;
 use crate::problem::Problem;
 use anyhow::{Context, Result};
 use cn_data::{
@@ -76,14 +77,15 @@ impl Plan {
     }
 
     /// Decodes or draws the images; those that cannot be used are left out where the settings allow it, and named.
-    pub(crate) fn load(self, config: &Config, cache: Cache) -> Result<(Dataset, Vec<BadImage>)> {
-        let Some(samples) = self.samples else { return self.decode(config, cache) };
+    pub(crate) fn load(self, ui: Ui, config: &Config, cache: Cache) -> Result<Dataset> {
+        let Some(samples) = self.samples else { return self.decode(ui, config, cache) };
         let pixels = draw(config, &samples)?;
-        Ok((Dataset::new(self.index, pixels, self.split)?, Vec::new()))
+        Ok(Dataset::new(self.index, pixels, self.split)?)
     }
 
-    fn decode(self, config: &Config, cache: Cache) -> Result<(Dataset, Vec<BadImage>)> {
+    fn decode(self, ui: Ui, config: &Config, cache: Cache) -> Result<Dataset> {
         let loaded = Pixels::load(&self.index, &load_config(config, cache))?;
+        name_skipped(ui, &loaded.skipped);
         let (index, split) = if loaded.skipped.is_empty() {
             (self.index, self.split)
         } else {
@@ -91,7 +93,15 @@ impl Plan {
             let split = split_files(config, &index)?.0;
             (index, split)
         };
-        Ok((Dataset::new(index, loaded.pixels, split)?, loaded.skipped))
+        Ok(Dataset::new(index, loaded.pixels, split)?)
+    }
+}
+
+/// Says which images are left out.
+pub(crate) fn name_skipped(ui: Ui, skipped: &[BadImage]) {
+    if !skipped.is_empty() {
+        let names: String = skipped.iter().map(|image| format!("\n  {}: {}", image.path, image.reason)).collect();
+        ui.warn(format_args!("{} images are left out, since they cannot be used:{names}", skipped.len()));
     }
 }
 
@@ -119,7 +129,7 @@ fn limited(config: &Config, index: &Index, split: Split) -> Result<Split> {
 }
 
 /// Every image of the settings' data, without a split: for models that judge and do not train.
-pub(crate) fn all(config: &Config, cache: Cache) -> Result<(Index, Pixels)> {
+pub(crate) fn all(ui: Ui, config: &Config, cache: Cache) -> Result<(Index, Pixels)> {
     if config.data.synthetic {
         check_memory(config.synthetic.images)?;
         let samples = take(writers::VALIDATION, config.synthetic.pages, config.synthetic.images);
@@ -127,6 +137,7 @@ pub(crate) fn all(config: &Config, cache: Cache) -> Result<(Index, Pixels)> {
     }
     let index = open(config)?;
     let loaded = Pixels::load(&index, &load_config(config, cache))?;
+    name_skipped(ui, &loaded.skipped);
     let index = if loaded.skipped.is_empty() { index } else { index.subset(&loaded.kept)? };
     Ok((index, loaded.pixels))
 }

@@ -252,7 +252,8 @@ impl Handler for Checkpointer {
     }
 
     fn on_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.files.write(&checkpoint.clone().with_extra(self.identity.clone()), std::mem::take(&mut self.improved))
+        self.files.write(&checkpoint.clone().with_extra(self.identity.clone()))?;
+        if std::mem::take(&mut self.improved) { self.files.keep_best() } else { Ok(()) }
     }
 
     fn state(&self) -> Option<Value> {
@@ -263,6 +264,10 @@ impl Handler for Checkpointer {
         self.best = state.as_f64();
         Ok(())
     }
+}
+
+fn failed(action: &'static str, path: &Path, source: std::io::Error) -> Error {
+    Error::CheckpointFile { action, path: path.to_owned(), source }
 }
 
 /// The folder of checkpoints: the last one, the one before, the best one.
@@ -288,18 +293,18 @@ impl Checkpoints {
         self.folder.join("best.safetensors")
     }
 
-    fn write(&self, checkpoint: &Checkpoint, is_best: bool) -> Result<()> {
-        let failed = |action, path: &Path, source| Error::CheckpointFile { action, path: path.to_owned(), source };
+    fn write(&self, checkpoint: &Checkpoint) -> Result<()> {
         std::fs::create_dir_all(&self.folder).map_err(|e| failed("write", &self.folder, e))?;
         let last = self.last();
         if last.exists() {
             std::fs::rename(&last, self.previous()).map_err(|e| failed("move", &last, e))?;
         }
-        checkpoint.write(&last)?;
-        if is_best {
-            self.link_best().map_err(|e| failed("keep", &last, e))?;
-        }
-        Ok(())
+        checkpoint.write(&last)
+    }
+
+    /// The last one is the best so far.
+    fn keep_best(&self) -> Result<()> {
+        self.link_best().map_err(|e| failed("keep", &self.last(), e))
     }
 
     /// A second name for the last one, where the file system knows such names, else a copy.

@@ -108,7 +108,8 @@ mod tests {
     }
 
     fn learner_on(config: &Config) -> Learner<Network> {
-        let (dataset, _) = Plan::new(config).and_then(|plan| plan.load(config, Cache::Off)).expect("drawn");
+        let ui = Ui::new(&crate::args::Common::default());
+        let dataset = Plan::new(config).and_then(|plan| plan.load(ui, config, Cache::Off)).expect("drawn");
         learner(config, Arc::new(dataset), &Start::Scratch).expect("a learner")
     }
 

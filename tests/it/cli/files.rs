@@ -301,6 +301,38 @@ fn damaged_images_are_named_together() {
     assert!(skipped.stderr.starts_with("warning: 2 images are left out"), "{}", skipped.snapshot());
     assert!(skipped.stdout.contains("16 images train, 4 judge"), "{}", skipped.snapshot());
     assert!(!place.path("runs").exists());
+    // The other commands name them too.
+    let shown = place.line("show --data images --skip-damaged --out picture.png");
+    assert!(shown.code == 0 && shown.stderr == skipped.stderr, "{}", shown.snapshot());
+    let size = "--image-size 32 --batch-size 4 --threads 2";
+    place.line(&format!("train --data images --skip-damaged {size} --epochs 1 --out run"));
+    for command in ["evaluate run --data images", "predict run images"] {
+        let refused = place.line(command);
+        assert!(refused.code == 1 && refused.stderr.contains("page.png"), "{}", refused.snapshot());
+        let skipped = place.line(&format!("{command} --skip-damaged"));
+        let warned = skipped.stderr.contains("2 images are left out") && skipped.stderr.contains("page.png");
+        assert!(skipped.code == 0 && warned, "{}", skipped.snapshot());
+    }
+    let predicted = place.line("predict run images --skip-damaged").stdout;
+    assert_eq!((predicted.lines().count(), predicted.contains("cut.png")), (20, false), "{predicted}");
+    let none = place.write("bad/only.png", "<html>").line("predict run bad --skip-damaged");
+    assert!(none.code == 1 && none.stderr.starts_with("error: "), "{}", none.snapshot());
+}
+
+#[test]
+fn pictures_that_cannot_be_are_refused_first() {
+    let place = Place::new();
+    place.folders(3);
+    for (flags, problem) in [
+        ("--rows 99999999999999 --cols 99999999999", "are more than the 10000 allowed"),
+        ("--rows 0", "at least one row"),
+        ("--out images", "is a folder"),
+        ("--out x.jpg", "the picture is a PNG"),
+    ] {
+        let ended = place.line(&format!("show --data images --batch-size 2 {flags}"));
+        let refused = ended.code == 2 && ended.stdout.is_empty() && ended.stderr.contains(problem);
+        assert!(refused && ended.stderr.contains("hint: "), "{}", ended.snapshot());
+    }
 }
 
 #[test]

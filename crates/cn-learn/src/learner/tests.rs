@@ -321,6 +321,25 @@ fn nan_stops_within_one_step() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn weights_that_are_no_numbers_are_not_kept() -> Result<()> {
+    let mut learner = learner()?;
+    let mut log = Log { keep: true, ..Log::default() };
+    learner.fit_one_cycle(1, Rates::Uniform(1e-3), &mut [&mut log])?;
+    let finite = log.checkpoints.len();
+    assert!(finite > 0);
+    // The update is too large for an `f32`, and the losses after it are NaN.
+    learner.fit_one_cycle(1, Rates::Uniform(1e38), &mut [&mut log, &mut StopOnNan::every(1000)])?;
+    assert!(log.losses.iter().any(|loss| !loss.is_finite()));
+    for checkpoint in &log.checkpoints {
+        for (name, tensor) in checkpoint.weights().tensors() {
+            let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+            assert!(values.iter().all(|value| value.is_finite()), "{name}");
+        }
+    }
+    Ok(())
+}
+
 /// The epochs that a fit of eight got to, with a validation loss that cannot get better by so much.
 #[test]
 fn early_stopping_ends_the_phase_and_the_next_one_follows() -> Result<()> {

@@ -67,7 +67,7 @@ fn judged(context: &Context<'_>, args: &EvaluateArgs, trained: &Trained) -> Resu
         return Err(Problem::usage("`--limit 0` leaves no images").into());
     }
     let cache = || if args.no_cache { Cache::Off } else { Cache::User };
-    let own = own::find(context.ui, &args.data, trained, cache)?;
+    let own = own::find(context.ui, args, trained, cache)?;
     match own {
         Some(own) if own.is_judged => own_images(&own, args),
         _ if args.split == Some(Part::Val) => {
@@ -77,7 +77,7 @@ fn judged(context: &Context<'_>, args: &EvaluateArgs, trained: &Trained) -> Resu
         }
         own => {
             let config = other_config(args, trained)?;
-            let (index, pixels) = data::all(&config, cache())?;
+            let (index, pixels) = data::all(context.ui, &config, cache())?;
             let n_trained = own.map(|own| own.n_trained(&index));
             Ok(Judged { index, pixels, part: Part::All, n_trained, groups: data::groups_name(&config) })
         }
@@ -90,7 +90,8 @@ fn other_config(args: &EvaluateArgs, trained: &Trained) -> Result<Config> {
     let stored = run.map(|run| Config::of_run(&run.config())).transpose()?.unwrap_or_default();
     // What limited the training says nothing about these.
     let base = Config { limit: None, ..stored };
-    let batch = BatchArgs { data: args.data.clone(), limit: args.limit, ..BatchArgs::default() };
+    let skip_damaged = args.skip_damaged;
+    let batch = BatchArgs { data: args.data.clone(), limit: args.limit, skip_damaged, ..BatchArgs::default() };
     let flags = ConfigArgs { batch, ..ConfigArgs::default() };
     Ok(base.with_flags(&Common::default(), &flags)?.resolved()?)
 }

@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context<'_>, args: &LrFindArgs) -> Result<()> {
     destination::check(&args.out)?;
     let start = Start::open(&config)?;
     let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };
-    let dataset = Arc::new(Plan::new(&config)?.load(&config, cache)?.0);
+    let dataset = Arc::new(Plan::new(&config)?.load(context.ui, &config, cache)?);
     session::check_labels(&config, &dataset)?;
     let mut learner = session::learner(&config, dataset, &start)?;
     match config.phase.first().and_then(|phase| phase.frozen) {

@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::args::PredictArgs;
+use crate::data;
 use crate::model::Trained;
 use crate::problem::Problem;
 use anyhow::Result;
@@ -12,12 +13,15 @@ use std::path::PathBuf;
 pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
     let mut trained = Trained::open(&args.model)?;
     let paths = paths(args)?;
-    let load = LoadConfig { cache: Cache::Off, damaged: Damaged::Refuse, decode: DecodeConfig::default() };
+    let damaged = if args.skip_damaged { Damaged::Skip } else { Damaged::Refuse };
+    let load = LoadConfig { cache: Cache::Off, damaged, decode: DecodeConfig::default() };
     let loaded = Pixels::read(paths.clone(), &load)?;
+    data::name_skipped(context.ui, &loaded.skipped);
     let probabilities = trained.probabilities(&loaded.pixels)?;
     let card = &trained.card;
     let names = ClassNames::from(card);
-    for (path, row) in paths.iter().zip(probabilities.chunks_exact(card.classes.len())) {
+    let read = loaded.kept.iter().map(|&id| &paths[id as usize]);
+    for (path, row) in read.zip(probabilities.chunks_exact(card.classes.len())) {
         let passed = passed(card, row);
         context.ui.result(format_args!("{}  {}\n", path.display(), text(card, row, &passed, &names)));
         context.ui.json(&serde_json::json!({
@@ -40,7 +44,9 @@ fn paths(args: &PredictArgs) -> Result<Vec<PathBuf>> {
         }
         let found = find_images(path)?;
         if found.is_empty() {
-            return Err(Problem::failure(format!("there are no images in `{}`", path.display())).into());
+            return Err(Problem::failure(format!("there are no images in `{}`", path.display()))
+                .hint("name images, or folders that hold some")
+                .into());
         }
         paths.extend(found);
     }

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::data::Plan;
 use crate::destination;
 use crate::problem::Problem;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use cn_augment::{Batcher, Image, Normalisation};
 use cn_data::{Cache, Dataset};
 use cn_report::{ImageView, Tile, grid};
@@ -17,9 +17,7 @@ use std::path::Path;
 const HEAD: u32 = 5;
 
 pub(super) fn run(context: &Context<'_>, args: &ShowArgs) -> Result<()> {
-    if args.rows == 0 || args.cols == 0 {
-        return Err(Problem::usage("a picture needs at least one row and one column").into());
-    }
+    check(args)?;
     let flags = ConfigArgs { batch: args.batch.clone(), ..ConfigArgs::default() };
     let config = Config::try_from((context.common, &flags))?;
     let folder = args.out.parent().unwrap_or(Path::new(""));
@@ -27,12 +25,36 @@ pub(super) fn run(context: &Context<'_>, args: &ShowArgs) -> Result<()> {
     let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };
     let plan = Plan::new(&config)?;
     let split = plan.method.to_string();
-    let (dataset, _) = plan.load(&config, cache)?;
+    let dataset = plan.load(context.ui, &config, cache)?;
     context.ui.result(text(&dataset, &split, config.batch_size));
     destination::make(folder)?;
     write_picture(args, &config, &dataset)?;
     context.ui.say(format_args!("\naugmented training images are in `{}`", args.out.display()));
     context.ui.json(&summary(args, &dataset, &split));
+    Ok(())
+}
+
+/// Most images of a picture.
+const MOST: usize = 10_000;
+
+/// Refuses what could only fail after the work.
+fn check(args: &ShowArgs) -> Result<(), Problem> {
+    let hint = "pass `--rows R` and `--cols C`, such as 4 and 8";
+    if args.rows == 0 || args.cols == 0 {
+        return Err(Problem::usage("a picture needs at least one row and one column").hint(hint));
+    }
+    if args.rows.checked_mul(args.cols).is_none_or(|n| n > MOST) {
+        let problem = format!("{} rows of {} images are more than the {MOST} allowed", args.rows, args.cols);
+        return Err(Problem::usage(problem).hint(hint));
+    }
+    let out = args.out.display();
+    if args.out.is_dir() {
+        return Err(Problem::usage(format!("`{out}` is a folder")).hint("name a file: `--out FOLDER/show.png`"));
+    }
+    if !args.out.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("png")) {
+        return Err(Problem::usage(format!("the picture is a PNG, and `{out}` is not named so"))
+            .hint("give it a name that ends in `.png`"));
+    }
     Ok(())
 }
 
@@ -91,7 +113,7 @@ fn shown(dataset: &Dataset, labels: &[String]) -> String {
 
 /// The first training images of the first epoch, as the model sees them.
 fn write_picture(args: &ShowArgs, config: &Config, dataset: &Dataset) -> Result<()> {
-    let n = args.rows.checked_mul(args.cols).context("the picture is too large")?.min(dataset.split().train().len());
+    let n = (args.rows * args.cols).min(dataset.split().train().len());
     let sampler = cn_data::Sampler::train(dataset.split().train(), n, config.seed)?;
     let ids = sampler.epoch(0).next().unwrap_or_default();
     let policy = config.augment.policy(config.image_size)?;

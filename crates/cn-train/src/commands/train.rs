@@ -23,6 +23,7 @@ use cn_learn::{Handler, Learner, Outcome, StopOnNan};
 use cn_ops::Network;
 use cn_report::RunFolder;
 use manifest::Manifest;
+use phases::Layers;
 use std::sync::Arc;
 
 /// Everything between settings and the first step.
@@ -32,6 +33,15 @@ struct Prepared {
     dataset: Arc<Dataset>,
     split: String,
     learner: Learner<Network>,
+}
+
+/// Who chose the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// A flag, a setting, or a folder that was there.
+    Asked,
+    /// Nobody.
+    Default,
 }
 
 /// Trains, and returns the exit code.
@@ -45,8 +55,9 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
     if !args.dry_run {
         destination::check(run.root())?;
     }
-    let chosen = args.config.batch.data.synthetic || config.data.dir.is_some();
-    let prepared = prepare(context, config, cache(args), chosen)?;
+    let asked = args.config.batch.data.synthetic || config.data.dir.is_some();
+    let choice = if asked { Choice::Asked } else { Choice::Default };
+    let prepared = prepare(context, config, cache(args), choice)?;
     if args.dry_run {
         return dry_run(context.ui, prepared);
     }
@@ -80,27 +91,22 @@ fn write_settings(run: &RunFolder, config: &Config) -> Result<()> {
 }
 
 /// Opens weights and data, cheap checks first, and says what will be done.
-fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, chosen: bool) -> Result<Prepared> {
+fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, choice: Choice) -> Result<Prepared> {
     let ui = context.ui;
-    introduce(ui, &config, chosen);
+    introduce(ui, &config, choice);
     session::settle_precision(ui, &mut config)?;
     let start = Start::open(&config)?;
     introduce_weights(ui, &config, &start);
     config.weights = start.name();
     let plan = Plan::new(&config)?;
     let split = plan.method.to_string();
-    let (dataset, skipped) = plan.load(&config, cache)?;
-    let dataset = Arc::new(dataset);
-    if !skipped.is_empty() {
-        let names: String = skipped.iter().map(|image| format!("\n  {}: {}", image.path, image.reason)).collect();
-        ui.warn(format_args!("{} images are left out, since they cannot be used:{names}", skipped.len()));
-    }
+    let dataset = Arc::new(plan.load(ui, &config, cache)?);
     session::check_labels(&config, &dataset)?;
     remark(ui, &config, &dataset);
     let learner = session::learner(&config, Arc::clone(&dataset), &start)?;
-    let is_frozen = config.freeze_pretrained && start.is_pretrained();
-    describe(ui, &config, &dataset, &split, &learner, is_frozen);
-    Ok(Prepared { config, start, dataset, split, learner })
+    let prepared = Prepared { config, start, dataset, split, learner };
+    describe(ui, &prepared);
+    Ok(prepared)
 }
 
 /// What is allowed, and seldom meant.
@@ -115,11 +121,11 @@ fn remark(ui: Ui, config: &Config, dataset: &Dataset) {
 }
 
 /// The first lines: which data, and where to get others.
-fn introduce(ui: Ui, config: &Config, chosen: bool) {
+fn introduce(ui: Ui, config: &Config, choice: Choice) {
     if let Some(dir) = &config.data.dir {
         return ui.say(format_args!("data      `{}`", dir.display()));
     }
-    if chosen {
+    if choice == Choice::Asked {
         return ui.say("data      synthetic handwriting, drawn in memory");
     }
     ui.say(format_args!("data      synthetic handwriting, drawn in memory, since there is no `{REAL_DATA}` here"));
@@ -135,7 +141,8 @@ fn introduce_weights(ui: Ui, config: &Config, start: &Start) {
     }
 }
 
-fn describe(ui: Ui, config: &Config, dataset: &Dataset, split: &str, learner: &Learner<Network>, is_frozen: bool) {
+fn describe(ui: Ui, prepared: &Prepared) {
+    let Prepared { config, start, dataset, split, learner } = prepared;
     let (train, val) = (dataset.split().train().len(), dataset.split().val().len());
     let shared = match dataset.index().groups().len() {
         0 => String::new(),
@@ -157,7 +164,9 @@ fn describe(ui: Ui, config: &Config, dataset: &Dataset, split: &str, learner: &L
         config.threads,
         cn_ops::Isa::current(),
     ));
-    phases::lines(config, is_frozen).into_iter().for_each(|line| ui.say(format_args!("          {line}")));
+    let is_frozen = config.freeze_pretrained && start.is_pretrained();
+    let layers = if is_frozen { Layers::Head } else { Layers::All };
+    phases::lines(config, layers).into_iter().for_each(|line| ui.say(format_args!("          {line}")));
 }
 
 /// Makes the first batch, then says what would follow.

@@ -1,6 +1,6 @@
 //! The data that a model was trained with, so that nobody takes what it saw for news.
 
-use crate::args::{BatchArgs, Common, ConfigArgs, DataArgs};
+use crate::args::{BatchArgs, Common, ConfigArgs, DataArgs, EvaluateArgs};
 use crate::commands::train::manifest::Manifest;
 use crate::config::{Config, DataConfig};
 use crate::data::Plan;
@@ -29,14 +29,16 @@ impl Own {
     }
 }
 
-/// The data of the model's run, where they were or where `flags` say that they are now; `None` if the flags speak of
+/// The data of the model's run, where they were or where the flags say that they are now; `None` if the flags speak of
 /// other data, or the model has no run.
-pub(super) fn find(ui: Ui, flags: &DataArgs, trained: &Trained, cache: impl Fn() -> Cache) -> Result<Option<Own>> {
+pub(super) fn find(ui: Ui, args: &EvaluateArgs, trained: &Trained, cache: impl Fn() -> Cache) -> Result<Option<Own>> {
+    let flags = &args.data;
     let Some(run) = trained.run.as_ref().filter(|run| run.holds_run()) else { return Ok(None) };
     if flags.synthetic {
         return Ok(None);
     }
-    let stored = Config::of_run(&run.config())?.resolved()?;
+    let mut stored = Config::of_run(&run.config())?.resolved()?;
+    stored.skip_damaged |= args.skip_damaged;
     let is_judged = described(&stored, flags)? == stored.data;
     match &flags.data {
         None => {
@@ -47,7 +49,7 @@ pub(super) fn find(ui: Ui, flags: &DataArgs, trained: &Trained, cache: impl Fn()
         Some(dir) => {
             let data = DataConfig { dir: Some(dir.clone()), ..stored.data.clone() };
             let config = Config { data, ..stored };
-            Ok(moved(&config, run, cache()).map(|dataset| Own { config, dataset, is_judged }))
+            Ok(moved(ui, &config, run, cache()).map(|dataset| Own { config, dataset, is_judged }))
         }
     }
 }
@@ -61,7 +63,7 @@ fn described(stored: &Config, flags: &DataArgs) -> Result<DataConfig> {
 
 /// The data where the run found them.
 fn unmoved(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Result<Dataset> {
-    let (dataset, _) = Plan::new(config)?.load(config, cache)?;
+    let dataset = Plan::new(config)?.load(ui, config, cache)?;
     if Manifest::read(run).is_ok_and(|manifest| manifest.data_sha256()[1] != dataset.content_sha256().to_string()) {
         ui.warn("the data have changed since the run: images that judge may have been trained on");
     }
@@ -69,7 +71,7 @@ fn unmoved(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Result<Dat
 }
 
 /// The data of another folder, if they are those of the run by their hashes.
-fn moved(config: &Config, run: &RunFolder, cache: Cache) -> Option<Dataset> {
+fn moved(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Option<Dataset> {
     let manifest = Manifest::read(run).ok()?;
     let [index, content] = manifest.data_sha256();
     let plan = Plan::new(config).ok()?;
@@ -77,6 +79,6 @@ fn moved(config: &Config, run: &RunFolder, cache: Cache) -> Option<Dataset> {
     if !config.skip_damaged && plan.index.sha256().to_string() != index {
         return None;
     }
-    let (dataset, _) = plan.load(config, cache).ok()?;
+    let dataset = plan.load(ui, config, cache).ok()?;
     (dataset.content_sha256().to_string() == content).then_some(dataset)
 }

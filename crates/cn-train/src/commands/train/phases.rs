@@ -3,12 +3,23 @@
 use crate::config::Config;
 use cn_learn::{Curve, Phase, Rates};
 
-/// A line a phase, and one where the phases are not those of the recipe. `frozen` says how the learner begins.
-pub(super) fn lines(config: &Config, mut frozen: bool) -> Vec<String> {
+/// The layers that a phase trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layers {
+    All,
+    Head,
+}
+
+/// A line a phase, and one where the phases are not those of the recipe. The learner begins with `layers`.
+pub(super) fn lines(config: &Config, mut layers: Layers) -> Vec<String> {
     let mut lines = Vec::new();
     for (i, phase) in config.phase.iter().enumerate() {
-        frozen = phase.frozen.unwrap_or(frozen);
-        lines.push(format!("phase {}: {}", i + 1, line(phase, frozen)));
+        layers = match phase.frozen {
+            Some(true) => Layers::Head,
+            Some(false) => Layers::All,
+            None => layers,
+        };
+        lines.push(format!("phase {}: {}", i + 1, line(phase, layers)));
     }
     if config.has_own_phases() {
         let recipe = &config.recipe;
@@ -23,9 +34,12 @@ pub(super) fn epochs(n: usize) -> String {
     format!("{n} epoch{}", if n == 1 { "" } else { "s" })
 }
 
-fn line(phase: &Phase, frozen: bool) -> String {
+fn line(phase: &Phase, layers: Layers) -> String {
     let epochs = epochs(phase.epochs);
-    let layers = if frozen { "the head alone" } else { "all layers" };
+    let layers = match layers {
+        Layers::Head => "the head alone",
+        Layers::All => "all layers",
+    };
     let rates = match phase.lr {
         Rates::Uniform(lr) => format!("learning rate {:e}", short(lr)),
         Rates::Slice(first, last) => {
@@ -70,9 +84,9 @@ fn name(phases: &[Phase]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn lines_of(recipe: &str, phase: Vec<Phase>, frozen: bool) -> String {
+    fn lines_of(recipe: &str, phase: Vec<Phase>, layers: Layers) -> String {
         let config = Config { recipe: recipe.into(), phase, ..Config::default() };
-        lines(&config, frozen).join("\n")
+        lines(&config, layers).join("\n")
     }
 
     #[test]
@@ -80,7 +94,7 @@ mod tests {
         expect_test::expect![[r#"
             phase 1: 1 epoch, the head alone, learning rates 2e-3 for the head, 2e-4 below it, one cycle
             phase 2: 6 epochs, all layers, learning rates 1e-5 for the first layers to 1e-3 for the head, one cycle"#]]
-        .assert_eq(&lines_of("notebook", Phase::fine_tune(6, 2e-3, 1), false));
+        .assert_eq(&lines_of("notebook", Phase::fine_tune(6, 2e-3, 1), Layers::All));
     }
 
     #[test]
@@ -89,11 +103,13 @@ mod tests {
             phase 1: 1 epoch, the head alone, learning rates 4e-3 for the head, 4e-4 below it, one cycle
             phase 2: 6 epochs, all layers, learning rates 2e-5 for the first layers to 2e-3 for the head, one cycle
             the phases are not those of the recipe `notebook-tuned`: they are fine_tune(6, 4e-3, freeze_epochs=1)"#]]
-        .assert_eq(&lines_of("notebook-tuned", Phase::fine_tune(6, 4e-3, 1), true));
-        assert!(lines_of("quick", Phase::fine_tune(1, 3e-3, 1), true).contains("3e-3 for the head, 3e-4 below it,"));
+        .assert_eq(&lines_of("notebook-tuned", Phase::fine_tune(6, 4e-3, 1), Layers::Head));
+        assert!(
+            lines_of("quick", Phase::fine_tune(1, 3e-3, 1), Layers::Head).contains("3e-3 for the head, 3e-4 below it,")
+        );
         // What a phase does not say stays as the learner begins.
         let cycle = Phase::one_cycle(3, Rates::Uniform(1e-2));
-        let text = lines_of("notebook-tuned", vec![cycle], true);
+        let text = lines_of("notebook-tuned", vec![cycle], Layers::Head);
         assert!(text.starts_with("phase 1: 3 epochs, the head alone, learning rate 1e-2"), "{text}");
         assert!(text.ends_with("they are fit_one_cycle(3, 1e-2)"), "{text}");
     }

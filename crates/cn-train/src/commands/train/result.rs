@@ -25,8 +25,9 @@ pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepar
         // Resumed behind its last epoch.
         None => prepared.learner.evaluate()?,
     };
-    let sha256 = save(run, &mut prepared)?;
+    // Before anything is written: weights that are no numbers give no table.
     let table = session::predictions(&prepared.dataset, &evaluation)?;
+    let sha256 = save(run, &mut prepared)?;
     table.write(run.predictions())?;
     let answers = table.answers(Thresholds::uniform(prepared.config.threshold as f32)?)?;
     let mut val = answers.val_summary();

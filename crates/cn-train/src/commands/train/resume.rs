@@ -2,7 +2,7 @@
 
 use super::super::Context;
 use super::manifest::Manifest;
-use super::{cache, dry_run, fit, prepare};
+use super::{Choice, cache, dry_run, fit, prepare};
 use crate::args::TrainArgs;
 use crate::config::Config;
 use crate::problem::Problem;
@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
         context.ui.warn(format_args!("`{}` is missing: it is written again from a checkpoint", weights.display()));
     }
     refuse_edited(run, args, found.as_ref().map(|(checkpoint, _)| checkpoint), &stored)?;
-    let mut prepared = prepare(context, config, cache(args), true)?;
+    let mut prepared = prepare(context, config, cache(args), Choice::Asked)?;
     let manifest = Manifest::new(&mut prepared)?;
     match Manifest::read(run) {
         Ok(old) => {
