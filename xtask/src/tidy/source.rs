@@ -1,6 +1,7 @@
 //! Rust sources: where unsafe code may be, how long files and functions are, what tests may not do.
 
 mod lexer;
+mod params;
 
 use super::Finding;
 use super::tree::Tree;
@@ -25,6 +26,7 @@ pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
     for (file, text) in tree.texts().filter(|(name, _)| name.ends_with(".rs")) {
         let code = blank(text);
         check_unsafe(file, &code, findings);
+        params::check(file, &code, findings);
         check_tests(file, &code, findings);
         check_notes(file, text, findings);
         if file.ends_with("/src/lib.rs") && !text.starts_with("//!") {
