@@ -150,7 +150,7 @@ pub(crate) fn download(url: &str, to: &Path, options: &Options, progress: &mut P
             (highest, failures) = (part.len(), 0);
         }
         failures += 1;
-        if let Err(error) = job.pause(fault, failures, reached, part.len(), progress) {
+        if let Err(error) = job.pause(Failure { fault, failures, reached, at: part.len() }, progress) {
             return Err(part.abandon(error));
         }
     }
@@ -201,6 +201,17 @@ impl From<Error> for TryError {
 struct Placed {
     /// Length of the whole file, where the server says.
     total: Option<u64>,
+}
+
+/// A try that failed, and those before it.
+struct Failure {
+    fault: Fault,
+    /// Failures in a row, this one included.
+    failures: u32,
+    /// Some try had an answer.
+    reached: bool,
+    /// Bytes so far.
+    at: u64,
 }
 
 struct Try<'a> {
@@ -340,7 +351,8 @@ impl Try<'_> {
     }
 
     /// Sleeps before the next try, or says that there is none.
-    fn pause(&self, fault: Fault, failures: u32, reached: bool, at: u64, progress: &mut Progress) -> Result<(), Error> {
+    fn pause(&self, failure: Failure, progress: &mut Progress) -> Result<(), Error> {
+        let Failure { fault, failures, reached, at } = failure;
         let url = || self.url.to_owned();
         // A machine without a network should learn so in seconds.
         let tries = if reached { self.options.tries } else { self.options.tries.min(3) };

@@ -125,7 +125,11 @@ impl Job {
         let work = Work { folder: parent.join(format!(".{name}.fetch")) };
         work.begin()?;
         let result = self.install(&work, &to);
-        work.end(result.is_ok() || !self.is_worth_keeping(&result));
+        if result.is_ok() || !self.is_worth_keeping(&result) {
+            work.end();
+        } else {
+            work.end_but_for_downloads();
+        }
         Ok((Outcome::Installed, result?))
     }
 
@@ -320,13 +324,14 @@ impl Work {
         fs::remove_file(archive).with_context(|| format!("cannot remove `{}`", archive.display()))
     }
 
-    /// Removes everything, or everything but downloads. What cannot be removed now is removed by the next run.
-    fn end(&self, all: bool) {
+    /// Removes everything. What cannot be removed now is removed by the next run.
+    fn end(&self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+
+    /// Removes everything but downloads.
+    fn end_but_for_downloads(&self) {
         let _ = self.clear_unpacked();
-        let _ = if all {
-            fs::remove_dir_all(&self.folder)
-        } else {
-            fs::remove_dir(&self.folder) // Only if it is empty.
-        };
+        let _ = fs::remove_dir(&self.folder); // Only if it is empty.
     }
 }

@@ -78,7 +78,7 @@ impl Progress {
         if now.duration_since(last) >= pause {
             self.rate.update(now, done);
             self.shown = Some(now);
-            self.show(now, false);
+            self.show(now, Line::Passing);
         }
     }
 
@@ -96,16 +96,16 @@ impl Progress {
     pub(crate) fn finish(&mut self) {
         self.total.get_or_insert(self.done);
         let now = Instant::now();
-        self.show(now, true);
+        self.show(now, Line::Last);
     }
 
-    fn show(&self, now: Instant, last: bool) {
-        let rate = if last { self.rate.average(now, self.done) } else { self.rate.per_second };
-        let line = render(self.what, self.unit, self.done, self.total, rate, last);
+    fn show(&self, now: Instant, line: Line) {
+        let rate = if line == Line::Last { self.rate.average(now, self.done) } else { self.rate.per_second };
+        let text = render(self.what, self.unit, self.done, self.total, rate, line);
         match self.out {
-            Out::Terminal if last => eprint_line(&format!("\r\x1b[2K{line}\n")),
-            Out::Terminal => eprint_line(&format!("\r\x1b[2K{line}")),
-            Out::Plain => eprint_line(&format!("{line}\n")),
+            Out::Terminal if line == Line::Last => eprint_line(&format!("\r\x1b[2K{text}\n")),
+            Out::Terminal => eprint_line(&format!("\r\x1b[2K{text}")),
+            Out::Plain => eprint_line(&format!("{text}\n")),
             #[cfg(test)]
             Out::Quiet => {}
         }
@@ -147,15 +147,23 @@ impl Rate {
     }
 }
 
-fn render(what: &str, unit: Unit, done: u64, total: Option<u64>, per_second: f64, last: bool) -> String {
+/// A line that the next one replaces, or the one that stays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Passing,
+    Last,
+}
+
+fn render(what: &str, unit: Unit, done: u64, total: Option<u64>, per_second: f64, kind: Line) -> String {
     let mut line = format!("{what}: {}", amount(unit, done));
-    if let Some(total) = total.filter(|_| !last) {
+    let total = total.filter(|_| kind == Line::Passing);
+    if let Some(total) = total {
         let percent = 100.0 * done as f64 / total.max(1) as f64;
         let _ = write!(line, " of {}, {percent:.0} %", amount(unit, total));
     }
     if per_second > 0.0 {
         let _ = write!(line, ", {}/s", amount(unit, per_second as u64));
-        if let Some(total) = total.filter(|_| !last) {
+        if let Some(total) = total {
             let left = total.saturating_sub(done) as f64 / per_second;
             let _ = write!(line, ", {} left", duration(left));
         }
@@ -200,19 +208,19 @@ mod tests {
 
     #[test]
     fn a_line_names_share_rate_and_time_left() {
-        let line = render("download", Unit::Bytes, 3 << 20, Some(12 << 20), 1048576.0, false);
+        let line = render("download", Unit::Bytes, 3 << 20, Some(12 << 20), 1048576.0, Line::Passing);
         assert_eq!(line, "download: 3.0 MiB of 12.0 MiB, 25 %, 1.0 MiB/s, 0:09 left");
     }
 
     #[test]
     fn an_unknown_total_leaves_the_share_out() {
-        let line = render("download", Unit::Bytes, 2048, None, 0.0, false);
+        let line = render("download", Unit::Bytes, 2048, None, 0.0, Line::Passing);
         assert_eq!(line, "download: 2.0 KiB");
     }
 
     #[test]
     fn the_last_line_has_only_amount_and_rate() {
-        let line = render("unpack", Unit::Files, 15001, Some(15001), 9000.4, true);
+        let line = render("unpack", Unit::Files, 15001, Some(15001), 9000.4, Line::Last);
         assert_eq!(line, "unpack: 15001 files, 9000 files/s");
     }
 

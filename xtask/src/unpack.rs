@@ -218,18 +218,18 @@ fn judge<R: Read + Seek>(
         if std::str::from_utf8(entry.name_raw()).is_err() {
             return Err(unsafe_name(&raw, "it is not UTF-8").into());
         }
-        let is_dir = raw.ends_with('/');
+        let kind = if raw.ends_with('/') { Kind::Folder } else { Kind::File };
         let name = raw.strip_suffix('/').unwrap_or(&raw);
         check_name(name)?;
-        check_kind(&entry, name, is_dir)?;
-        names.add(name, is_dir)?;
+        check_kind(&entry, name, kind)?;
+        names.add(name, kind)?;
         check_size(name, entry.size(), entry.compressed_size(), limits)?;
         total = total.saturating_add(entry.size());
         if total > limits.total_bytes {
             let limit = limits.total_bytes;
             return Err(Error::TotalTooLarge { limit }.into());
         }
-        if !is_dir && keep(name) {
+        if kind == Kind::File && keep(name) {
             plan.push(Planned { index, name: name.to_owned(), packed: entry.compressed_size() });
         }
     }
@@ -239,13 +239,20 @@ fn judge<R: Read + Seek>(
     Ok(plan)
 }
 
-fn check_kind(entry: &zip::read::ZipFileEntry<'_>, name: &str, is_dir: bool) -> Result<(), Error> {
+/// What the name of an entry says it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Folder,
+}
+
+fn check_kind(entry: &zip::read::ZipFileEntry<'_>, name: &str, kind: Kind) -> Result<(), Error> {
     const KIND: u32 = 0o170_000;
     const FOLDER: u32 = 0o040_000;
     const FILE: u32 = 0o100_000;
     let what = match entry.unix_mode().unwrap_or(0) & KIND {
         0o120_000 => "a link",
-        FOLDER if !is_dir => "a folder under a file's name",
+        FOLDER if kind == Kind::File => "a folder under a file's name",
         0 | FILE | FOLDER if entry.encrypted() => "encrypted",
         0 | FILE | FOLDER => match entry.compression() {
             CompressionMethod::Stored | CompressionMethod::Deflated => return Ok(()),
@@ -316,26 +323,25 @@ fn is_reserved(part: &str) -> bool {
 /// The names seen so far, as a file system that ignores case sees them.
 #[derive(Default)]
 struct Names {
-    /// `true` for a folder.
-    seen: HashMap<String, bool>,
+    seen: HashMap<String, Kind>,
 }
 
 impl Names {
     /// Adds a file or folder, and the folders above it; refuses a second file, and a file that is also a folder.
-    fn add(&mut self, name: &str, is_dir: bool) -> Result<(), Error> {
+    fn add(&mut self, name: &str, kind: Kind) -> Result<(), Error> {
         let key = name.to_lowercase();
         for (at, _) in key.match_indices('/') {
-            self.insert(&key[..at], true, name)?;
+            self.insert(&key[..at], Kind::Folder, name)?;
         }
-        self.insert(&key, is_dir, name)
+        self.insert(&key, kind, name)
     }
 
-    fn insert(&mut self, key: &str, is_dir: bool, name: &str) -> Result<(), Error> {
+    fn insert(&mut self, key: &str, kind: Kind, name: &str) -> Result<(), Error> {
         match self.seen.get(key) {
-            Some(&was_dir) if was_dir && is_dir => Ok(()),
+            Some(Kind::Folder) if kind == Kind::Folder => Ok(()),
             Some(_) => Err(Error::Duplicate { name: name.into() }),
             None => {
-                self.seen.insert(key.to_owned(), is_dir);
+                self.seen.insert(key.to_owned(), kind);
                 Ok(())
             }
         }

@@ -149,20 +149,19 @@ impl Phase {
     ///
     /// [`Error::Setting`] names the first field that is out of its range.
     pub fn check(&self) -> Result<()> {
-        let positive = "a finite number above 0";
-        for lr in self.lr.values() {
-            check("lr", lr, lr.is_finite() && lr > 0.0, positive)?;
-        }
-        check("epochs", self.epochs as f64, self.epochs > 0, "at least 1")?;
-        check("pct_start", self.pct_start, (0.0..=1.0).contains(&self.pct_start), "0 to 1")?;
-        check("div", self.div, self.div.is_finite() && self.div > 0.0, positive)?;
-        check("div_final", self.div_final, self.div_final.is_finite() && self.div_final > 0.0, positive)?;
-        self.moms.into_iter().try_for_each(|mom| check("moms", mom, (0.0..1.0).contains(&mom), "0 up to, not with, 1"))
+        let positive = |name, value| check(name, value, |x| x.is_finite() && x > 0.0, "a finite number above 0");
+        self.lr.values().into_iter().try_for_each(|lr| positive("lr", lr))?;
+        check("epochs", self.epochs as f64, |n| n >= 1.0, "at least 1")?;
+        check("pct_start", self.pct_start, |x| (0.0..=1.0).contains(&x), "0 to 1")?;
+        positive("div", self.div)?;
+        positive("div_final", self.div_final)?;
+        let below_1 = |x: f64| (0.0..1.0).contains(&x);
+        self.moms.into_iter().try_for_each(|mom| check("moms", mom, below_1, "0 up to, not with, 1"))
     }
 }
 
-fn check(name: &'static str, value: f64, ok: bool, expected: &'static str) -> Result<()> {
-    if ok { Ok(()) } else { Err(Error::Setting { name, value, expected }) }
+fn check(name: &'static str, value: f64, fits: impl Fn(f64) -> bool, expected: &'static str) -> Result<()> {
+    if fits(value) { Ok(()) } else { Err(Error::Setting { name, value, expected }) }
 }
 
 /// What the optimizer uses in one step.

@@ -57,10 +57,10 @@ impl Adam {
     ///
     /// If a number of `config` is outside its range, or the device is out of memory.
     pub fn new(parameters: &Parameters, config: AdamConfig) -> Result<Self> {
-        check_setting("beta2", config.beta2, (0.0..1.0).contains(&config.beta2), "a number from 0 up to 1")?;
-        check_setting("eps", config.eps, config.eps > 0.0 && config.eps.is_finite(), "a positive number")?;
-        let decay = config.weight_decay;
-        check_setting("weight_decay", decay, decay >= 0.0 && decay.is_finite(), "a number of at least 0")?;
+        check_setting("beta2", config.beta2, |x| (0.0..1.0).contains(&x), "a number from 0 up to 1")?;
+        check_setting("eps", config.eps, |x| x > 0.0 && x.is_finite(), "a positive number")?;
+        let at_least_0 = |x: f64| x >= 0.0 && x.is_finite();
+        check_setting("weight_decay", config.weight_decay, at_least_0, "a number of at least 0")?;
         let (m, v) = (parameters.values().zeros_like()?, parameters.values().zeros_like()?);
         Ok(Self { config, m, v, steps: vec![0; parameters.entries().len()] })
     }
@@ -74,9 +74,9 @@ impl Adam {
     /// [0, 1).
     pub fn step(&mut self, parameters: &Parameters, hyper: &Hyper<'_>) -> Result<()> {
         check_shape("parameters", parameters.values(), self.m.dims())?;
-        check_setting("beta1", hyper.beta1, (0.0..1.0).contains(&hyper.beta1), "a number from 0 up to 1")?;
-        let groups = parameters.n_groups();
-        check_setting("number of rates", hyper.lr.len() as f64, hyper.lr.len() >= groups, "one for each group")?;
+        check_setting("beta1", hyper.beta1, |x| (0.0..1.0).contains(&x), "a number from 0 up to 1")?;
+        let groups = parameters.n_groups() as f64;
+        check_setting("number of rates", hyper.lr.len() as f64, |n| n >= groups, "one for each group")?;
         let runs = self.runs(parameters.entries(), hyper);
         parameters.touch();
         with_float!("parameters", parameters.values(), T => {
@@ -166,8 +166,8 @@ fn update_runs<T: cn_kernels::Float>(runs: &[Run], params: &mut [T], grads: &mut
     }
 }
 
-fn check_setting(name: &'static str, value: f64, fits: bool, expected: &'static str) -> Result<()> {
-    if fits { Ok(()) } else { Err(Error::Setting { name, value, expected }) }
+fn check_setting(name: &'static str, value: f64, fits: impl Fn(f64) -> bool, expected: &'static str) -> Result<()> {
+    if fits(value) { Ok(()) } else { Err(Error::Setting { name, value, expected }) }
 }
 
 #[cfg(test)]

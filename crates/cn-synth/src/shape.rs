@@ -1,7 +1,7 @@
 //! From a skeleton to the curves that a writer draws this time, in hundredths of an em.
 
 use crate::noise::Noise;
-use crate::skeleton::{Control, Kind, Part, Skeleton, Stroke, Variant};
+use crate::skeleton::{Control, Joint, Kind, Part, Skeleton, Stroke, Variant};
 use crate::writer::{Key, Writer};
 
 /// A point of a curve: `on` it, or pulling it as the middle point of a quadratic Bezier curve.
@@ -72,7 +72,7 @@ impl Hand<'_> {
                 knot.y = knot.y * scale.1 + shift.1;
             }
             if i > 0 {
-                self.link(curves, knots[0], stroke.joinable);
+                self.link(curves, knots[0], stroke.joint);
             }
             curves.push(Curve { kind: stroke.kind, link: false, knots });
         }
@@ -174,7 +174,7 @@ impl Hand<'_> {
     }
 
     /// Perhaps leaves the pen on the paper, or lifts it late, on the way to the next stroke.
-    fn link(&mut self, curves: &mut Vec<Curve>, to: Knot, joinable: bool) {
+    fn link(&mut self, curves: &mut Vec<Curve>, to: Knot, joint: Joint) {
         let Some(before) = curves.last_mut() else {
             return;
         };
@@ -183,7 +183,10 @@ impl Hand<'_> {
         let (dx, dy) = (to.x - from.x, to.y - from.y);
         let gap = (dx * dx + dy * dy).sqrt();
         let near = (1.5 - gap / 60.0).clamp(0.3, 1.2);
-        let whole = near * if joinable { 0.04 + 1.2 * joining } else { 0.25 * joining };
+        let whole = match joint {
+            Joint::Easy => near * (0.04 + 1.2 * joining),
+            Joint::Rare => near * (0.25 * joining),
+        };
         let flick = if before.kind == Kind::Horizontal { 0.7 } else { 1.6 };
         let bow = 0.18 * self.chance.normal();
         let (bx, by) = (-bow * dy, bow * dx);

@@ -32,11 +32,19 @@ pub(crate) struct Control {
     pub(crate) hook: bool,
 }
 
+/// How a stroke follows the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joint {
+    /// Hasty writers leave the pen on the paper.
+    Easy,
+    /// Only the hastiest do.
+    Rare,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Stroke {
     pub(crate) kind: Kind,
-    /// Whether hasty writers leave the pen on the paper before this stroke.
-    pub(crate) joinable: bool,
+    pub(crate) joint: Joint,
     pub(crate) controls: Vec<Control>,
 }
 
@@ -100,7 +108,7 @@ fn parse_line(line: &str, all: &mut Vec<Skeleton>) -> Option<()> {
         kind => {
             let stroke = Stroke {
                 kind: parse_kind(kind.trim_end_matches('~'))?,
-                joinable: kind.ends_with('~'),
+                joint: if kind.ends_with('~') { Joint::Easy } else { Joint::Rare },
                 controls: words.map(parse_control).collect::<Option<_>>()?,
             };
             let variant = all.last_mut()?.parts.last_mut()?.variants.last_mut()?;

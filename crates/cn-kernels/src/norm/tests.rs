@@ -14,14 +14,17 @@ struct Case {
     dbeta: Vec<f64>,
 }
 
-/// All that a batch norm computes, by the formulas, in nested loops.
-fn naive(
-    rows: usize,
+/// What a batch norm is asked to do.
+#[derive(Clone, Copy, Debug)]
+struct Form {
     channels: usize,
     activation: Activation,
     residual: bool,
-    [x, r, dy, gamma, beta]: [&[f64]; 5],
-) -> Case {
+}
+
+/// All that a batch norm computes, by the formulas, in nested loops.
+fn naive(rows: usize, form: Form, [x, r, dy, gamma, beta]: [&[f64]; 5]) -> Case {
+    let Form { channels, activation, residual } = form;
     let n = rows as f64;
     let (mut y, mut dx, mut d_residual) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; x.len()]);
     let (mut dgamma, mut dbeta) = (vec![0.0; channels], vec![0.0; channels]);
@@ -45,7 +48,8 @@ fn naive(
     Case { y, dx, d_residual, dgamma, dbeta }
 }
 
-fn run<T: Float>(channels: usize, activation: Activation, residual: bool, inputs: [&[f64]; 5]) -> Case {
+fn run<T: Float>(form: Form, inputs: [&[f64]; 5]) -> Case {
+    let Form { channels, activation, residual } = form;
     let narrow = |v: &[f64]| v.iter().map(|&x| T::from_f64(x)).collect::<Vec<T>>();
     let wide = |v: &[T]| v.iter().map(|x| x.to_f64()).collect::<Vec<f64>>();
     let [x, r, dy, gamma, beta] = inputs.map(narrow);
@@ -67,11 +71,11 @@ fn check(rows: usize, channels: usize, offset: f64) {
     let inputs = [&x[..], &r, &dy, &gamma, &beta];
     for activation in [Activation::Identity, Activation::Relu] {
         for residual in [false, true] {
-            let expected = naive(rows, channels, activation, residual, inputs);
-            for (found, tolerance) in [
-                (run::<f64>(channels, activation, residual, inputs), 1e-10),
-                (run::<f32>(channels, activation, residual, inputs), 2e-5 * (1.0 + offset)),
-            ] {
+            let form = Form { channels, activation, residual };
+            let expected = naive(rows, form, inputs);
+            for (found, tolerance) in
+                [(run::<f64>(form, inputs), 1e-10), (run::<f32>(form, inputs), 2e-5 * (1.0 + offset))]
+            {
                 let mut pairs = vec![
                     (&found.y, &expected.y),
                     (&found.dx, &expected.dx),
@@ -84,10 +88,7 @@ fn check(rows: usize, channels: usize, offset: f64) {
                 for (i, (a, b)) in pairs.into_iter().enumerate() {
                     let norm = b.iter().map(|x| x * x).sum::<f64>().sqrt().max(1.0);
                     let error = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
-                    assert!(
-                        error < tolerance * norm,
-                        "{rows}x{channels} {activation:?} {residual} {i}: {error} of {norm}"
-                    );
+                    assert!(error < tolerance * norm, "{rows} rows, {form:?}, {i}: {error} of {norm}");
                 }
             }
         }

@@ -193,21 +193,21 @@ unsafe fn body_of<L: Lanes, R: Rule>(job: &Job, tiles: &Tiles) {
                 let n = (channels - c).min(L::N);
                 // SAFETY: the tile and the channels lie inside what the callers of `run` have checked.
                 unsafe {
-                    let (top, left) = (row * R::OUT, column * R::OUT);
-                    let at = At { job, top, left, channel: c, n, points: points.add(c), rule: PhantomData::<R> };
+                    let (top, left, rule) = (row * R::OUT, column * R::OUT, PhantomData::<R>);
+                    let at = At { job, top, left, channel: c, n, points: points.add(c), inner: false, rule };
                     match job.map {
                         Map::Input => {
                             let before = R::BEFORE;
                             let inner = top >= before && left >= before && at.fits(top - before, left - before, R::IN);
-                            square::<L, _>(&Input(at, inner));
+                            square::<L, _>(&Input(At { inner, ..at }));
                         }
                         Map::OutputGrad => {
                             let inner = at.fits(top, left, R::OUT);
-                            square::<L, _>(&OutputGrad(at, inner));
+                            square::<L, _>(&OutputGrad(At { inner, ..at }));
                         }
                         Map::Output => {
                             let inner = at.fits(top, left, R::OUT);
-                            square::<L, _>(&Output(at, inner));
+                            square::<L, _>(&Output(At { inner, ..at }));
                         }
                     }
                 }
@@ -225,6 +225,8 @@ struct At<'a, R> {
     channel: usize,
     n: usize,
     points: *mut f32,
+    /// All pixels of the tile lie inside the image.
+    inner: bool,
     rule: PhantomData<R>,
 }
 
@@ -261,14 +263,14 @@ impl<R: Rule> At<'_, R> {
 
     /// Pixel `(y, x)`, or zero outside the image.
     #[inline(always)]
-    unsafe fn padded<L: Lanes>(&self, inner: bool, y: usize, x: usize) -> L::V {
-        let inside = inner || (y < self.job.plane.height && x < self.job.plane.width);
+    unsafe fn padded<L: Lanes>(&self, y: usize, x: usize) -> L::V {
+        let inside = self.inner || (y < self.job.plane.height && x < self.job.plane.width);
         // SAFETY: only pixels inside the plane are read.
         unsafe { if inside { self.read::<L>(self.pixel(y, x)) } else { L::zero() } }
     }
 }
 
-struct Input<'a, R>(At<'a, R>, bool);
+struct Input<'a, R>(At<'a, R>);
 
 impl<L: Lanes, R: Rule> Square<L> for Input<'_, R> {
     const IN: usize = R::IN;
@@ -277,11 +279,7 @@ impl<L: Lanes, R: Rule> Square<L> for Input<'_, R> {
     unsafe fn load(&self, i: usize, j: usize) -> L::V {
         // SAFETY: `padded` reads inside the plane only; a row or column before the first wraps to one outside.
         unsafe {
-            self.0.padded::<L>(
-                self.1,
-                (self.0.top + i).wrapping_sub(R::BEFORE),
-                (self.0.left + j).wrapping_sub(R::BEFORE),
-            )
+            self.0.padded::<L>((self.0.top + i).wrapping_sub(R::BEFORE), (self.0.left + j).wrapping_sub(R::BEFORE))
         }
     }
     #[inline(always)]
@@ -296,7 +294,7 @@ impl<L: Lanes, R: Rule> Square<L> for Input<'_, R> {
     }
 }
 
-struct OutputGrad<'a, R>(At<'a, R>, bool);
+struct OutputGrad<'a, R>(At<'a, R>);
 
 impl<L: Lanes, R: Rule> Square<L> for OutputGrad<'_, R> {
     const IN: usize = R::OUT;
@@ -304,7 +302,7 @@ impl<L: Lanes, R: Rule> Square<L> for OutputGrad<'_, R> {
     #[inline(always)]
     unsafe fn load(&self, i: usize, j: usize) -> L::V {
         // SAFETY: `padded` reads inside the plane only.
-        unsafe { self.0.padded::<L>(self.1, self.0.top + i, self.0.left + j) }
+        unsafe { self.0.padded::<L>(self.0.top + i, self.0.left + j) }
     }
     #[inline(always)]
     unsafe fn line(x: [L::V; 6]) -> [L::V; 6] {
@@ -318,7 +316,7 @@ impl<L: Lanes, R: Rule> Square<L> for OutputGrad<'_, R> {
     }
 }
 
-struct Output<'a, R>(At<'a, R>, bool);
+struct Output<'a, R>(At<'a, R>);
 
 impl<L: Lanes, R: Rule> Square<L> for Output<'_, R> {
     const IN: usize = R::POINTS;
@@ -338,7 +336,7 @@ impl<L: Lanes, R: Rule> Square<L> for Output<'_, R> {
         let (y, x) = (self.0.top + i, self.0.left + j);
         // SAFETY: only pixels inside the plane are written.
         unsafe {
-            if self.1 || (y < self.0.job.plane.height && x < self.0.job.plane.width) {
+            if self.0.inner || (y < self.0.job.plane.height && x < self.0.job.plane.width) {
                 let to = self.0.pixel(y, x);
                 self.0.write::<L>(to, if self.0.job.add { L::add(self.0.read::<L>(to), v) } else { v });
             }
