@@ -82,7 +82,8 @@ impl Source {
             bail!("`{from}`: only http:// and https:// are fetched; give a file by its path");
         }
         let path = PathBuf::from(from);
-        let about = fs::metadata(&path).with_context(|| format!("cannot read `{from}`"))?;
+        let about = fs::metadata(&path)
+            .map_err(|source| with_content_hint(content::Error::Unreadable { path: path.clone(), source }))?;
         Ok(if about.is_dir() { Self::Folder(path) } else { Self::Archive(path) })
     }
 }
@@ -113,11 +114,14 @@ impl Job {
             (Some(parent), Some(name)) => (parent, name),
             _ => bail!("`{}` cannot be the folder of a data set", to.display()),
         };
-        fs::create_dir_all(parent).with_context(|| format!("cannot make `{}`", parent.display()))?;
+        fs::create_dir_all(parent)
+            .map_err(with_target_hint)
+            .with_context(|| format!("cannot make `{}`", parent.display()))?;
         let lock_path = parent.join(format!(".{name}.lock"));
         let _lock = Lock::acquire(&lock_path, || {
             (self.progress)("wait", Unit::Files).note("another process fetches to this folder; waiting for it");
         })
+        .map_err(with_target_hint)
         .with_context(|| format!("cannot lock `{}`", lock_path.display()))?;
         if let Some(whole) = self.look_at_target(&to)? {
             return Ok((Outcome::AlreadyThere, whole));
@@ -179,8 +183,8 @@ impl Job {
             Source::Archive(path) => self.unpack(path, work).map_err(with_archive_hint)?,
             Source::Folder(path) => self.copy_folder(path, work)?,
         }
-        let root = content::find_root(&work.unpacked())?;
-        let whole = self.check(&root)?;
+        let root = content::find_root(&work.unpacked()).map_err(with_content_hint)?;
+        let whole = self.check(&root).map_err(with_content_hint)?;
         write_description(&root)?;
         // Windows renames over nothing, not even over an empty folder.
         let _ = fs::remove_dir(to);
@@ -225,8 +229,8 @@ impl Job {
 
     /// Copies the files of a data set that passed the check; the originals are only read.
     fn copy_folder(&self, folder: &Path, work: &Work) -> Result<()> {
-        let root = content::find_root(folder)?;
-        self.check(&root)?;
+        let root = content::find_root(folder).map_err(with_content_hint)?;
+        self.check(&root).map_err(with_content_hint)?;
         let mut progress = (self.progress)("copy", Unit::Files);
         progress.set_total(Some(self.expected.sums.len() as u64 + 1));
         let to = work.unpacked();
@@ -284,6 +288,29 @@ fn with_archive_hint(error: unpack::Error) -> anyhow::Error {
         _ => return error.into(),
     };
     Hinted::wrap(error, hint)
+}
+
+fn with_content_hint(error: content::Error) -> anyhow::Error {
+    let page = chinese_mnist::KAGGLE_PAGE;
+    let hint = match &error {
+        content::Error::Other { .. } => format!(
+            "this gets Chinese MNIST alone: name its archive, or the folder that it unpacks to ({page});\n\
+             images of your own need no fetching: `cargo run -p cn-train -- train --data DIR`"
+        ),
+        content::Error::Images { .. } | content::Error::Table { .. } => {
+            format!("files were lost or changed on the way here: get the archive again from {page}")
+        }
+        content::Error::Unreadable { .. } => {
+            "`--from` takes the path of a zip archive or of a folder that you can read; without it, the archive is \
+             downloaded"
+                .to_owned()
+        }
+    };
+    Hinted::wrap(error, hint)
+}
+
+fn with_target_hint(error: std::io::Error) -> anyhow::Error {
+    Hinted::wrap(error, "name a folder with `--to DIR` in a place where you can write; files are prepared beside it")
 }
 
 /// The folder beside the target where everything happens.

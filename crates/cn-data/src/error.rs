@@ -130,7 +130,7 @@ pub enum Error {
         columns: Vec<String>,
     },
     /// A row that is longer or shorter than the header.
-    #[error("`{}` line {line}: {found} fields, the header has {expected}", path.display())]
+    #[error("`{}` line {line}: {}, the header has {expected}", path.display(), counted(*found, "field"))]
     RowLength {
         /// The CSV file.
         path: PathBuf,
@@ -181,7 +181,7 @@ pub enum Error {
         second: String,
     },
     /// As many labels as display names are needed in a row.
-    #[error("`{}` line {line}: {labels} labels but {names} display names", path.display())]
+    #[error("`{}` line {line}: {} but {}", path.display(), counted(*labels, "label"), counted(*names, "display name"))]
     DisplayCount {
         /// The CSV file.
         path: PathBuf,
@@ -229,7 +229,7 @@ pub enum Error {
         label: String,
     },
     /// A split with nothing on one side.
-    #[error("the split `{method}` of {n} images leaves the {part} part empty")]
+    #[error("the split `{method}` of {} leaves the {part} part empty", counted(*n, "image"))]
     EmptyPart {
         /// The split.
         method: String,
@@ -253,7 +253,7 @@ pub enum Error {
         method: String,
     },
     /// Too few groups to divide.
-    #[error("{groups} groups cannot be divided into {parts} parts")]
+    #[error("{} cannot be divided into {parts} parts", counted(*groups, "group"))]
     TooFewGroups {
         /// Groups there are.
         groups: usize,
@@ -339,34 +339,67 @@ pub enum Error {
 }
 
 impl Error {
-    /// What a person can do about it, where that is known.
+    /// What a person can do about it; `None` where only the caller's code can be wrong.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
+        self.hint_on_files().or_else(|| self.hint_on_rows()).or_else(|| self.hint_on_use())
+    }
+
+    /// Advice on the files of a data set as a whole.
+    fn hint_on_files(&self) -> Option<&'static str> {
         Some(match self {
             Self::NoFolder { .. } => "run `cargo xtask fetch-data`, or pass the folder of the data set with `--data`",
             Self::NotRecognised { .. } => {
                 "describe the layout in a `dataset.toml`, or with `--csv`, `--image` and `--label`"
             }
+            Self::Unreadable { .. } => "see that it exists, and that you are allowed to read it",
+            Self::Unwritable { .. } => "see that you are allowed to write there, and that the disk is not full",
+            Self::BadSpec { .. } => {
+                "its keys are `name`, `csv`, `image`, `label`, `label_separator`, `display`, `group`, `licence` and \
+                 `citation`, each with a text in quotes"
+            }
             Self::IncompleteSpec { .. } => "add the key to `dataset.toml`, or pass the flag of that name",
+            Self::BadTemplate { .. } | Self::OutsideRoot { .. } => {
+                "a template names a file below the data set's folder, as in `images/{id}.jpg`"
+            }
+            Self::NameNotUtf8 { .. } => "rename the file",
+            Self::NoImages { .. } => "see that the table or the folders name images, or pass another data set",
+            Self::TooManyImages { .. } => "divide the data set, or leave images out",
+            Self::BadImages { .. } => "repair or remove them, or leave them out with `--skip-damaged`",
+            Self::TooManyBytes { .. } => "use fewer images, or decode them to a smaller longest side",
+            _ => return None,
+        })
+    }
+
+    /// Advice on the rows of a table, and on labels.
+    fn hint_on_rows(&self) -> Option<&'static str> {
+        Some(match self {
             Self::EmptyCsv { .. } | Self::NoRows { .. } => {
                 "the first line names the columns, and each line below it describes one image"
             }
             Self::NoColumn { .. } => "name one of the columns that exist",
-            Self::BadTemplate { .. } | Self::OutsideRoot { .. } => {
-                "a template names a file below the data set's folder, as in `images/{id}.jpg`"
-            }
-            Self::Utf16 { .. } | Self::NotUtf8 { .. } => "save the table as CSV in UTF-8",
+            Self::BadCsv { .. } | Self::Utf16 { .. } | Self::NotUtf8 { .. } => "save the table as CSV in UTF-8",
             Self::RowLength { .. } => "quote fields that hold the separator or a line break",
             Self::EmptyField { .. } => "fill the field in, or leave the row out",
             Self::DuplicateRow { .. } => {
                 "keep one row an image; several labels go into one field, see `label_separator`"
             }
+            Self::DuplicateRecord { .. } => "list each image once, with all its labels",
             Self::DisplayConflict { .. } | Self::DisplayCount { .. } => "`display` must give each label one name",
             Self::UnknownLabel { .. } => {
                 "the vocabulary is that of the training part: use another split seed, more images, or `stratified`"
             }
+            Self::DuplicateLabel { .. } => "list each label once",
+            _ => return None,
+        })
+    }
+
+    /// Advice on what the images are to be used for: splits, limits and batches.
+    fn hint_on_use(&self) -> Option<&'static str> {
+        Some(match self {
             Self::EmptyPart { method, part: "validation", .. } if method == VAL_GROUPS => GROUPS_HINT,
             Self::NoSuchGroup { group, .. } if looks_like_a_file(group) => GROUPS_HINT,
+            Self::NoSuchGroup { .. } => "name groups as the data set does",
             Self::EmptyPart { .. } => "use more images, or another validation share",
             Self::BadFraction { .. } => "a fifth of the images is `--val-fraction 0.2`",
             Self::GroupUnknown { .. } => {
@@ -377,24 +410,27 @@ impl Error {
             Self::NoFixedParts { .. } => {
                 "lay the images out as `train/<label>/` and `val/<label>/`, or use another split"
             }
+            Self::UnknownMethod { .. } => "`group` shares no group between the parts; `random` needs none",
+            Self::LimitZero => "take at least 1, or set no limit",
+            Self::BatchSizeZero => "64 images are a usual batch",
             Self::BatchTooLarge { .. } => "use a smaller batch or more images",
-            Self::BadImages { .. } => {
-                "repair or remove them, or leave them out (`LoadConfig::damaged`, `--skip-damaged` in training)"
-            }
-            Self::TooManyBytes { .. } => "use fewer images, or decode them to a smaller longest side",
             _ => return None,
         })
     }
 }
 
-const GROUPS_HINT: &str =
-    "name groups (`SplitMethod::ValGroups`; in training a comma-separated list, or a file with one on each line)";
+const GROUPS_HINT: &str = "name groups of the data set: a comma-separated list, or a file with one on each line";
 
 /// Whether someone may have meant a file of groups, and no group.
 fn looks_like_a_file(group: &str) -> bool {
     let extension = Path::new(group).extension().and_then(|e| e.to_str());
     let known = |e: &str| ["txt", "csv", "tsv", "list", "json", "toml"].iter().any(|k| e.eq_ignore_ascii_case(k));
     group.trim().is_empty() || group.contains(['/', '\\']) || extension.is_some_and(known)
+}
+
+/// `1 image`, `2 images`.
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// `a`, `b` and `c`, each in backticks.
@@ -404,4 +440,31 @@ fn quoted(names: &[String]) -> String {
 
 fn nearest_clause(nearest: Option<&String>) -> String {
     nearest.map(|name| format!(" (nearest: `{name}`)")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Spec;
+
+    #[test]
+    fn numbers_and_nouns_agree() {
+        let text = |n| Error::EmptyPart { method: "stratified".into(), n, part: "training" }.to_string();
+        assert_eq!(text(1), "the split `stratified` of 1 image leaves the training part empty");
+        assert_eq!(text(2), "the split `stratified` of 2 images leaves the training part empty");
+        assert_eq!(Error::TooFewGroups { groups: 1, parts: 5 }.to_string(), "1 group cannot be divided into 5 parts");
+    }
+
+    /// The advice on a bad `dataset.toml` names the keys that the reader takes.
+    #[test]
+    fn the_keys_in_the_hint_are_those_of_a_description() {
+        let source = toml::from_str::<Spec>("key = 1").expect_err("no such key");
+        let listed = source.to_string();
+        let hint = Error::BadSpec { path: "dataset.toml".into(), source: Box::new(source) }.hint().expect("a hint");
+        let keys: Vec<_> = hint.split('`').skip(1).step_by(2).collect();
+        assert_eq!(keys.len(), 9);
+        for key in keys {
+            assert!(listed.contains(&format!("`{key}`")), "{key}: {listed}");
+        }
+    }
 }

@@ -79,7 +79,7 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Device { .. } => Some("build with the feature `cuda`, or use the CPU"),
+            Self::Device { .. } => Some("this version computes on the CPU alone: keep tensors there"),
             Self::PoolShape(_) => {
                 Some("a window has at most 255 positions, fits the image, and is at least twice the padding")
             }

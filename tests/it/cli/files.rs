@@ -293,7 +293,7 @@ fn damaged_images_are_named_together() {
               dark/cut.png: no image of a supported format (JPEG, PNG, BMP, GIF, WebP, TIFF)
               light/page.png: no image of a supported format (JPEG, PNG, BMP, GIF, WebP, TIFF)
 
-            hint: repair or remove them, or leave them out (`LoadConfig::damaged`, `--skip-damaged` in training)
+            hint: repair or remove them, or leave them out with `--skip-damaged`
             --- exit 1
         "#]],
     );

@@ -300,6 +300,27 @@ fn an_empty_folder_says_so() {
 }
 
 #[test]
+fn another_data_set_as_source_gets_advice() {
+    let scene = Scene::new();
+    let folder = scene.dir.path().join("other");
+    fs::create_dir_all(folder.join("cats")).unwrap();
+    let error = scene.fetch(Source::Folder(folder)).unwrap_err();
+    assert!(hint(&error).contains("train --data DIR"), "{error:?}");
+    let mut files = scene.files.clone();
+    files.pop_last();
+    let error = scene.fetch(scene.archive(&zip_of(&files, ""))).unwrap_err();
+    assert!(hint(&error).contains("get the archive again"), "{error:?}");
+}
+
+#[test]
+fn a_target_that_cannot_be_written_gets_advice() {
+    let scene = Scene::new();
+    fs::write(scene.dir.path().join("data"), "a file where a folder should be").unwrap();
+    let error = scene.fetch(scene.archive(&zip_of(&scene.files, ""))).unwrap_err();
+    assert!(hint(&error).contains("`--to DIR`"), "{error:?}");
+}
+
+#[test]
 fn a_hostile_archive_leaves_nothing() {
     let scene = Scene::new();
     let mut files = scene.files.clone();
@@ -430,6 +451,7 @@ fn sources_are_told_apart() {
     assert!(Source::parse("file:///etc/passwd").is_err());
     let error = Source::parse("no/such.zip").unwrap_err();
     assert!(error.to_string().contains("no/such.zip"));
+    assert!(hint(&error).contains("path of a zip archive"), "{error:?}");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     assert_eq!(Source::parse(path).unwrap(), Source::Folder(path.into()));

@@ -114,9 +114,13 @@ impl From<SplitMethod> for Stored {
     }
 }
 
-/// The name that fewest edits lead to.
+/// The name that fewest edits lead to, if they change no more than a third of it; cases count as equal.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    known.min_by_key(|other| strsim::levenshtein(name, other)).map(str::to_owned)
+    let name = name.trim().to_lowercase();
+    let edits = |other: &&str| strsim::levenshtein(&name, &other.to_lowercase());
+    let best = known.min_by_key(edits)?;
+    let length = name.chars().count().max(best.chars().count());
+    (edits(&best) <= length / 3).then(|| best.to_owned())
 }
 
 #[cfg(test)]
@@ -134,6 +138,17 @@ mod tests {
     #[test]
     fn names_round_trip() {
         ["random", "group", "stratified", "fixed", "kfold:5/0", "kfold:10/9"].into_iter().for_each(round_trip);
+    }
+
+    #[test]
+    fn only_a_name_that_is_near_is_suggested() {
+        let near = |name| nearest(name, ["1", "2", "10", "g3", "writer 7"].into_iter());
+        for (name, expected) in [("writr 7", "writer 7"), ("Writer 8", "writer 7"), ("G3", "g3"), ("101", "10")] {
+            assert_eq!(near(name).as_deref(), Some(expected), "{name}");
+        }
+        for name in ["xx", "7", "", "reader", "1000"] {
+            assert_eq!(near(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -134,6 +134,7 @@ fn named_groups_are_held_out() {
     assert_eq!((split.train(), split.val()), (&[1, 3][..], &[0, 2, 4][..]));
     let message = |method| Split::new(&index, &config(method)).expect_err("invalid").to_string();
     assert_eq!(message(names(&["g33"])), "there is no group `g33` (nearest: `g3`) among the 3");
+    assert_eq!(message(names(&["xx"])), "there is no group `xx` among the 3");
     assert_eq!(message(names(&[])), "the split `val-groups` of 5 images leaves the validation part empty");
     assert!(message(names(&["g1", "g2", "g3"])).ends_with("leaves the training part empty"));
 }
@@ -149,8 +150,8 @@ fn a_file_given_as_a_group_gets_a_hint() {
         let hint = hint(names);
         assert!(hint.is_some_and(|hint| hint.contains("a file with one on each line")), "{names:?}: {hint:?}");
     }
-    assert_eq!(hint(&["g33"]), None);
-    assert_eq!(hint(&["writer no. 3"]), None);
+    assert_eq!(hint(&["g33"]), Some("name groups as the data set does"));
+    assert_eq!(hint(&["writer no. 3"]), hint(&["g33"]));
     // Nothing is left to train with: that is no matter of how groups are named.
     assert_eq!(hint(&["g1", "g2", "g3"]), Some("use more images, or another validation share"));
 }
