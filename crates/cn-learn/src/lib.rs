@@ -73,5 +73,5 @@ pub use position::{EpochRecord, Position, Score};
 pub use predictions::{Decode, Predictions};
 pub use schedule::{Curve, Hypers, Phase, Rates, Schedule, even_mults};
 pub use smooth::SmoothLoss;
-pub use source::Source;
+pub use source::{Source, image_of};
 pub use weights::Weights;

@@ -62,17 +62,27 @@ impl Source for Dataset {
 
     fn images<'a>(&'a self, ids: &[u32], _: &'a mut Vec<u8>) -> Result<Vec<Image<'a>>> {
         check_ids(ids, self.pixels().len())?;
-        let image = |&id: &u32| {
-            let cn_data::ImageView { pixels, height, width, channels } = self.pixels().image(id);
-            Image { pixels, height, width, channels }
-        };
-        Ok(ids.iter().map(image).collect())
+        Ok(ids.iter().map(|&id| image_of(self.pixels().image(id))).collect())
     }
 
     fn targets(&self, ids: &[u32]) -> Result<Vec<f32>> {
         check_ids(ids, self.targets().len())?;
         Ok(self.targets().multi_hot(ids))
     }
+}
+
+/// A decoded image as the augmentation takes it: the same bytes, borrowed.
+///
+/// ```
+/// let pixels = cn_data::Pixels::uniform(vec![7; 2 * 4 * 3], [4, 3, 1])?;
+/// let images: Vec<cn_augment::Image<'_>> = pixels.images().map(cn_learn::image_of).collect();
+/// assert_eq!((images.len(), images[1].height, images[1].width), (2, 4, 3));
+/// # Ok::<(), cn_data::Error>(())
+/// ```
+#[must_use]
+pub fn image_of(view: cn_data::ImageView<'_>) -> Image<'_> {
+    let cn_data::ImageView { pixels, height, width, channels } = view;
+    Image { pixels, height, width, channels }
 }
 
 fn check_ids(ids: &[u32], n_images: usize) -> Result<()> {
