@@ -1,20 +1,19 @@
 //! The training loop.
 
 use crate::batches::Batch;
-use crate::evaluation::{Judge, Logits, check_outputs, decode, evaluate};
+use crate::evaluation::check_outputs;
 use crate::train_loss::TrainLoss;
 use crate::{
     Batches, Checkpoint, EpochEnd, EpochRecord, Error, Evaluation, FitStart, Flow, Handler, Hypers, LrCurve,
-    LrFindConfig, Metric, Moment, Phase, PhaseStart, Position, Predictions, Rates, Result, Schedule, Score, Step,
-    Weights,
+    LrFindConfig, Metric, Moment, Phase, PhaseStart, Position, Rates, Result, Schedule, Score, Step, Weights,
 };
-use cn_augment::Image;
 use cn_ops::{Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 mod finder;
+mod judging;
 mod state;
 
 /// What a learner minimises, by what, and what it measures.
@@ -265,24 +264,6 @@ impl<M: Model> Learner<M> {
         Ok(flow)
     }
 
-    /// The evaluation, `None` without images; a break if a handler wants to stop before its end.
-    fn validate(&mut self, handlers: &mut [&mut dyn Handler]) -> Result<ControlFlow<(), Option<Evaluation>>> {
-        let ids = self.batches.source().val_ids().to_vec();
-        if ids.is_empty() {
-            return Ok(ControlFlow::Continue(None));
-        }
-        let judge = Judge { loss: self.config.loss, metrics: &self.config.metrics };
-        let mut tell = |validated| {
-            let mut flow = Flow::Continue;
-            for handler in handlers.iter_mut() {
-                flow = flow.max(handler.on_validate(&validated)?);
-            }
-            Ok(if flow == Flow::Stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        };
-        let evaluation = evaluate(&mut self.model, &self.batches, judge, &ids, &mut tell)?;
-        Ok(evaluation.map_or(ControlFlow::Break(()), |evaluation| ControlFlow::Continue(Some(evaluation))))
-    }
-
     fn record(&mut self, schedule: &Schedule, evaluation: Option<&Evaluation>) -> Result<EpochRecord> {
         let Hypers { lr, momentum } = schedule.at(self.step_of_phase().saturating_sub(1));
         let Position { phase, epoch, steps_done, .. } = self.position;
@@ -345,41 +326,6 @@ impl<M: Model> Learner<M> {
         self.model.set_trainable(&|entry| entry.group >= group || entry.norm)?;
         self.frozen_groups = group;
         Ok(())
-    }
-
-    /// Loss, metrics and predictions on the validation part.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NoImages`] if it is empty, or if the model or the data fail.
-    pub fn evaluate(&mut self) -> Result<Evaluation> {
-        let ids = self.batches.source().val_ids().to_vec();
-        self.evaluate_ids(&ids)
-    }
-
-    /// Loss, metrics and predictions on these images, in this order.
-    ///
-    /// # Errors
-    ///
-    /// As [`Learner::evaluate`].
-    pub fn evaluate_ids(&mut self, ids: &[u32]) -> Result<Evaluation> {
-        let judge = Judge { loss: self.config.loss, metrics: &self.config.metrics };
-        let go_on = &mut |_| Ok(ControlFlow::Continue(()));
-        Ok(evaluate(&mut self.model, &self.batches, judge, ids, go_on)?.expect("nobody asked to stop"))
-    }
-
-    /// What the model says about images that need not belong to the data, in this order.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NoImages`] for none, or if the model fails.
-    pub fn predict(&mut self, images: &[Image<'_>]) -> Result<Predictions> {
-        let mut logits = Logits::default();
-        for images in images.chunks(self.batches.config().eval_batch_size) {
-            let images = self.batches.of_images(images)?;
-            logits.add(&*self.model.forward(&images, Mode::Eval)?)?;
-        }
-        logits.read((0..).take(images.len()).collect(), decode(self.config.loss))
     }
 
     /// Smoothed losses at growing learning rates, fastai's `lr_find`; nothing of the learner has changed afterwards.
