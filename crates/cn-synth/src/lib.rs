@@ -4,6 +4,7 @@
 //! A model can be trained, and a pipeline tested, without a single file on disk; writers are as many as ids.
 //!
 //! - [`Handwriting`]: draws the image of a [`Sample`] (writer, page, character code);
+//! - [`Glyphs`]: images without end for pretraining, each in a look of its own;
 //! - [`Style`]: the look, from the scans' own ([`Style::scans`]) to a far wider one ([`Style::wide`]);
 //! - [`CHARACTERS`]: codes, values and characters; [`writers`]: whom to train on, whom to keep for validation.
 //!
@@ -48,6 +49,7 @@
 
 mod character;
 mod error;
+mod glyphs;
 mod handwriting;
 mod jpeg;
 mod noise;
@@ -56,10 +58,12 @@ mod scan;
 mod shape;
 mod skeleton;
 mod style;
+mod wear;
 mod writer;
 pub mod writers;
 
 pub use character::{CHARACTERS, Character};
 pub use error::Error;
+pub use glyphs::Glyphs;
 pub use handwriting::{Handwriting, Sample};
 pub use style::{Polarity, Spread, Style};
