@@ -91,7 +91,7 @@ pub(crate) struct DataArgs {
 /// Flags that make batches of data.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub(crate) struct BatchArgs {
-    /// Settings to start from: quick, notebook, notebook-lr, notebook-tuned or best [default: quick]
+    /// Settings to start from: quick, notebook, notebook-lr, notebook-tuned, best or glyphs [default: quick]
     #[arg(long, value_name = "RECIPE")]
     pub(crate) recipe: Option<String>,
     /// TOML file with settings that replace those of the recipe
@@ -157,6 +157,9 @@ pub(crate) struct PhaseArgs {
     /// Peak learning rate
     #[arg(long, help_heading = "Training", value_name = "RATE", allow_negative_numbers = true)]
     pub(crate) lr: Option<f64>,
+    /// Steps of an epoch, where the images are endless handwriting (the recipe glyphs)
+    #[arg(long, help_heading = "Training", value_name = "N")]
+    pub(crate) steps: Option<usize>,
     /// Write a checkpoint every so many steps, besides those after each epoch
     #[arg(long, help_heading = "Output", value_name = "STEPS")]
     pub(crate) checkpoint_every: Option<u64>,

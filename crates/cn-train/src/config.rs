@@ -17,12 +17,13 @@ use toml::Table;
 pub(crate) use transform::Transform;
 
 /// Recipes by name; the first one is the default.
-const RECIPES: [(&str, &str); 5] = [
+const RECIPES: [(&str, &str); 6] = [
     ("quick", include_str!("recipes/quick.toml")),
     ("notebook", include_str!("recipes/notebook.toml")),
     ("notebook-lr", include_str!("recipes/notebook-lr.toml")),
     ("notebook-tuned", include_str!("recipes/notebook-tuned.toml")),
     ("best", include_str!("recipes/best.toml")),
+    ("glyphs", include_str!("recipes/glyphs.toml")),
 ];
 
 /// Where the real data lie unless something else is said.
@@ -106,6 +107,9 @@ pub(crate) struct SyntheticConfig {
     /// Those of them that validate, by writers of their own; the share `val_fraction` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) val_images: Option<usize>,
+    /// Steps of an epoch whose images are drawn for it alone, without end; absent where all images are drawn first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) steps: Option<usize>,
     /// Times that each writer writes each character.
     pub(crate) pages: u32,
     /// Which people there are; apart from the run's seed, so that runs of several seeds share their data.
@@ -180,7 +184,7 @@ impl DataConfig {
 
 impl Default for SyntheticConfig {
     fn default() -> Self {
-        Self { images: 15_000, val_images: None, pages: 10, seed: 42, style: StyleKind::Scans }
+        Self { images: 15_000, val_images: None, steps: None, pages: 10, seed: 42, style: StyleKind::Scans }
     }
 }
 
@@ -325,7 +329,19 @@ impl Config {
             return Err(Problem::usage("`--checkpoint-every 0` is no interval")
                 .hint("leave it out: each epoch ends with a checkpoint; or name a number of steps"));
         }
+        self.check_stream()?;
         self.split_method().map(drop)
+    }
+
+    fn check_stream(&self) -> Result<(), Problem> {
+        match self.synthetic.steps {
+            Some(_) if !self.data.synthetic || !matches!(self.split.as_str(), "auto" | "group") => {
+                Err(Problem::usage("endless handwriting is judged by drawn writers of its own, and nothing else")
+                    .hint("leave `--data`, `--split` and `--val-groups` out, or use another recipe"))
+            }
+            Some(0) => Err(Problem::usage("`--steps 0` trains nothing")),
+            _ => Ok(()),
+        }
     }
 
     /// The method of the split; `None` for `auto`.

@@ -31,6 +31,9 @@ pub(crate) struct Plan {
 impl Plan {
     /// Lists and splits the images, and checks what can be checked without their pixels.
     pub(crate) fn new(config: &Config) -> Result<Self> {
+        if config.synthetic.steps.is_some() {
+            return Self::judges(config);
+        }
         let plan = if config.data.synthetic { Self::synthetic(config)? } else { Self::files(config)? };
         let n = plan.split.train().len();
         if config.batch_size > n {
@@ -46,6 +49,16 @@ impl Plan {
         let index = open(config)?;
         let (split, method) = split_files(config, &index)?;
         Ok(Self { index, split, method, samples: None })
+    }
+
+    /// The writers who judge endless handwriting; those who train are drawn when they are needed.
+    fn judges(config: &Config) -> Result<Self> {
+        let n = config.synthetic.val_images.unwrap_or(config.synthetic.images);
+        check_memory(n)?;
+        let samples = take(writers::VALIDATION, config.synthetic.pages, n);
+        let index = index_of(&samples)?;
+        let split = Split::from_parts(Vec::new(), (0..).take(samples.len()).collect(), samples.len())?;
+        Ok(Self { index, split, method: SplitMethod::Group, samples: Some(samples) })
     }
 
     /// Writers of the training range train. Where writers are kept apart, writers of the other range validate.
@@ -80,6 +93,9 @@ impl Plan {
     pub(crate) fn load(self, ui: Ui, config: &Config, cache: Cache) -> Result<Dataset> {
         let Some(samples) = self.samples else { return self.decode(ui, config, cache) };
         let pixels = draw(config, &samples)?;
+        if config.synthetic.steps.is_some() {
+            return Ok(Dataset::with_vocabulary(self.index, pixels, self.split, characters()?)?);
+        }
         Ok(Dataset::new(self.index, pixels, self.split)?)
     }
 
@@ -103,6 +119,13 @@ pub(crate) fn name_skipped(ui: Ui, skipped: &[BadImage]) {
         let names: String = skipped.iter().map(|image| format!("\n  {}: {}", image.path, image.reason)).collect();
         ui.warn(format_args!("{} images are left out, since they cannot be used:{names}", skipped.len()));
     }
+}
+
+/// Every character that can be drawn, in the order of a vocabulary.
+fn characters() -> Result<Vocabulary> {
+    let mut labels: Vec<String> = CHARACTERS.iter().map(|character| character.value.to_owned()).collect();
+    labels.sort_unstable();
+    Ok(Vocabulary::from_labels(labels)?)
 }
 
 /// Refuses more images to draw than should lie in memory.

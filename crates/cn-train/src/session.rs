@@ -4,11 +4,12 @@ use crate::config::{Config, LossKind};
 use crate::model::{Start, planes};
 use crate::output::Ui;
 use crate::problem::Problem;
+use crate::stream::Stream;
 use anyhow::Result;
 use candle_core::Device;
 use cn_augment::Normalisation;
 use cn_data::Dataset;
-use cn_learn::{BatchConfig, Batches, Evaluation, Learner, LearnerConfig, Metric};
+use cn_learn::{BatchConfig, Batches, Evaluation, Learner, LearnerConfig, Metric, Source};
 use cn_ops::{AdamConfig, Loss, Network, Precision};
 use cn_report::{Prediction, Predictions};
 use std::sync::Arc;
@@ -51,7 +52,15 @@ fn batches(config: &Config, dataset: Arc<Dataset>, normalisation: Normalisation)
         device: Device::Cpu,
         ..BatchConfig::new(train, eval)
     };
-    Ok(Batches::new(dataset, batches, config.seed)?)
+    Ok(Batches::new(source(config, dataset), batches, config.seed)?)
+}
+
+/// The data themselves, or endless handwriting that they judge.
+fn source(config: &Config, dataset: Arc<Dataset>) -> Arc<dyn Source> {
+    match config.synthetic.steps {
+        Some(steps) => Arc::new(Stream::new(dataset, config.synthetic.seed, steps.saturating_mul(config.batch_size))),
+        None => dataset,
+    }
 }
 
 /// What is minimised and measured.

@@ -55,7 +55,8 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
     if !args.dry_run {
         destination::check(run.root())?;
     }
-    let asked = args.config.batch.data.synthetic || config.data.dir.is_some();
+    let endless = config.synthetic.steps.is_some();
+    let asked = endless || args.config.batch.data.synthetic || config.data.dir.is_some();
     let choice = if asked { Choice::Asked } else { Choice::Default };
     let prepared = prepare(context, config, cache(args), choice)?;
     if args.dry_run {
@@ -143,7 +144,7 @@ fn introduce_weights(ui: Ui, config: &Config, start: &Start) {
 
 fn describe(ui: Ui, prepared: &Prepared) {
     let Prepared { config, start, dataset, split, learner } = prepared;
-    let (train, val) = (dataset.split().train().len(), dataset.split().val().len());
+    let (train, val) = (learner.batches().source().n_train(), dataset.split().val().len());
     let shared = match dataset.index().groups().len() {
         0 => String::new(),
         n => {
@@ -173,7 +174,7 @@ fn describe(ui: Ui, prepared: &Prepared) {
 fn dry_run(ui: Ui, prepared: Prepared) -> Result<u8> {
     let batches = prepared.learner.batches();
     let first = batches.train(0, 0)?.next().transpose()?.context("there is no first batch")?;
-    let (n_train, n_val) = (prepared.dataset.split().train().len(), prepared.dataset.split().val().len());
+    let (n_train, n_val) = (batches.source().n_train(), prepared.dataset.split().val().len());
     let mut dims = first.images.dims().to_vec();
     // Grey images may travel as fewer planes; people know them by the channels of the model.
     dims[3] = batches.config().channels;

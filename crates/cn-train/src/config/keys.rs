@@ -35,7 +35,7 @@ const TOP: [&str; 28] = [
     "phase",
 ];
 const DATA: [&str; 8] = ["synthetic", "dir", "csv", "image", "label", "label_separator", "display", "group"];
-const SYNTHETIC: [&str; 5] = ["images", "val_images", "pages", "seed", "style"];
+const SYNTHETIC: [&str; 6] = ["images", "val_images", "steps", "pages", "seed", "style"];
 const TRANSFORM: [&str; 9] = ["kind", "extra", "min_scale", "shift", "scale", "rotate", "shear", "aspect", "min_ink"];
 const PHASE: [&str; 8] = ["frozen", "epochs", "lr", "curve", "pct_start", "div", "div_final", "moms"];
 

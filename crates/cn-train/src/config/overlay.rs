@@ -33,6 +33,7 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
     set.integer("limit", args.batch.limit)?;
     set.integer("limit_per_class", args.batch.limit_per_class)?;
     set.integer("checkpoint_every", args.phases.checkpoint_every)?;
+    steps(set.0, args.phases.steps)?;
     if let Some(split) = &args.batch.split {
         set.0.insert("split".into(), split.as_str().into());
         set.0.remove("val_groups");
@@ -69,6 +70,16 @@ fn data(table: &mut Table, args: &DataArgs) {
     set.text("display", args.display.as_deref());
     set.text("group", args.group.as_deref());
     table.insert("data".into(), data.into());
+}
+
+/// How long endless handwriting trains.
+fn steps(table: &mut Table, steps: Option<usize>) -> Result<(), Problem> {
+    let Some(steps) = steps else { return Ok(()) };
+    match table.get_mut("synthetic").and_then(Value::as_table_mut).filter(|table| table.contains_key("steps")) {
+        Some(synthetic) => Setter(synthetic).integer("steps", Some(steps)),
+        None => Err(Problem::usage("`--steps` is the length of endless handwriting, and these settings have none")
+            .hint("use `--recipe glyphs`, or `--epochs`")),
+    }
 }
 
 struct Setter<'a>(&'a mut Table);

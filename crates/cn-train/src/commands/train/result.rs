@@ -90,7 +90,7 @@ fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
 
 /// The summary but for `val`, which stands for nothing yet.
 fn summary(run: &RunFolder, prepared: &Prepared, recorder: &Recorder, sha256: &str) -> Summary {
-    let Prepared { config, start, dataset, split, .. } = prepared;
+    let Prepared { config, start, dataset, split, learner } = prepared;
     let kept = recorder.kept();
     Summary {
         schema: SUMMARY_SCHEMA,
@@ -101,7 +101,7 @@ fn summary(run: &RunFolder, prepared: &Prepared, recorder: &Recorder, sha256: &s
         precision: config.precision.clone(),
         threads: config.threads,
         isa: cn_ops::Isa::current().to_string(),
-        data: data(config, dataset, split),
+        data: DataSummary { n_train: learner.batches().source().n_train(), ..data(config, dataset, split) },
         recipe: config.recipe.clone(),
         epochs: config.epochs(),
         image_size: config.image_size as usize,
