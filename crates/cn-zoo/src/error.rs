@@ -67,6 +67,20 @@ pub enum Error {
     /// A safetensors file that breaks its format.
     #[error("malformed safetensors file")]
     Safetensors(#[from] safetensors::SafeTensorError),
+    /// A packed file whose header says nothing that it may say.
+    #[error("malformed header of a packed weight file")]
+    Packed {
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A packed file that is cut short, or longer than its header says.
+    #[error("the packed weight file has {found} bytes, expected {}", expected.map_or("another number".into(), |n| n.to_string()))]
+    PackedLength {
+        /// Bytes by its header, where it has one that makes sense.
+        expected: Option<usize>,
+        /// Bytes that there are.
+        found: usize,
+    },
     /// A `.pth` file that is no readable zip archive.
     #[error("malformed zip archive in a PyTorch file")]
     Zip(#[from] zip::result::ZipError),
@@ -212,7 +226,12 @@ impl Error {
             Self::ForbiddenGlobal { .. } | Self::ForbiddenOpcode { .. } => Some(
                 "save the weights alone, with `torch.save(model.state_dict(), PATH)`, not the whole model or learner",
             ),
-            Self::Safetensors(_) | Self::Zip(_) | Self::Pickle { .. } | Self::NotFinite { .. } => {
+            Self::Safetensors(_)
+            | Self::Zip(_)
+            | Self::Pickle { .. }
+            | Self::NotFinite { .. }
+            | Self::Packed { .. }
+            | Self::PackedLength { .. } => {
                 Some("the file may be cut short or damaged: fetch it again and compare its checksum")
             }
             Self::WrongShape { .. } | Self::Missing { .. } | Self::Unexpected { .. } => {

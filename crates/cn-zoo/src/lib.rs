@@ -55,4 +55,4 @@ pub use candle::CandleResNet;
 pub use config::{Head, ResNetConfig};
 pub use error::{Error, Result};
 pub use groups::group_of;
-pub use weights::{Fit, Loaded, WeightFile, canonical_name, fastai_name, load, save, weights_sha256};
+pub use weights::{Fit, Loaded, WeightFile, canonical_name, fastai_name, load, save, save_packed, weights_sha256};

@@ -22,6 +22,8 @@ pub enum Fit {
     ///   deviation 0.229, 0.224, 0.225): there the plain sum, with grey normalised by their averages (0.449 and 0.226),
     ///   is wrong by at most 1.4 % in each channel's slope and by a constant for each filter, which the batch norm behind
     ///   the stem removes in training. Nothing is rescaled.
+    /// - A stem for a single channel goes into one for several as an equal share for each of them: the same network on
+    ///   grey images.
     Transfer,
 }
 
@@ -37,6 +39,8 @@ pub struct Loaded {
     pub skipped: Vec<String>,
     /// Whether the stem's channels were summed into one.
     pub stem_summed: bool,
+    /// Whether the stem's only channel was shared out over several.
+    pub stem_spread: bool,
 }
 
 impl Loaded {
@@ -82,6 +86,11 @@ pub fn load(model: &mut dyn Model, file: &WeightFile, fit: Fit) -> Result<Loaded
                 // In f32 at least: halves would lose bits in the sum.
                 let wide = if found.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
                 found.to_dtype(wide)?.sum_keepdim(1)?
+            }
+            Fit::Transfer if folds(name, present, found) => {
+                loaded.stem_spread = true;
+                let channels = present.dim(1)?;
+                (found.to_dtype(DType::F32)? / channels as f64)?.repeat((1, channels, 1, 1))?
             }
             _ => found.clone(),
         };

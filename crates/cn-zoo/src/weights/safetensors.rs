@@ -85,7 +85,7 @@ fn header(tensors: &[&(String, Tensor)], metadata: &BTreeMap<String, String>) ->
 }
 
 /// Runs `fill` on a new file beside `path` and puts it in the place of `path` once it is whole and on the disk.
-fn atomically(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
+pub(super) fn atomically(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

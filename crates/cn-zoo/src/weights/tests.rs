@@ -1,7 +1,9 @@
 //! Files from elsewhere: good ones of PyTorch, and hostile ones.
 
 use super::*;
+use crate::{Arch, Head};
 use candle_core::{DType, Device};
+use cn_ops::Model as _;
 use std::io::{Cursor, Write};
 use zip::CompressionMethod;
 use zip::write::{SimpleFileOptions, ZipWriter};
@@ -392,4 +394,24 @@ fn a_file_is_replaced_whole_or_not_at_all() {
     let error = save(folder.path().join("no/such/folder/w"), &[], &TINY).unwrap_err();
     assert!(matches!(error, Error::Unwritable { .. }));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn packed_files_build_the_network_again() {
+    let config = ResNetConfig { arch: Arch::ResNet18, in_channels: 1, n_classes: 15, head: Head::Linear };
+    let mut network = config.build(1, DType::F32, &Device::Cpu).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.bin");
+    save_packed(&path, &network.named_tensors().unwrap(), &config).unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() < 9_000_000);
+    let file = WeightFile::open(&path).unwrap();
+    assert_eq!(ResNetConfig::of_file(&file).unwrap(), config);
+    load(&mut network, &file, Fit::Exact).unwrap();
+
+    let two = file.with_outputs(&[14, 3]).unwrap();
+    assert_eq!(two.get("fc.weight").unwrap().dims(), [2, 512]);
+    let rows = |file: &WeightFile| file.get("fc.weight").unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(rows(&two), [14, 3].map(|i: usize| rows(&file)[i].clone()));
+    assert!(file.with_outputs(&[15]).is_err());
+    assert!(file.without_head().tensors().all(|(name, _)| !name.starts_with("fc.")));
 }

@@ -175,3 +175,22 @@ fn a_colour_stem_sees_grey_alike_in_one_channel() {
     let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst <= 1e-5 * largest.max(1.0), "{worst} of {largest}");
 }
+
+#[test]
+fn a_grey_stem_serves_three_channels() {
+    let grey = ResNetConfig { in_channels: 1, ..PLAIN };
+    let mut network = build(PLAIN, 2);
+    let loaded = load(&mut network, &file(&tensors(grey)), Fit::Transfer).unwrap();
+    assert!(loaded.stem_spread && !loaded.stem_summed && !loaded.head_replaced());
+    // Grey images in three channels give what the grey network gives.
+    let mut values = vec![0.0; 2 * 32 * 32];
+    cn_random::fill_normal(1, "grey", 1.0, &mut values);
+    let images = Tensor::from_vec(values, (2, 32, 32, 1), &Device::Cpu).unwrap();
+    let expected = build(grey, 1).forward(&images, Mode::Eval).unwrap().to_vec2::<f32>().unwrap();
+    let images = images.repeat((1, 1, 1, 3)).unwrap();
+    let found = network.forward(&images, Mode::Eval).unwrap().to_vec2::<f32>().unwrap();
+    for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+        assert!((found - expected).abs() < 1e-3 * expected.abs().max(1.0), "{found}, not {expected}");
+    }
+    refused(PLAIN, &tensors(grey), Fit::Exact);
+}
