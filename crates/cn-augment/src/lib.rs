@@ -11,6 +11,7 @@
 //!   [`DrawKey`] (seed, epoch, id): no thread, batch or device has a part in it;
 //! - [`Batcher`]: images and their geometries to a batch `(B, S, S, C)`, in a slice or a tensor; [`Planes`] says what of
 //!   each pixel, since grey images need not fill three channels;
+//! - [`Drawing`]: a drawing of any size, pen and polarity as an image of handwriting;
 //! - [`ink_kept`]: how much of the ink a geometry leaves, since a 三 that loses a stroke is a 二 with a wrong label.
 //!
 //! ```
@@ -40,6 +41,7 @@
 
 mod batch;
 mod device;
+mod drawing;
 mod error;
 mod framing;
 mod geometry;
@@ -52,6 +54,7 @@ mod policy;
 mod testing;
 
 pub use batch::Batcher;
+pub use drawing::Drawing;
 pub use error::{Error, Result};
 pub use framing::{Affine, Framing, RandomResizedCrop};
 pub use geometry::Geometry;

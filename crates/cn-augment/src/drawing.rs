@@ -1,0 +1,197 @@
+//! Drawings of any size, pen and polarity as images of handwriting.
+
+use crate::Image;
+
+/// Contrasts below this are paper, not ink.
+const LEAST_CONTRAST: i32 = 24;
+/// Share of the strongest contrast from which on a pixel is ink, in 255ths.
+const INK: u8 = 90;
+/// Larger canvases are shrunk to about this by their darkest pixels, so that hairlines do not fade away.
+const FINE: usize = 128;
+
+/// A square grey image, light ink on black.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drawing {
+    /// Side of the square, in pixels.
+    pub side: usize,
+    /// `side * side` bytes, row by row.
+    pub pixels: Vec<u8>,
+}
+
+impl Drawing {
+    /// The ink of `image` in the middle of a square, its longer side filling the share `fill` of it.
+    ///
+    /// Paper is what the border mostly shows; ink is what differs from it most, darker or lighter. Contrast is stretched,
+    /// so that pale pencil becomes as bright as a pen. An image without ink gives a black square.
+    ///
+    /// ```
+    /// use cn_augment::{Drawing, Image};
+    ///
+    /// // A dark line on white, somewhere.
+    /// let mut pixels = vec![255; 90 * 40];
+    /// pixels[20 * 90 + 50..20 * 90 + 70].fill(0);
+    /// let image = Image { pixels: &pixels, height: 40, width: 90, channels: 1 };
+    /// let drawing = Drawing::of(image, 0.5);
+    /// assert_eq!(drawing.side, 40); // 20 px of ink fill half of it
+    /// assert_eq!(drawing.pixels.iter().filter(|&&p| p == 255).count(), 20);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `fill` is not above 0 and at most 1.
+    #[must_use]
+    pub fn of(image: Image<'_>, fill: f64) -> Self {
+        assert!(fill > 0.0 && fill <= 1.0, "the ink fills {fill} of the square, expected above 0, at most 1");
+        let ink = ink_of(image);
+        let Some(Span { left, top, right, bottom }) = Span::of(&ink, image.width) else {
+            let side = image.width.max(image.height);
+            return Self { side, pixels: vec![0; side * side] };
+        };
+        let (width, height) = (right - left, bottom - top);
+        let side = ((width.max(height) as f64 / fill).round() as usize).max(1);
+        let mut pixels = vec![0; side * side];
+        let (x, y) = ((side - width) / 2, (side - height) / 2);
+        for row in 0..height {
+            let from = &ink[(top + row) * image.width + left..][..width];
+            pixels[(y + row) * side + x..][..width].copy_from_slice(from);
+        }
+        Self { side, pixels }.shrunk()
+    }
+
+    /// The brightest pixel of each block, so that about [`FINE`] are left along each axis.
+    fn shrunk(self) -> Self {
+        let block = self.side / FINE;
+        if block < 2 {
+            return self;
+        }
+        let side = self.side.div_ceil(block);
+        let mut pixels = vec![0u8; side * side];
+        for (y, row) in self.pixels.chunks_exact(self.side).enumerate() {
+            for (x, &ink) in row.iter().enumerate() {
+                let pixel = &mut pixels[y / block * side + x / block];
+                *pixel = (*pixel).max(ink);
+            }
+        }
+        Self { side, pixels }
+    }
+}
+
+/// The image as light ink on black, row by row, the strongest ink 255.
+fn ink_of(image: Image<'_>) -> Vec<u8> {
+    let grey: Vec<i32> = match image.channels {
+        3 => image.pixels.as_chunks::<3>().0.iter().map(|&rgb| luma(rgb)).collect(),
+        _ => image.pixels.iter().map(|&p| i32::from(p)).collect(),
+    };
+    let paper = paper(&grey, image.width);
+    let (darkest, lightest) = grey.iter().fold((255, 0), |(lo, hi), &p| (p.min(lo), p.max(hi)));
+    let is_dark = paper - darkest > lightest - paper;
+    let most = if is_dark { paper - darkest } else { lightest - paper };
+    if most < LEAST_CONTRAST {
+        return vec![0; grey.len()];
+    }
+    let ink = |p: &i32| {
+        let contrast = if is_dark { paper - p } else { p - paper };
+        (contrast.max(0) * 255 / most) as u8
+    };
+    grey.iter().map(ink).collect()
+}
+
+/// Pillow's `L`: ITU-R 601-2.
+fn luma([r, g, b]: [u8; 3]) -> i32 {
+    (i32::from(r) * 19_595 + i32::from(g) * 38_470 + i32::from(b) * 7_471 + 0x8000) >> 16
+}
+
+/// The median of the outermost pixels.
+fn paper(grey: &[i32], width: usize) -> i32 {
+    let height = grey.len() / width.max(1);
+    let border = grey.iter().enumerate().filter(|(i, _)| {
+        let (x, y) = (i % width, i / width);
+        x == 0 || y == 0 || x + 1 == width || y + 1 == height
+    });
+    let mut border: Vec<i32> = border.map(|(_, p)| *p).collect();
+    border.sort_unstable();
+    border.get(border.len() / 2).copied().unwrap_or(0)
+}
+
+/// Where ink is, ends excluded.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    left: usize,
+    top: usize,
+    right: usize,
+    bottom: usize,
+}
+
+impl Span {
+    fn of(ink: &[u8], width: usize) -> Option<Self> {
+        let inked = ink.iter().enumerate().filter(|(_, p)| **p >= INK).map(|(i, _)| (i % width, i / width));
+        inked.fold(None, |span: Option<Self>, (x, y)| {
+            let s = span.unwrap_or(Self { left: x, top: y, right: x + 1, bottom: y + 1 });
+            Some(Self {
+                left: s.left.min(x),
+                top: s.top.min(y),
+                right: s.right.max(x + 1),
+                bottom: s.bottom.max(y + 1),
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cross with arms of 20 px, `pen` px wide, whose corner is at (x, y).
+    fn cross(ground: u8, ink: u8, pen: usize, x: usize, y: usize) -> Vec<u8> {
+        let mut pixels = vec![ground; 100 * 80];
+        for i in 0..20 {
+            for j in 0..pen {
+                pixels[(y + i) * 100 + x + 10 + j] = ink;
+                pixels[(y + 10 + j) * 100 + x + i] = ink;
+            }
+        }
+        pixels
+    }
+
+    fn drawing(pixels: &[u8]) -> Drawing {
+        Drawing::of(Image { pixels, height: 80, width: 100, channels: 1 }, 0.625)
+    }
+
+    #[test]
+    fn place_polarity_and_paleness_do_not_matter() {
+        let expected = drawing(&cross(0, 255, 3, 40, 30));
+        assert_eq!(expected.side, 32);
+        for (ground, ink, x, y) in [(0, 255, 0, 0), (255, 0, 79, 59), (200, 150, 5, 41), (90, 140, 60, 2)] {
+            assert!(drawing(&cross(ground, ink, 3, x, y)) == expected, "{ink} on {ground} at {x}, {y}");
+        }
+    }
+
+    #[test]
+    fn colours_are_seen_by_their_brightness() {
+        let grey = cross(255, 0, 3, 40, 30);
+        let blue: Vec<u8> = grey.iter().flat_map(|&p| [p, p, 255]).collect();
+        let image = Image { pixels: &blue, height: 80, width: 100, channels: 3 };
+        assert!(Drawing::of(image, 0.625) == drawing(&grey));
+    }
+
+    #[test]
+    fn no_ink_is_black() {
+        for ground in [0, 255, 77] {
+            assert!(drawing(&[ground; 8000]).pixels.iter().all(|&p| p == 0));
+        }
+    }
+
+    #[test]
+    fn hairlines_survive_shrinking() {
+        let side = 2000;
+        let mut pixels = vec![255; side * side];
+        for i in 200..1800 {
+            pixels[1000 * side + i] = 0;
+        }
+        let image = Image { pixels: &pixels, height: side, width: side, channels: 1 };
+        let Drawing { side, pixels } = Drawing::of(image, 0.8);
+        assert!((FINE..2 * FINE).contains(&side), "{side}");
+        let bright = pixels.iter().filter(|&&p| p == 255).count();
+        assert!(bright.abs_diff(side * 4 / 5) <= 1, "{bright} of {side}");
+    }
+}
