@@ -34,6 +34,11 @@ pub struct ModelCard {
     pub precision: String,
     /// How an image of any size becomes `image_size` square.
     pub transform: Transform,
+    /// For a drawing of any size, place and polarity: make it light ink on black, cut it out as a square whose side the
+    /// ink's longer side fills to this share, and go on with `transform`. Absent for a model that wants images as they
+    /// are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ink_fill: Option<f64>,
     /// What follows the division by 255.
     pub normalisation: Normalisation,
     /// What turns outputs into probabilities.
@@ -180,6 +185,9 @@ impl ModelCard {
             && resize < self.image_size
         {
             return wrong("transform", format!("resizes to {resize}, below `image_size` {}", self.image_size));
+        }
+        if let Some(fill) = self.ink_fill.filter(|fill| !(*fill > 0.0 && *fill <= 1.0)) {
+            return wrong("ink_fill", format!("is {fill}, expected above 0, at most 1"));
         }
         self.validate_normalisation()?;
         self.validate_classes()

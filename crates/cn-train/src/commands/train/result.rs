@@ -73,6 +73,7 @@ fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
         image_size: config.image_size as usize,
         precision: config.precision.clone(),
         transform: config.validation.card(config.image_size),
+        ink_fill: None,
         normalisation: Normalisation { mean: wide(normalisation.mean()), std: wide(normalisation.std()) },
         activation: match config.loss {
             LossKind::Bce => Activation::Sigmoid,
