@@ -42,8 +42,9 @@ pub use run_folder::{
     write_atomic,
 };
 pub use scores::{
-    AnswerCounts, Answers, ClassScore, ConfusedPair, Confusion, GroupScore, ImageLoss, Rate, Thresholds,
-    bce_with_logits,
+    AnswerCounts, Answers, Average, Averages, Bootstrap, Calibration, ClassRanking, ClassScore, ConfusedPair, Confusion,
+    GroupScore, ImageLoss, IntervalSet, Intervals, Ranking, Rate, ReliabilityBin, Temperature, Thresholds,
+    TunedThreshold, bce_with_logits,
 };
 pub use text::{
     ClassNames, EpochTable, class_table, clock, confused_table, confusion_table, group_table, headline,

@@ -11,7 +11,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("cn-random", &[]),
     ("cn-kernels", &[]),
     ("cn-cuda", &[]),
-    ("cn-report", &[]),
+    ("cn-report", &["cn-random"]),
     ("cn-data", &["cn-random"]),
     ("cn-synth", &["cn-random"]),
     ("cn-augment", &["cn-kernels", "cn-cuda", "cn-random"]),

@@ -4,6 +4,8 @@ use serde_json::Value;
 use super::*;
 use crate::{Error, Prediction, Predictions, Thresholds};
 
+mod sklearn;
+
 fn golden() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/ops.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
