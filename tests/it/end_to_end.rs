@@ -29,6 +29,7 @@ fn the_job_is_learnt_and_everything_about_it_kept() {
     assert!(exact_match(&result) >= ENOUGH, "{result}");
     the_folder_is_complete(&place, &result);
     evaluation_agrees(&place, &result);
+    the_report_is_one_file(&place);
     prediction_names_the_labels(&place);
     the_finder_starts_from_a_run(&place);
     a_finished_run_is_not_trained_again(&place, &result);
@@ -65,6 +66,11 @@ fn the_folder_is_complete(place: &Place, result: &Value) {
     let records = cn_report::EpochRecord::read_all(place.path("run/metrics.jsonl")).expect("readable");
     assert_eq!(records.len(), 3);
     assert_eq!(cn_report::EpochRecord::read_history(place.path("run/history.csv")).expect("readable").len(), 3);
+    let steps = cn_report::StepRecord::read_all(place.path("run/steps.jsonl")).expect("readable");
+    assert!(steps.len() > 10 && steps.iter().all(|step| step.lr > 0.0 && step.train_loss.is_finite()), "{steps:?}");
+    let files = std::fs::read_dir(place.path("run")).expect("a folder").map(|entry| entry.expect("a file").file_name());
+    let events = files.filter(|name| name.to_string_lossy().starts_with("events.out.tfevents.")).count();
+    assert_eq!(events, 2, "scalars while training, the confusion at the end");
     let table = cn_report::Predictions::read(place.path("run/predictions.csv")).expect("readable");
     assert_eq!(table.rows().len() as u64, result["data"]["n_val"].as_u64().expect("a number"));
     for name in ["last", "previous", "best"] {
@@ -76,9 +82,33 @@ fn the_folder_is_complete(place: &Place, result: &Value) {
     assert_eq!(cn_zoo::weights_sha256(&tensors).expect("hashed"), result["weights_sha256"]);
 }
 
+/// From the folder of the run alone; what the model adds can be written again.
+fn the_report_is_one_file(place: &Place) {
+    let report = place.result("report run");
+    let page = place.read("run/report.html");
+    assert_eq!(report["bytes"].as_u64(), Some(page.len() as u64));
+    assert!(page.len() < 5_000_000, "{}", page.len());
+    for wanted in ["id=\"losses\"", "id=\"map\"", "id=\"augmented\"", "class=l0", "No writer is on both sides", "百"] {
+        assert!(page.contains(wanted), "`{wanted}`");
+    }
+    assert!(!page.contains("http") && !page.contains("<script"));
+    std::fs::remove_dir_all(place.path("run/interpret")).expect("removed");
+    place.result("report run --no-cache --out again.html");
+    assert_eq!(place.read("again.html"), page, "the same from the model and the images");
+
+    let compared = place.result("compare run run --out side-by-side");
+    assert_eq!(compared["runs"].as_array().map(Vec::len), Some(2));
+    for name in ["compare.html", "compare-loss.png", "compare-exact-match.png"] {
+        assert!(place.path(&format!("side-by-side/{name}")).is_file(), "{name}");
+    }
+}
+
 fn evaluation_agrees(place: &Place, result: &Value) {
     let again = place.result("evaluate run --no-cache");
     assert_eq!(again["exact_match"], result["val"]["exact_match"]);
+    assert!(again["quality"]["intervals"]["groups"]["units"].as_u64().is_some_and(|n| n > 1), "{again}");
+    assert!(again["quality"]["tuning"]["n_images"].as_u64().is_some_and(|n| n > 100), "{again}");
+    assert!(again["quality"]["macro"]["roc_auc"].as_f64().is_some_and(|auc| auc > 0.9), "{again}");
     assert_eq!((&again["split"], &again["n"]), (&Value::from("val"), &result["data"]["n_val"]));
     let all = place.result("evaluate run --no-cache --split all");
     assert_eq!((&all["n"], &all["n_trained_on"]), (&Value::from(3600), &result["data"]["n_train"]));

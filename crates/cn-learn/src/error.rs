@@ -46,6 +46,12 @@ pub enum Error {
         /// Classes of the data.
         n_classes: usize,
     },
+    /// A layer that the network does not have, or whose output is no image.
+    #[error("no layer `{name}` gives an output `(B, H, W, C)`")]
+    NoSuchLayer {
+        /// What was asked for.
+        name: String,
+    },
     /// A parameter group that the model does not have.
     #[error("parameter group {group} is asked for, but there are {n_groups}")]
     NoSuchGroup {

@@ -28,25 +28,33 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod compare;
 mod error;
+mod html;
 mod picture;
 mod run_folder;
 mod scores;
+mod tensorboard;
 mod text;
 
+pub use compare::{ComparedRun, compare_charts, compare_table, compare_warnings};
 pub use error::{Error, Result};
-pub use picture::{Caption, ImageView, LineChart, Mark, Picture, Scale, Series, Tile, Tone, finder_curve, grid};
+pub use html::{compare_page, report_page};
+pub use picture::{
+    Caption, ImageView, LineChart, Mark, Picture, Scale, Series, Tile, Tone, confusion_picture, finder_curve, grid,
+};
 pub use run_folder::{
-    Activation, ClassCard, DataCard, DataSummary, EpochRecord, MODEL_SCHEMA, Metrics, ModelCard, Normalisation,
-    Prediction, Predictions, RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Transform, ValSummary, WeightsCard,
-    write_atomic,
+    Activation, ClassCard, DataCard, DataSummary, EmbeddedImage, EpochRecord, GalleryImage, Interpretation,
+    MODEL_SCHEMA, Metrics, ModelCard, Normalisation, Prediction, Predictions, RunFolder, SUMMARY_SCHEMA,
+    SecondsSummary, StepRecord, Summary, Transform, ValSummary, WeightsCard, write_atomic,
 };
 pub use scores::{
-    AnswerCounts, Answers, Average, Averages, Bootstrap, Calibration, ClassRanking, ClassScore, ConfusedPair, Confusion,
-    GroupScore, ImageLoss, IntervalSet, Intervals, Ranking, Rate, ReliabilityBin, Temperature, Thresholds,
+    AnswerCounts, Answers, Average, Averages, Bootstrap, Calibration, ClassRanking, ClassScore, ConfusedPair,
+    Confusion, GroupScore, ImageLoss, IntervalSet, Intervals, Ranking, Rate, ReliabilityBin, Temperature, Thresholds,
     TunedThreshold, bce_with_logits,
 };
+pub use tensorboard::EventFile;
 pub use text::{
-    ClassNames, EpochTable, class_table, clock, confused_table, confusion_table, group_table, headline,
-    top_losses_table,
+    ClassNames, EpochTable, Quality, Tuning, class_table, clock, confused_table, confusion_table, group_table,
+    headline, quality_lines, top_losses_table, two_by_two_table,
 };

@@ -5,6 +5,7 @@ mod chart;
 mod finder;
 mod font;
 mod grid;
+mod matrix;
 mod scale;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use std::path::Path;
 pub use chart::{LineChart, Mark, Series};
 pub use finder::finder_curve;
 pub use grid::{Caption, ImageView, Tile, Tone, grid};
+pub use matrix::confusion_picture;
 pub use scale::Scale;
 
 use crate::error::{Error, Result};
@@ -61,6 +63,19 @@ impl Picture {
         let (width, height) = (self.width, self.height);
         written.map_err(|source| Error::Png { width, height, source })?;
         Ok(bytes)
+    }
+
+    /// The picture in a PNG file of 8 bits a channel and RGB, as [`Picture::to_png`] writes it; `None` for any other.
+    pub(crate) fn from_png(bytes: &[u8]) -> Option<Self> {
+        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().ok()?;
+        let mut pixels = vec![0; reader.output_buffer_size()?];
+        let info = reader.next_frame(&mut pixels).ok()?;
+        let is_rgb = (info.color_type, info.bit_depth) == (png::ColorType::Rgb, png::BitDepth::Eight);
+        is_rgb.then_some(Self { width: info.width, height: info.height, pixels })
+    }
+
+    pub(crate) fn pixels_mut(&mut self) -> &mut [u8] {
+        &mut self.pixels
     }
 
     /// Writes a PNG file, atomically.

@@ -2,17 +2,22 @@
 
 mod atomic;
 mod epochs;
+mod interpretation;
 mod json;
 mod model_card;
 mod predictions;
+mod steps;
 mod summary;
 
 use std::path::{Path, PathBuf};
 
 pub use atomic::write_atomic;
 pub use epochs::{EpochRecord, Metrics};
+pub(crate) use interpretation::gallery_file;
+pub use interpretation::{EmbeddedImage, GalleryImage, Interpretation};
 pub use model_card::{Activation, ClassCard, DataCard, MODEL_SCHEMA, ModelCard, Normalisation, Transform, WeightsCard};
 pub use predictions::{Prediction, Predictions};
+pub use steps::StepRecord;
 pub use summary::{DataSummary, SUMMARY_SCHEMA, SecondsSummary, Summary, ValSummary};
 
 use crate::error::{Error, Result};
@@ -47,12 +52,16 @@ paths! {
     manifest = "manifest.json";
     /// `metrics.jsonl`: one [`EpochRecord`] a line.
     metrics = "metrics.jsonl";
-    /// `history.csv`: the same as a table.
+    /// `steps.jsonl`: one [`StepRecord`] a line, for every few steps.
+    steps = "steps.jsonl";
+    /// `history.csv`: the epochs as a table.
     history = "history.csv";
     /// `checkpoints/`: a folder.
     checkpoints = "checkpoints";
     /// `interpret/`: a folder; what a report needs from the model.
     interpret = "interpret";
+    /// `interpret/tuning.csv`: [`Predictions`] of a part of the training images, to fit a temperature and thresholds on.
+    tuning = "interpret/tuning.csv";
     /// `model.safetensors`: the final weights.
     weights = "model.safetensors";
     /// `model.json`: the [`ModelCard`].

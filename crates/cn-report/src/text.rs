@@ -2,10 +2,15 @@
 
 mod epochs;
 mod layout;
+mod quality;
 mod scores;
 
 pub use epochs::{EpochTable, clock};
-pub use scores::{ClassNames, class_table, confused_table, confusion_table, group_table, headline, top_losses_table};
+pub(crate) use layout::{Align, Table};
+pub use quality::{Quality, Tuning, quality_lines};
+pub use scores::{
+    ClassNames, class_table, confused_table, confusion_table, group_table, headline, top_losses_table, two_by_two_table,
+};
 
 #[cfg(test)]
 mod tests;

@@ -48,6 +48,10 @@ pub(crate) enum Command {
     Evaluate(EvaluateArgs),
     /// Labels of images, with probabilities
     Predict(PredictArgs),
+    /// One HTML file about a run, to look at and to send
+    Report(ReportArgs),
+    /// Several runs side by side: a table, and curves as PNG and HTML
+    Compare(CompareArgs),
     /// What is in the data, and a picture of augmented images with their labels
     Show(Box<ShowArgs>),
     /// Draw a synthetic data set in the published layout
@@ -86,6 +90,9 @@ pub(crate) struct DataArgs {
     /// CSV column of the group that a split by group keeps together: the writer, the patient
     #[arg(long, help_heading = "Data", value_name = "COLUMN", conflicts_with = "synthetic")]
     pub(crate) group: Option<String>,
+    /// Go on without images that are missing or damaged
+    #[arg(long, help_heading = "Data")]
+    pub(crate) skip_damaged: bool,
 }
 
 /// Flags that make batches of data.
@@ -105,9 +112,6 @@ pub(crate) struct BatchArgs {
     /// Train with at most this many images of each class
     #[arg(long, help_heading = "Data", value_name = "N")]
     pub(crate) limit_per_class: Option<usize>,
-    /// Go on without images that are missing or damaged
-    #[arg(long, help_heading = "Data")]
-    pub(crate) skip_damaged: bool,
     /// Neither read nor write the cache of decoded images
     #[arg(long, help_heading = "Data")]
     pub(crate) no_cache: bool,
@@ -231,9 +235,6 @@ pub(crate) struct EvaluateArgs {
     /// Use this many of the images, balanced by class; with --synthetic, draw this many
     #[arg(long, help_heading = "Data", value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// Go on without images that are missing or damaged
-    #[arg(long, help_heading = "Data")]
-    pub(crate) skip_damaged: bool,
     /// Neither read nor write the cache of decoded images
     #[arg(long, help_heading = "Data")]
     pub(crate) no_cache: bool,
@@ -258,6 +259,32 @@ pub(crate) struct PredictArgs {
     /// Go on without images that are damaged
     #[arg(long)]
     pub(crate) skip_damaged: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReportArgs {
+    /// Folder of a finished run
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// The file [default: report.html in the folder]
+    #[arg(long, help_heading = "Output", value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Where the run's images are now, if they moved; needed only for runs of older versions
+    #[arg(long, help_heading = "Data", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Neither read nor write the cache of decoded images
+    #[arg(long, help_heading = "Data")]
+    pub(crate) no_cache: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CompareArgs {
+    /// Folders of finished runs
+    #[arg(required = true, value_name = "RUN")]
+    pub(crate) runs: Vec<PathBuf>,
+    /// Folder for compare.html and the curves
+    #[arg(long, help_heading = "Output", value_name = "DIR", default_value = "runs")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,9 +1,11 @@
 //! One file a command.
 
+mod compare;
 mod completions;
 mod evaluate;
 mod lr_find;
 mod predict;
+mod report;
 mod show;
 mod synth;
 mod train;
@@ -55,6 +57,8 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
         Command::LrFind(args) => lr_find::run(context, &args).map(|()| 0),
         Command::Evaluate(args) => evaluate::run(context, &args).map(|()| 0),
         Command::Predict(args) => predict::run(context, &args).map(|()| 0),
+        Command::Compare(args) => compare::run(context, &args).map(|()| 0),
+        Command::Report(args) => report::run(context, &args).map(|()| 0),
         Command::Show(args) => show::run(context, &args).map(|()| 0),
         Command::Synth(args) => synth::run(context, &args).map(|()| 0),
         Command::Completions(args) => completions::run(&args).map(|()| 0),

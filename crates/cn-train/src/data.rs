@@ -212,6 +212,21 @@ fn load_config(config: &Config, cache: Cache) -> LoadConfig {
     LoadConfig { cache, damaged, ..LoadConfig::default() }
 }
 
+/// `10 十`, several divided by commas.
+pub(crate) fn shown(dataset: &Dataset, labels: &[String]) -> String {
+    let one = |label: &String| match dataset.index().display(label) {
+        display if display == label => label.clone(),
+        display => format!("{label} {display}"),
+    };
+    labels.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// An image as cn-augment takes it.
+pub(crate) fn image(dataset: &Dataset, id: u32) -> cn_augment::Image<'_> {
+    let cn_data::ImageView { pixels, height, width, channels } = dataset.pixels().image(id);
+    cn_augment::Image { pixels, height, width, channels }
+}
+
 /// The first `n` samples: writer by writer, page by page, all characters.
 fn take(writers: Range<u32>, pages: u32, n: usize) -> Vec<Sample> {
     Sample::pages(writers, pages).take(n).collect()

@@ -8,6 +8,7 @@ mod config;
 mod data;
 mod destination;
 mod host;
+mod interpret;
 mod model;
 mod output;
 mod problem;

@@ -180,7 +180,8 @@ impl Trained {
     }
 }
 
-fn normalisation_of(card: &ModelCard) -> Result<Normalisation> {
+/// What the input of a trained model is normalised by.
+pub(crate) fn normalisation_of(card: &ModelCard) -> Result<Normalisation> {
     let wide = |values: &[f32]| values.iter().map(|&v| shortest(v)).collect::<Vec<_>>();
     Ok(Normalisation::new(&wide(&card.normalisation.mean), &wide(&card.normalisation.std))?)
 }

@@ -8,11 +8,15 @@ use cn_learn::{
     Checkpoint, EpochEnd, Error, Evaluation, FitStart, Flow, Handler, Moment, PhaseStart, Position, Result, Step,
     Validated,
 };
-use cn_report::{EpochRecord, EpochTable, RunFolder};
+use cn_report::{EpochRecord, EpochTable, EventFile, RunFolder, StepRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// Steps that a run keeps of itself, about: every tenth of a short run, fewer of a long one.
+const KEPT_STEPS: u64 = 500;
+const SHORTEST_GAP: u64 = 10;
 
 /// Keeps the epochs of a run, on disk and in the table that people see.
 pub(crate) struct Recorder {
@@ -28,6 +32,9 @@ pub(crate) struct Recorder {
     /// When the validation of an epoch was done, until what follows it is done too.
     judged: Option<Instant>,
     kept: Kept,
+    /// Steps from one that is kept to the next.
+    gap: u64,
+    events: EventFile,
     /// The validation after the last epoch.
     pub(crate) evaluation: Option<Evaluation>,
 }
@@ -36,6 +43,8 @@ pub(crate) struct Recorder {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Kept {
     pub(crate) records: Vec<EpochRecord>,
+    #[serde(default)]
+    pub(crate) steps: Vec<StepRecord>,
     pub(crate) to_first_step: Option<f64>,
     /// Seconds of training and of validation, and images trained and validated.
     pub(crate) train: f64,
@@ -54,6 +63,7 @@ pub(crate) struct Kept {
 
 impl Recorder {
     pub(crate) fn new(ui: Ui, run: RunFolder, process_start: Instant) -> Self {
+        let events = EventFile::new(run.root(), wall_time());
         Self {
             ui,
             run,
@@ -65,6 +75,8 @@ impl Recorder {
             trained: process_start,
             judged: None,
             kept: Kept::default(),
+            gap: SHORTEST_GAP,
+            events,
             evaluation: None,
         }
     }
@@ -108,11 +120,45 @@ impl Recorder {
         self.kept.saving += self.judged.take().map_or(0.0, |judged| judged.elapsed().as_secs_f64());
     }
 
+    /// Keeps a step, in memory until the epoch ends.
+    fn keep_step(&mut self, step: &mut Step<'_>) -> Result<()> {
+        let done = step.position.steps_done;
+        if !done.is_multiple_of(self.gap) {
+            return Ok(());
+        }
+        let lr = step.hypers.lr.last().copied().unwrap_or(f64::NAN);
+        let (momentum, train_loss) = (step.hypers.momentum, f64::from(step.smooth_loss()?));
+        self.kept.steps.push(StepRecord { step: done, lr, momentum, train_loss });
+        let now = wall_time();
+        for (tag, value) in [("loss/train", train_loss), ("schedule/lr", lr), ("schedule/momentum", momentum)] {
+            self.events.scalar(now, done, tag, value);
+        }
+        Ok(())
+    }
+
+    /// The epoch for TensorBoard.
+    fn tell_epoch(&mut self, record: &EpochRecord) -> Result<()> {
+        let now = wall_time();
+        let loss = record.val_loss.map(|loss| ("loss/validation".to_owned(), loss));
+        let metrics = record.metrics.iter().map(|(name, value)| (format!("validation/{name}"), value));
+        let speed = [("speed/images_per_second".to_owned(), record.img_s)];
+        for (tag, value) in loss.into_iter().chain(metrics).chain(speed) {
+            self.events.scalar(now, record.step, &tag, value);
+        }
+        self.events.flush().map_err(|source| handler_error("recorder", source))
+    }
+
     fn write(&self) -> Result<()> {
         let failed = |source: cn_report::Error| handler_error("recorder", source);
+        StepRecord::write_all(&self.kept.steps, self.run.steps()).map_err(failed)?;
         EpochRecord::write_all(&self.kept.records, self.run.metrics()).map_err(failed)?;
         EpochRecord::write_history(&self.kept.records, self.run.history()).map_err(failed)
     }
+}
+
+/// Seconds since 1970, as TensorBoard counts.
+pub(crate) fn wall_time() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64())
 }
 
 fn handler_error(handler: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -126,6 +172,8 @@ impl Handler for Recorder {
 
     fn on_fit_start(&mut self, fit: &FitStart<'_>) -> Result<()> {
         self.batch_size = fit.batch_size;
+        let epochs: usize = fit.phases.iter().map(|phase| phase.epochs).sum();
+        self.gap = ((epochs * fit.steps_per_epoch) as u64 / KEPT_STEPS).max(SHORTEST_GAP);
         self.progress.fit_start(fit);
         if fit.position.phase_started {
             self.ui.say(self.table.header());
@@ -154,6 +202,7 @@ impl Handler for Recorder {
         self.kept.epoch_steps += 1;
         let since_start = || self.process_start.elapsed().as_secs_f64();
         self.kept.to_first_step.get_or_insert_with(since_start);
+        self.keep_step(step)?;
         let position = step.position;
         self.progress.step(&position, || step.smooth_loss())?;
         Ok(Flow::Continue)
@@ -169,6 +218,7 @@ impl Handler for Recorder {
         let record = self.record(end);
         self.ui.say(self.table.row(end.record.epoch, &record));
         self.ui.json(&Event { event: "epoch", record: &record });
+        self.tell_epoch(&record)?;
         self.kept.records.push(record);
         self.evaluation = end.evaluation.cloned();
         self.write()?;

@@ -34,7 +34,7 @@ impl Rect {
 }
 
 impl Picture {
-    pub(super) fn blank(width: u32, height: u32) -> Self {
+    pub(crate) fn blank(width: u32, height: u32) -> Self {
         Self { width, height, pixels: vec![255; width as usize * height as usize * 3] }
     }
 

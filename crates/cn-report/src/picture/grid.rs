@@ -53,6 +53,20 @@ impl<'a> ImageView<'a> {
         Ok(Self { pixels, width, height, channels })
     }
 
+    /// The bytes of a PNG file of the image as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Png`] if the encoder refuses.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        let mut picture = Picture::blank(self.width as u32, self.height as u32);
+        let places = (0..self.height).flat_map(|y| (0..self.width).map(move |x| (x, y)));
+        for (pixel, (x, y)) in picture.pixels.chunks_exact_mut(3).zip(places) {
+            pixel.copy_from_slice(&self.rgb_at(x, y));
+        }
+        picture.to_png()
+    }
+
     fn rgb_at(&self, x: usize, y: usize) -> [u8; 3] {
         let at = (y * self.width + x) * self.channels;
         if self.channels == 1 { [self.pixels[at]; 3] } else { [0, 1, 2].map(|channel| self.pixels[at + channel]) }

@@ -3,32 +3,32 @@ use std::fmt::Write;
 use unicode_width::UnicodeWidthStr;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Align {
+pub(crate) enum Align {
     Left,
     Right,
 }
 
 /// Rows of cells, laid out when all are known.
-pub(super) struct Table {
+pub(crate) struct Table {
     aligns: Vec<Align>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(super) fn new<S: Into<String>>(columns: impl IntoIterator<Item = (S, Align)>) -> Self {
+    pub(crate) fn new<S: Into<String>>(columns: impl IntoIterator<Item = (S, Align)>) -> Self {
         let (header, aligns): (Vec<String>, Vec<Align>) =
             columns.into_iter().map(|(name, align)| (printable(&name.into()), align)).unzip();
         Self { aligns, rows: vec![header] }
     }
 
-    pub(super) fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
+    pub(crate) fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
         let cells: Vec<String> = cells.into_iter().map(|cell| printable(&cell.into())).collect();
         debug_assert_eq!(cells.len(), self.aligns.len());
         self.rows.push(cells);
     }
 
     /// One line a row, columns two spaces apart, no blanks at the ends of lines.
-    pub(super) fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let width = |column: usize| self.rows.iter().map(|row| row[column].width()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.aligns.len()).map(width).collect();
         let mut text = String::new();

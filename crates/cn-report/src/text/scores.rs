@@ -3,7 +3,7 @@ use std::fmt::Write;
 
 use super::layout::{Align, Table};
 use crate::run_folder::ModelCard;
-use crate::scores::{Answers, ClassScore, ConfusedPair, Confusion, GroupScore, ImageLoss};
+use crate::scores::{Answers, ClassRanking, ClassScore, ConfusedPair, Confusion, GroupScore, ImageLoss};
 
 /// How class labels are shown to people: `10 十`, or the label alone where nothing else is known.
 #[derive(Debug, Clone, Default)]
@@ -65,16 +65,30 @@ pub fn headline(answers: &Answers<'_>) -> String {
     })
 }
 
-/// Precision, recall, F1 and support of each class; `-` where a share is of nothing.
+/// Precision, recall, F1, average precision, ROC AUC and support of each class; `-` where a share is of nothing.
 #[must_use]
-pub fn class_table(scores: &[ClassScore], names: &ClassNames) -> String {
+pub fn class_table(scores: &[ClassScore], rankings: &[ClassRanking], names: &ClassNames) -> String {
     use Align::{Left, Right};
-    let columns = [("class", Left), ("precision", Right), ("recall", Right), ("f1", Right), ("images", Right)];
-    let mut table = Table::new(columns);
+    let numbers = ["precision", "recall", "f1", "avg precision", "roc auc", "images"].map(|name| (name, Right));
+    let mut table = Table::new([("class", Left)].into_iter().chain(numbers));
     let share = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
-    for score in scores {
+    for (score, ClassRanking { ranking, .. }) in scores.iter().zip(rankings) {
+        let values = [score.precision, score.recall, score.f1, ranking.average_precision, ranking.roc_auc].map(share);
         let support = score.support.to_string();
-        table.row([names.show(&score.label), share(score.precision), share(score.recall), share(score.f1), support]);
+        table.row([names.show(&score.label)].into_iter().chain(values).chain([support]));
+    }
+    table.render()
+}
+
+/// The 2x2 table of each class on one line, for several labels an image.
+#[must_use]
+pub fn two_by_two_table(scores: &[ClassScore], names: &ClassNames) -> String {
+    let columns = ["is it, said so", "is it, not said", "is not, said so", "is not, not said"];
+    let columns = columns.map(|name| (name, Align::Right));
+    let mut table = Table::new([("class", Align::Left)].into_iter().chain(columns));
+    for score in scores {
+        let counts = [score.true_positive, score.false_negative, score.false_positive, score.true_negative];
+        table.row([names.show(&score.label)].into_iter().chain(counts.map(|count| count.to_string())));
     }
     table.render()
 }

@@ -74,12 +74,12 @@ fn chinese_characters_take_two_columns() {
     let table = table();
     let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
     expect![[r#"
-        class         precision  recall      f1  images
-        0 零             0.5000  1.0000  0.6667       1
-        10 十            0.0000  0.0000  0.0000       1
-        100000000 亿     1.0000  0.5000  0.6667       2
+        class         precision  recall      f1  avg precision  roc auc  images
+        0 零             0.5000  1.0000  0.6667         1.0000   1.0000       1
+        10 十            0.0000  0.0000  0.0000         0.5000   0.6667       1
+        100000000 亿     1.0000  0.5000  0.6667         0.8333   0.7500       2
     "#]]
-    .assert_eq(&class_table(&answers.class_scores(), &names()));
+    .assert_eq(&class_table(&answers.class_scores(), &table.class_rankings(), &names()));
     expect![[r#"
         true          零  十  亿  none
         0 零           1   .   .     .
@@ -119,12 +119,12 @@ fn no_precision_of_nothing() {
     let table = table();
     let answers = table.answers(Thresholds::uniform(0.95).unwrap()).unwrap();
     expect![[r#"
-        class      precision  recall      f1  images
-        0             1.0000  1.0000  1.0000       1
-        10                 -  0.0000  0.0000       1
-        100000000          -  0.0000  0.0000       2
+        class      precision  recall      f1  avg precision  roc auc  images
+        0             1.0000  1.0000  1.0000         1.0000   1.0000       1
+        10                 -  0.0000  0.0000         0.5000   0.6667       1
+        100000000          -  0.0000  0.0000         0.8333   0.7500       2
     "#]]
-    .assert_eq(&class_table(&answers.class_scores(), &ClassNames::default()));
+    .assert_eq(&class_table(&answers.class_scores(), &table.class_rankings(), &ClassNames::default()));
 }
 
 #[test]
@@ -132,7 +132,39 @@ fn escape_codes_in_labels_are_shown_not_obeyed() {
     let names = ClassNames::new([("0", "\u{1b}[31mred\nline")]);
     let table = table();
     let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
-    let text = class_table(&answers.class_scores()[..1], &names);
+    let text = class_table(&answers.class_scores()[..1], &table.class_rankings(), &names);
     assert!(text.contains(r"0 \u{1b}[31mred\nline"));
     assert_eq!(text.lines().count(), 2);
+}
+
+#[test]
+fn quality_is_told_line_by_line() {
+    let table = table();
+    let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
+    let quality = Quality::of(&answers, Some(&table), crate::Activation::Sigmoid).unwrap();
+    expect![[r#"
+        95 % by images  exact match 0.0000 to 0.7500, by bootstrap
+        95 % by groups  exact match 0.0000 to 0.5000, 2 writers drawn whole
+        macro           precision 0.5000, recall 0.5000, f1 0.4444, average precision 0.7778, ROC AUC 0.8056
+        micro           precision 0.5000, recall 0.5000, f1 0.5000, average precision 0.7679, ROC AUC 0.8125
+        calibration     ECE 0.2900, Brier 0.199633
+        temperature     2.610 fitted on 4 training images makes the ECE 0.2172
+        thresholds      0.055 to 0.795 tuned there make the exact match 0.5000
+    "#]]
+    .assert_eq(&quality_lines(&quality, "writers"));
+    let other = Predictions::new(["x"]).unwrap();
+    assert!(Quality::of(&answers, Some(&other), crate::Activation::Sigmoid).unwrap().tuning.is_none());
+}
+
+#[test]
+fn two_by_two_tables_name_all_four_cells() {
+    let table = table();
+    let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
+    expect![[r#"
+        class         is it, said so  is it, not said  is not, said so  is not, not said
+        0 零                       1                0                1                 2
+        10 十                      0                1                1                 2
+        100000000 亿               1                1                0                 2
+    "#]]
+    .assert_eq(&two_by_two_table(&answers.class_scores(), &names()));
 }

@@ -1,7 +1,7 @@
 //! `evaluate`: honest numbers about a trained model.
 
 mod classes;
-mod own;
+pub(super) mod own;
 
 use super::Context;
 use crate::args::{BatchArgs, Common, ConfigArgs, EvaluateArgs, Part};
@@ -15,14 +15,16 @@ use anyhow::Result;
 use classes::ClassMap;
 use cn_data::{Cache, Index, Pixels};
 use cn_report::{
-    Answers, Caption, ClassNames, ImageLoss, ImageView, Picture, Predictions, Tile, Tone, class_table, confused_table,
-    grid, group_table, headline, top_losses_table,
+    Answers, Caption, ClassNames, ImageLoss, ImageView, Picture, Predictions, Quality, Tile, Tone, class_table,
+    confused_table, confusion_table, grid, group_table, headline, quality_lines, top_losses_table, two_by_two_table,
 };
 use own::Own;
 use serde_json::json;
 
 /// Most confused pairs and worst groups that are listed.
 const LISTED: usize = 12;
+/// Classes up to which a table of classes by classes is readable.
+const WIDEST: usize = 20;
 /// Top losses that the picture shows in a row.
 const COLUMNS: usize = 9;
 
@@ -56,9 +58,16 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<()> {
     if let Some(folder) = &args.out {
         write(folder, &judged, &answers, &top, map.names())?;
     }
-    show(context, args, &judged, &answers, &top, map.names());
-    context.ui.json(&summary(args, &judged, &answers, &top, img_s));
+    let quality = Quality::of(&answers, tuning(&trained)?.as_ref(), trained.card.activation)?;
+    show(context, args, &judged, &answers, &quality, &top, map.names());
+    context.ui.json(&summary(args, &judged, &answers, &quality, &top, img_s));
     Ok(())
+}
+
+/// Predictions for a part of the run's training images, where the run kept them.
+fn tuning(trained: &Trained) -> Result<Option<Predictions>> {
+    let path = trained.run.as_ref().map(cn_report::RunFolder::tuning).filter(|path| path.is_file());
+    Ok(path.map(Predictions::read).transpose()?)
 }
 
 /// The images: other data, or those of the model's run.
@@ -67,7 +76,7 @@ fn judged(context: &Context<'_>, args: &EvaluateArgs, trained: &Trained) -> Resu
         return Err(Problem::usage("`--limit 0` leaves no images").into());
     }
     let cache = || if args.no_cache { Cache::Off } else { Cache::User };
-    let own = own::find(context.ui, args, trained, cache)?;
+    let own = own::find(context.ui, &args.data, trained, cache)?;
     match own {
         Some(own) if own.is_judged => own_images(&own, args),
         _ if args.split == Some(Part::Val) => {
@@ -90,8 +99,7 @@ fn other_config(args: &EvaluateArgs, trained: &Trained) -> Result<Config> {
     let stored = run.map(|run| Config::of_run(&run.config())).transpose()?.unwrap_or_default();
     // What limited the training says nothing about these.
     let base = Config { limit: None, ..stored };
-    let skip_damaged = args.skip_damaged;
-    let batch = BatchArgs { data: args.data.clone(), limit: args.limit, skip_damaged, ..BatchArgs::default() };
+    let batch = BatchArgs { data: args.data.clone(), limit: args.limit, ..BatchArgs::default() };
     let flags = ConfigArgs { batch, ..ConfigArgs::default() };
     Ok(base.with_flags(&Common::default(), &flags)?.resolved()?)
 }
@@ -119,6 +127,7 @@ fn show(
     args: &EvaluateArgs,
     judged: &Judged,
     answers: &Answers<'_>,
+    quality: &Quality,
     top: &[ImageLoss],
     names: &ClassNames,
 ) {
@@ -131,7 +140,16 @@ fn show(
     };
     ui.say(format_args!("{} on {} ({which})\n", args.model.display(), judged.index.name()));
     ui.result(headline(answers));
-    ui.say(format_args!("\n{}", class_table(&answers.class_scores(), names).trim_end()));
+    ui.say(quality_lines(quality, &judged.groups).trim_end());
+    let scores = answers.class_scores();
+    ui.say(format_args!("\n{}", class_table(&scores, &answers.table().class_rankings(), names).trim_end()));
+    match answers.confusion() {
+        Some(confusion) if scores.len() <= WIDEST => {
+            ui.say(format_args!("\n{}", confusion_table(&confusion, names).trim_end()));
+        }
+        Some(_) => {}
+        None => ui.say(format_args!("\n{}", two_by_two_table(&scores, names).trim_end())),
+    }
     let pairs = answers.most_confused(1).unwrap_or_default();
     if !pairs.is_empty() {
         ui.say("\nmost confused");
@@ -153,6 +171,7 @@ fn summary(
     args: &EvaluateArgs,
     judged: &Judged,
     answers: &Answers<'_>,
+    quality: &Quality,
     top: &[ImageLoss],
     img_s: f64,
 ) -> serde_json::Value {
@@ -164,7 +183,8 @@ fn summary(
         "model": args.model, "data": judged.index.name(), "n": judged.index.len(),
         "n_trained_on": judged.n_trained,
         "split": if judged.part == Part::Val { "val" } else { "all" },
-        "classes": answers.class_scores(), "confusion": answers.confusion(),
+        "counts": answers.counts(), "classes": answers.class_scores(), "rankings": table.class_rankings(),
+        "quality": quality, "confusion": answers.confusion(),
         "most_confused": answers.most_confused(1), "groups": answers.group_scores(),
         "top_losses": top, "infer_img_s": img_s,
     });

@@ -3,13 +3,12 @@
 use super::Context;
 use crate::args::{ConfigArgs, ShowArgs};
 use crate::config::Config;
-use crate::data::Plan;
+use crate::data::{Plan, shown};
 use crate::destination;
+use crate::interpret::augmented;
 use crate::problem::Problem;
 use anyhow::Result;
-use cn_augment::{Batcher, Image, Normalisation};
 use cn_data::{Cache, Dataset};
-use cn_report::{ImageView, Tile, grid};
 use serde_json::json;
 use std::path::Path;
 
@@ -28,7 +27,7 @@ pub(super) fn run(context: &Context<'_>, args: &ShowArgs) -> Result<()> {
     let dataset = plan.load(context.ui, &config, cache)?;
     context.ui.result(text(&dataset, &split, config.batch_size));
     destination::make(folder)?;
-    write_picture(args, &config, &dataset)?;
+    augmented(&config, &dataset, [args.rows, args.cols])?.write_png(&args.out)?;
     context.ui.say(format_args!("\naugmented training images are in `{}`", args.out.display()));
     context.ui.json(&summary(args, &dataset, &split));
     Ok(())
@@ -100,51 +99,6 @@ fn text(dataset: &Dataset, split: &str, batch_size: usize) -> String {
         text += &format!("targets [{}]\nof      [{}]\n", targets.join(", "), dataset.vocabulary().labels().join(", "));
     }
     text
-}
-
-/// `10 十`, several divided by commas.
-fn shown(dataset: &Dataset, labels: &[String]) -> String {
-    let one = |label: &String| match dataset.index().display(label) {
-        display if display == label => label.clone(),
-        display => format!("{label} {display}"),
-    };
-    labels.iter().map(one).collect::<Vec<_>>().join(", ")
-}
-
-/// The first training images of the first epoch, as the model sees them.
-fn write_picture(args: &ShowArgs, config: &Config, dataset: &Dataset) -> Result<()> {
-    let n = (args.rows * args.cols).min(dataset.split().train().len());
-    let sampler = cn_data::Sampler::train(dataset.split().train(), n, config.seed)?;
-    let ids = sampler.epoch(0).next().unwrap_or_default();
-    let policy = config.augment.policy(config.image_size)?;
-    let batcher = Batcher::new(config.channels, Normalisation::none())?;
-    let images: Vec<Image<'_>> = ids.iter().map(|&id| image(dataset, id)).collect();
-    let geometry = policy.geometries(&images, config.seed, 0, &ids)?;
-    let side = config.image_size as usize;
-    let len = side * side * config.channels;
-    let mut pixels = vec![0u8; ids.len() * len];
-    batcher.fill(&images, &geometry, &mut pixels)?;
-    let tile = |(&id, pixels): (&u32, &[u8])| -> Result<(Vec<u8>, String)> {
-        let record = &dataset.index().records()[id as usize];
-        Ok((pixels.to_vec(), shown(dataset, &record.labels)))
-    };
-    let drawn = ids.iter().zip(pixels.chunks_exact(len)).map(tile).collect::<Result<Vec<_>>>()?;
-    let tiles = drawn.iter().map(|(pixels, caption)| {
-        let image = match config.channels {
-            1 => ImageView::grey(side, side, pixels)?,
-            _ => ImageView::rgb(side, side, pixels)?,
-        };
-        Ok(Tile { image, captions: vec![caption.as_str().into()] })
-    });
-    let tiles = tiles.collect::<Result<Vec<_>>>()?;
-    let title = format!("{}: augmented training images, {side} px", dataset.index().name());
-    grid(&title, &tiles, args.cols)?.write_png(&args.out)?;
-    Ok(())
-}
-
-fn image(dataset: &Dataset, id: u32) -> Image<'_> {
-    let cn_data::ImageView { pixels, height, width, channels } = dataset.pixels().image(id);
-    Image { pixels, height, width, channels }
 }
 
 fn summary(args: &ShowArgs, dataset: &Dataset, split: &str) -> serde_json::Value {

@@ -41,7 +41,7 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
     if let Some(fraction) = args.batch.val_fraction {
         set.0.insert("val_fraction".into(), fraction.into());
     }
-    if args.batch.skip_damaged {
+    if args.batch.data.skip_damaged {
         set.0.insert("skip_damaged".into(), true.into());
     }
     if let Some(groups) = &args.batch.val_groups {

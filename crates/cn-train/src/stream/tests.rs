@@ -10,7 +10,8 @@ fn stream() -> Stream {
     let data = DataConfig { synthetic: true, ..DataConfig::default() };
     let synthetic = SyntheticConfig { steps: Some(10), val_images: Some(30), ..SyntheticConfig::default() };
     let config = Config { data, synthetic, batch_size: 4, ..Config::default() };
-    let (dataset, _) = Plan::new(&config).and_then(|plan| plan.load(&config, Cache::Off)).expect("drawn");
+    let ui = crate::output::Ui::new(&crate::args::Common::default());
+    let dataset = Plan::new(&config).and_then(|plan| plan.load(ui, &config, Cache::Off)).expect("drawn");
     Stream::new(Arc::new(dataset), 42, 40)
 }
 

@@ -79,7 +79,8 @@ fn calibration() {
         let calibration = table.calibration(10);
         same(calibration.ece, &golden["ece"]);
         same(calibration.brier, &golden["brier"]);
-        let [accuracy, confidence] = ["accuracy", "confidence"].map(|key| golden["reliability"][key].as_array().unwrap());
+        let [accuracy, confidence] =
+            ["accuracy", "confidence"].map(|key| golden["reliability"][key].as_array().unwrap());
         assert_eq!(calibration.bins.len(), accuracy.len());
         for (bin, (accuracy, confidence)) in calibration.bins.iter().zip(accuracy.iter().zip(confidence)) {
             same(bin.accuracy, accuracy);

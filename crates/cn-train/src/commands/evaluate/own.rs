@@ -1,6 +1,6 @@
 //! The data that a model was trained with, so that nobody takes what it saw for news.
 
-use crate::args::{BatchArgs, Common, ConfigArgs, DataArgs, EvaluateArgs};
+use crate::args::{BatchArgs, Common, ConfigArgs, DataArgs};
 use crate::commands::train::manifest::Manifest;
 use crate::config::{Config, DataConfig};
 use crate::data::Plan;
@@ -12,16 +12,16 @@ use cn_report::RunFolder;
 use std::collections::HashSet;
 
 /// The data of a run.
-pub(super) struct Own {
-    pub(super) config: Config,
-    pub(super) dataset: Dataset,
+pub(in crate::commands) struct Own {
+    pub(in crate::commands) config: Config,
+    pub(in crate::commands) dataset: Dataset,
     /// Whether these are the images and labels that are asked for; else the images alone are.
-    pub(super) is_judged: bool,
+    pub(in crate::commands) is_judged: bool,
 }
 
 impl Own {
     /// How many images of `index` trained the model.
-    pub(super) fn n_trained(&self, index: &Index) -> usize {
+    pub(in crate::commands) fn n_trained(&self, index: &Index) -> usize {
         let records = self.dataset.index().records();
         let train: HashSet<&str> =
             self.dataset.split().train().iter().map(|&id| records[id as usize].path.as_str()).collect();
@@ -31,14 +31,18 @@ impl Own {
 
 /// The data of the model's run, where they were or where the flags say that they are now; `None` if the flags speak of
 /// other data, or the model has no run.
-pub(super) fn find(ui: Ui, args: &EvaluateArgs, trained: &Trained, cache: impl Fn() -> Cache) -> Result<Option<Own>> {
-    let flags = &args.data;
+pub(in crate::commands) fn find(
+    ui: Ui,
+    flags: &DataArgs,
+    trained: &Trained,
+    cache: impl Fn() -> Cache,
+) -> Result<Option<Own>> {
     let Some(run) = trained.run.as_ref().filter(|run| run.holds_run()) else { return Ok(None) };
     if flags.synthetic {
         return Ok(None);
     }
     let mut stored = Config::of_run(&run.config())?.resolved()?;
-    stored.skip_damaged |= args.skip_damaged;
+    stored.skip_damaged |= flags.skip_damaged;
     let is_judged = described(&stored, flags)? == stored.data;
     match &flags.data {
         None => {

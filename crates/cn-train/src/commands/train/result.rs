@@ -4,15 +4,18 @@ use super::super::Context;
 use super::Prepared;
 use crate::config::{Config, HeadKind, LossKind};
 use crate::host;
+use crate::interpret::Interpreter;
 use crate::output::{Ui, and_more};
-use crate::recorder::Recorder;
+use crate::recorder::{self, Recorder};
 use crate::session;
 use anyhow::Result;
 use cn_data::Dataset;
+use cn_learn::Decode;
 use cn_ops::Model as _;
 use cn_report::{
-    Activation, Answers, ClassCard, ClassNames, DataCard, DataSummary, MODEL_SCHEMA, ModelCard, Normalisation,
-    RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, WeightsCard, confused_table, headline,
+    Activation, Answers, ClassCard, ClassNames, DataCard, DataSummary, EventFile, MODEL_SCHEMA, ModelCard,
+    Normalisation, RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, WeightsCard, confused_table,
+    confusion_picture, headline,
 };
 
 /// Most confused pairs that are listed.
@@ -33,11 +36,43 @@ pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepar
     let mut val = answers.val_summary();
     // Of the logits, not of the probabilities in the table, and of the loss that was trained.
     val.loss = evaluation.loss;
+    let started = std::time::Instant::now();
+    interpret(run, &mut prepared, &answers)?;
+    pictures(run, &prepared.dataset, &answers, recorder)?;
+    let interpreting = started.elapsed().as_secs_f64();
     let summary = Summary { val, ..summary(run, &prepared, recorder, &sha256) };
     summary.write(run.summary())?;
-    show(context.ui, run, &answers, &prepared.dataset, &summary, recorder.kept().saving);
+    show(context.ui, run, &answers, &prepared.dataset, &summary, [recorder.kept().saving, interpreting]);
     context.ui.json(&summary);
     Ok(())
+}
+
+/// Which class was taken for which, for TensorBoard.
+fn pictures(run: &RunFolder, dataset: &Dataset, answers: &Answers<'_>, recorder: &Recorder) -> Result<()> {
+    let Some(confusion) = answers.confusion() else { return Ok(()) };
+    let step = recorder.kept().records.last().map_or(0, |record| record.step);
+    let now = recorder::wall_time();
+    let mut events = EventFile::new(run.root(), now);
+    events.image(now, step, "confusion", &confusion_picture(&confusion, &names(dataset)))?;
+    Ok(events.flush()?)
+}
+
+fn names(dataset: &Dataset) -> ClassNames {
+    let index = dataset.index();
+    ClassNames::new(dataset.vocabulary().labels().iter().map(|label| (label, index.display(label))))
+}
+
+/// What a report needs of the model; the memory of training goes first.
+fn interpret(run: &RunFolder, prepared: &mut Prepared, answers: &Answers<'_>) -> Result<()> {
+    let Prepared { config, dataset, learner, .. } = prepared;
+    let normalisation = learner.batches().config().normalisation.clone();
+    let decode = match config.loss {
+        LossKind::Bce => Decode::Sigmoid,
+        LossKind::Softmax => Decode::Softmax,
+    };
+    let network = learner.model_mut();
+    network.pool().clear();
+    Interpreter { network, config, dataset, normalisation, decode }.write(run, answers)
 }
 
 /// Weights and their card; returns the hash of the weights.
@@ -145,9 +180,15 @@ fn data(config: &Config, dataset: &Dataset, split: &str) -> DataSummary {
     }
 }
 
-fn show(ui: Ui, run: &RunFolder, answers: &Answers<'_>, dataset: &Dataset, summary: &Summary, saving: f64) {
-    let index = dataset.index();
-    let names = ClassNames::new(dataset.vocabulary().labels().iter().map(|label| (label, index.display(label))));
+fn show(
+    ui: Ui,
+    run: &RunFolder,
+    answers: &Answers<'_>,
+    dataset: &Dataset,
+    summary: &Summary,
+    [saving, interpreting]: [f64; 2],
+) {
+    let names = names(dataset);
     ui.say("");
     ui.result(headline(answers));
     let pairs = answers.most_confused(1).unwrap_or_default();
@@ -157,10 +198,10 @@ fn show(ui: Ui, run: &RunFolder, answers: &Answers<'_>, dataset: &Dataset, summa
         ui.say(format_args!("{}{}", confused_table(listed, &names).trim_end(), and_more(pairs.len(), LISTED)));
     }
     let SecondsSummary { total, to_first_step, train, validate } = summary.seconds;
-    let rest = (total - train - validate - saving).max(0.0);
+    let rest = (total - train - validate - saving - interpreting).max(0.0);
     ui.say("");
     ui.say(format_args!(
-        "{train:.1} s of training, {validate:.1} s of validation, {saving:.1} s of checkpoints after epochs, {rest:.1} s before and after"
+        "{train:.1} s of training, {validate:.1} s of validation, {saving:.1} s of checkpoints after epochs, {interpreting:.1} s for the report, {rest:.1} s before and after"
     ));
     ui.say(format_args!(
         "{total:.1} s in all, {to_first_step:.1} s to the first step; {:.0} images/s in training, {:.0} in validation; {} MiB",

@@ -1,0 +1,89 @@
+//! A run as one HTML file: no network, no scripts, pictures inside.
+
+mod compare;
+mod encode;
+mod looks;
+mod numbers;
+mod provenance;
+mod record;
+mod svg;
+mod training;
+
+pub use compare::compare_page;
+
+use crate::error::Result;
+use crate::run_folder::RunFolder;
+use encode::escape;
+use record::Record;
+
+const STYLE: &str = include_str!("html/style.css");
+
+/// A part of the page: the anchor, what the list of contents calls it, and what is in it (nothing, if it is left out).
+struct Section {
+    id: &'static str,
+    title: &'static str,
+    body: String,
+}
+
+/// The report of a finished run: one page of HTML that needs nothing else.
+///
+/// Only the run's folder is read; what its `interpret/` lacks is left out of the page.
+///
+/// # Errors
+///
+/// If a file of the run is missing or damaged.
+pub fn report_page(run: &RunFolder) -> Result<String> {
+    let record = Record::read(run)?;
+    let answers = record.table.answers(record.card.thresholds()?)?;
+    let quality = record.quality(&answers)?;
+    let sections = [
+        Section { id: "mean", title: "What the numbers mean", body: numbers::meaning(&record, &quality) },
+        Section { id: "classes", title: "Class by class", body: numbers::classes(&record, &answers, &quality) },
+        Section { id: "confusion", title: "What is taken for what", body: looks::confusion(&record, &answers)? },
+        Section { id: "losses", title: "The worst mistakes", body: looks::gallery(&record, &answers)? },
+        Section { id: "groups", title: "Writer by writer", body: numbers::groups(&record, &answers) },
+        Section {
+            id: "calibration",
+            title: "Can the probabilities be believed?",
+            body: numbers::calibration(&quality),
+        },
+        Section { id: "map", title: "How the model sees the images", body: looks::embedding(&record) },
+        Section { id: "training", title: "How it was trained", body: training::curves(&record) },
+        Section { id: "augmented", title: "What it was shown", body: looks::augmented(&record) },
+        Section { id: "time", title: "Time and memory", body: training::cost(&record) },
+        Section { id: "again", title: "The same again", body: provenance::again(&record) },
+    ];
+    let sections: Vec<_> = sections.into_iter().filter(|section| !section.body.is_empty()).collect();
+    Ok(page(&record, &numbers::headline(&record, &answers, &quality), &sections))
+}
+
+fn page(record: &Record, headline: &str, sections: &[Section]) -> String {
+    let data = escape(&record.card.data.name);
+    let title = format!("{data}: report of a {} run", escape(&record.summary.arch));
+    let links: String = sections.iter().map(|s| format!("<a href=\"#{}\">{}</a>", s.id, s.title)).collect();
+    let bodies: String = sections
+        .iter()
+        .map(|s| format!("<section id=\"{}\"><h2>{}</h2>{}</section>\n", s.id, s.title, s.body))
+        .collect();
+    let licence = provenance::licence(record);
+    format!(
+        "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8>\
+         <meta name=viewport content=\"width=device-width,initial-scale=1\">\
+         <meta name=color-scheme content=\"light dark\"><link rel=icon href=\"data:,\">\
+         <title>{title}</title><style>{STYLE}</style></head>\n<body>\n{headline}\n\
+         <main><nav aria-label=Contents>{links}</nav>\n{bodies}</main>\n<footer>{licence}</footer>\n</body></html>\n"
+    )
+}
+
+/// `99.10 %`; a dash for what is no number.
+fn percent(share: f64) -> String {
+    if share.is_finite() { format!("{:.2} %", 100.0 * share) } else { "–".into() }
+}
+
+/// `97.1 to 99.3 %`.
+fn percents([low, high]: [f64; 2]) -> String {
+    format!("{:.1} to {:.1} %", 100.0 * low, 100.0 * high)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! Several runs on one page.
+
+use super::STYLE;
+use super::encode::escape;
+use super::svg::{Chart, Line, Style};
+use crate::compare::{COLUMNS, ComparedRun, compare_charts, compare_warnings};
+
+/// A page with the table and the overlaid curves of `runs`; needs nothing else.
+#[must_use]
+pub fn compare_page(runs: &[ComparedRun]) -> String {
+    let head: String = COLUMNS.iter().map(|name| format!("<th>{name}</th>")).collect();
+    let row = |run: &ComparedRun| {
+        let cells: String = run.cells().iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
+        format!("<tr><th>{}</th>{cells}</tr>", escape(&run.name))
+    };
+    let rows: String = runs.iter().map(row).collect();
+    let figure = |chart: &crate::LineChart| {
+        let line = |series: &crate::Series| Line {
+            name: series.name.clone(),
+            points: series.points.clone(),
+            style: Style::LineWithDots,
+        };
+        let lines = chart.series.iter().map(line).collect();
+        let title = escape(&chart.title);
+        let drawn =
+            Chart { title: chart.title.clone(), x_label: "epoch", y_label: &chart.y_label, lines, ..Chart::default() };
+        format!("<figure><b>{title}</b>{}</figure>", drawn.draw())
+    };
+    let figures: String = compare_charts(runs).iter().map(figure).collect();
+    let warnings: String = compare_warnings(runs).iter().map(|line| format!("<p>{}</p>", escape(line))).collect();
+    let warnings = if warnings.is_empty() { String::new() } else { format!("<div class=note>{warnings}</div>") };
+    format!(
+        "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8>\
+         <meta name=viewport content=\"width=device-width,initial-scale=1\">\
+         <meta name=color-scheme content=\"light dark\"><link rel=icon href=\"data:,\">\
+         <title>{n} runs compared</title><style>{STYLE}</style></head>\n<body><header><h1>{n} runs compared</h1></header>\n<main>{warnings}\
+         <div class=scroll><table><thead><tr><th>run</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>\
+         <div class=pair>{figures}</div><p class=soft>“Shared” counts the writers or other groups with images on both sides: where \
+         there are any, the numbers say little about a new one.</p></main></body></html>\n",
+        n = runs.len()
+    )
+}

@@ -1,0 +1,271 @@
+//! The numbers, in words and tables.
+
+use super::encode::escape;
+use super::record::Record;
+use super::svg::{Chart, Line, Style, bars};
+use super::{percent, percents};
+use crate::scores::{Answers, Calibration};
+use crate::text::Quality;
+use std::fmt::Write;
+
+/// The title, one sentence that says it all, and the cards.
+pub(super) fn headline(record: &Record, answers: &Answers<'_>, quality: &Quality) -> String {
+    let exact = answers.exact_match();
+    let counts = answers.counts();
+    let [_, groups] = record.group_word();
+    let whose = match record.summary.data.groups_shared {
+        Some(0) => format!(", all by {groups} it had never seen"),
+        Some(_) => format!(", many of them by {groups} it had seen"),
+        None => String::new(),
+    };
+    let interval = quality.intervals.as_ref().map_or(String::new(), |found| {
+        let by = found.groups.as_ref().map_or(&found.images, |groups| groups);
+        format!("95 % interval {}", percents(by.exact_match))
+    });
+    let silent = answers.accuracy_multi_of_silence().share();
+    let card = |class: &str, name: &str, value: String, small: String| {
+        format!("<div class=\"card{class}\"><span>{name}</span><b>{value}</b><small>{small}</small></div>")
+    };
+    let name = escape(&record.card.data.name);
+    let (arch, size, recipe) =
+        (escape(&record.summary.arch), record.summary.image_size, escape(&record.summary.recipe));
+    format!(
+        "<header><p class=soft>{arch} · {size} px · recipe “{recipe}” · {when}</p><h1>How well does it read {name}?</h1>\
+         <p class=lead>Of {total} images that the model was not trained on{whose}, it labelled {hits} entirely right: \
+         <strong>{share}</strong>.</p><div class=cards>{cards}</div></header>",
+        when = escape(record.manifest["started"].as_str().unwrap_or_default().get(..10).unwrap_or_default()),
+        total = exact.total,
+        hits = exact.hits,
+        share = percent(exact.share()),
+        cards = [
+            card(" main", "Exact match", percent(exact.share()), interval),
+            card("", "Top-1", percent(answers.table().top1().share()), "the most probable class is right".into()),
+            card(
+                "",
+                "Unclear",
+                (counts.none + counts.several).to_string(),
+                format!("images: {} got no label, {} got several", counts.none, counts.several),
+            ),
+            card(
+                "",
+                "Calibration error",
+                percent(quality.calibration.ece),
+                "how far stated confidence is from the share that is right".into(),
+            ),
+        ]
+        .concat()
+            + &card(
+                "",
+                "accuracy_multi",
+                percent(answers.accuracy_multi().share()),
+                format!("flatters: saying nothing scores {}", percent(silent)),
+            ),
+    )
+}
+
+/// Who is on both sides, and what the intervals mean.
+pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
+    let data = &record.summary.data;
+    let [one, many] = record.group_word();
+    let shared = match data.groups_shared {
+        Some(0) => format!(
+            "<p><strong>No {one} is on both sides.</strong> The {n} images that judge come from {many} whose hand the model \
+             never saw, so the result is what to expect of a new {one}.</p>",
+            n = data.n_val
+        ),
+        Some(n) => format!(
+            "<p><strong>{n} {many} are on both sides.</strong> The images that judge were not trained on, but others by the \
+             same {many} were. The model knows these hands already, so the result says little about a new {one}; expect \
+             less there. <code>--split group</code> keeps {many} apart.</p>"
+        ),
+        None => "<p>The data do not say who made which image, so nobody can tell whether the same hand is on both sides. If \
+                 it is, the result says little about a new one.</p>"
+            .into(),
+    };
+    let mut html = format!("<div class=note>{shared}</div>");
+    if let Some(found) = &quality.intervals {
+        html += "<div class=scroll><table><thead><tr><th>95 % interval, if another sample were drawn</th><th>exact match</th>\
+                 <th>top-1</th><th>accuracy_multi</th></tr></thead><tbody>";
+        let mut row = |name: String, set: &crate::IntervalSet| {
+            let cells =
+                [set.exact_match, set.top1, set.accuracy_multi].map(|ends| format!("<td>{}</td>", percents(ends)));
+            let _ = write!(html, "<tr><th>{name}</th>{}</tr>", cells.concat());
+        };
+        row(format!("of other images by the same {many}"), &found.images);
+        if let Some(set) = &found.groups {
+            row(format!("of other {many} ({} drawn whole)", set.units), set);
+        }
+        html += "</tbody></table></div>";
+        if let Some(set) = &found.groups {
+            let width = |[low, high]: [f64; 2]| high - low;
+            let factor = width(set.exact_match) / width(found.images.exact_match);
+            let verdict = if factor > 1.05 {
+                format!("Here it is {factor:.1} times as wide: errors come together in a few hands.")
+            } else {
+                "Here both are about as wide: errors are spread evenly.".into()
+            };
+            let _ = write!(
+                html,
+                "<p>Images by one {one} are easy or hard together, so a handful of {many} tells less than as many \
+                 unrelated images would. The second line takes that into account and is the one to quote. {verdict}</p>"
+            );
+        }
+    }
+    html += "<p class=soft>Exact match: the whole set of labels is right, none missing and none too many. It describes the \
+             weights of the last step, not the epoch that happened to be best.</p>";
+    html
+}
+
+/// Precision and the rest, with the thresholds.
+pub(super) fn classes(record: &Record, answers: &Answers<'_>, quality: &Quality) -> String {
+    let share = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.4}"));
+    let tuned = quality.tuning.as_ref();
+    let mut html = String::from(
+        "<p>Precision: of the images given this label, the share that is right. Recall: of the images of this class, the \
+         share that was found. Average precision and ROC AUC judge the order of the probabilities, whatever the threshold.</p>\
+         <div class=scroll><table><thead><tr><th>class</th><th>precision</th><th>recall</th><th>F1</th><th>avg. precision</th>\
+         <th>ROC AUC</th><th>images</th><th>threshold</th>",
+    );
+    html += if tuned.is_some() { "<th>tuned</th>" } else { "" };
+    html += "</tr></thead><tbody>";
+    let thresholds = record.card.classes.iter().map(|class| class.threshold);
+    let rankings = answers.table().class_rankings();
+    for (i, ((score, ranking), threshold)) in answers.class_scores().iter().zip(&rankings).zip(thresholds).enumerate() {
+        let ranking = &ranking.ranking;
+        let cells = [score.precision, score.recall, score.f1, ranking.average_precision, ranking.roc_auc].map(share);
+        let cells: String = cells.iter().map(|cell| format!("<td>{cell}</td>")).collect();
+        let name = escape(&record.names.show(&score.label));
+        let own = tuned
+            .and_then(|tuned| tuned.thresholds.get(i))
+            .map_or(String::new(), |t| format!("<td>{:.3}</td>", t.threshold));
+        let _ = write!(html, "<tr><th>{name}</th>{cells}<td>{}</td><td>{threshold}</td>{own}</tr>", score.support);
+    }
+    for (name, average) in
+        [("mean of the classes", quality.averages.macro_), ("all answers together", quality.averages.micro)]
+    {
+        let cells = [
+            Some(average.precision),
+            Some(average.recall),
+            Some(average.f1),
+            average.ranking.average_precision,
+            average.ranking.roc_auc,
+        ];
+        let cells: String = cells.map(share).iter().map(|cell| format!("<td>{cell}</td>")).collect();
+        let blank = if tuned.is_some() { "<td></td>" } else { "" };
+        let _ =
+            write!(html, "<tr><th>{name}</th>{cells}<td>{}</td><td></td>{blank}</tr>", answers.table().rows().len());
+    }
+    html += "</tbody></table></div>";
+    if let Some(tuned) = tuned {
+        let _ = write!(
+            html,
+            "<p class=soft>The tuned thresholds give each class its best F1 on {} images of the training part; with them the exact \
+             match here would be {} instead of {}. They are not used above. The model was trained on those images and is surer \
+             of them than of new ones.</p>",
+            tuned.n_images,
+            percent(tuned.exact_match.share()),
+            percent(answers.exact_match().share())
+        );
+    }
+    if answers.confusion().is_none() {
+        html += &two_by_two(record, answers);
+    }
+    html
+}
+
+fn two_by_two(record: &Record, answers: &Answers<'_>) -> String {
+    let mut html = String::from(
+        "<h3>Yes and no, label by label</h3><div class=scroll><table><thead><tr><th>class</th><th>is it, said so</th>\
+         <th>is it, missed</th><th>is not, said so</th><th>is not, left out</th></tr></thead><tbody>",
+    );
+    for score in answers.class_scores() {
+        let name = escape(&record.names.show(&score.label));
+        let counts = [score.true_positive, score.false_negative, score.false_positive, score.true_negative];
+        let cells: String = counts.iter().map(|count| format!("<td>{count}</td>")).collect();
+        let _ = write!(html, "<tr><th>{name}</th>{cells}</tr>");
+    }
+    html + "</tbody></table></div>"
+}
+
+/// Groups that are drawn: beyond, the best ones are left out.
+const MOST_GROUPS: usize = 40;
+
+/// Exact match of each writer.
+pub(super) fn groups(record: &Record, answers: &Answers<'_>) -> String {
+    let scores = answers.group_scores();
+    let [one, many] = record.group_word();
+    let (Some(worst), Some(best)) = (scores.first(), scores.last()) else { return String::new() };
+    let perfect = scores.iter().filter(|group| group.exact.hits == group.exact.total).count();
+    let rows: Vec<_> = scores
+        .iter()
+        .take(MOST_GROUPS)
+        .map(|group| {
+            let name = group.group.clone().unwrap_or_else(|| "none".into());
+            let share = group.exact.share();
+            (name, share, format!("{:.1} % of {}", 100.0 * share, group.exact.total))
+        })
+        .collect();
+    let half = rows.len().div_ceil(2).max(10).min(rows.len());
+    let title = format!("Exact match of each {one}, the hardest first");
+    let charts: String = rows.chunks(half).map(|part| format!("<figure>{}</figure>", bars(&title, part))).collect();
+    let cut = if scores.len() > MOST_GROUPS { format!(" The {MOST_GROUPS} hardest are shown.") } else { String::new() };
+    format!(
+        "<p>Exact match of each of the {n} {many} that judge, the hardest first: from {} to {}; {perfect} are without any \
+         mistake.{cut}</p><div class=pair>{charts}</div>",
+        percent(worst.exact.share()),
+        percent(best.exact.share()),
+        n = scores.len(),
+    )
+}
+
+/// The reliability curve, before and after a temperature.
+pub(super) fn calibration(quality: &Quality) -> String {
+    let line = |name: &str, found: &Calibration| Line {
+        name: name.into(),
+        points: found.bins.iter().map(|bin| (bin.confidence, bin.accuracy)).collect(),
+        style: Style::LineWithDots,
+    };
+    let mut lines = vec![line("as it is", &quality.calibration)];
+    lines.extend(quality.tuning.as_ref().map(|tuned| line("with the temperature", &tuned.calibration)));
+    let chart = Chart {
+        title: "Share of images that are right, by the confidence of the model".into(),
+        x_label: "confidence",
+        y_label: "share right",
+        x_range: Some([0.0, 1.0]),
+        y_range: Some([0.0, 1.0]),
+        lines,
+        diagonal: Some([0.0, 1.0]),
+        ..Chart::default()
+    };
+    let mut rows = String::new();
+    for bin in &quality.calibration.bins {
+        let range = format!("{:.0} to {:.0} %", 100.0 * bin.low, 100.0 * bin.high);
+        let _ = write!(
+            rows,
+            "<tr><th>{range}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
+            bin.count,
+            percent(bin.confidence),
+            percent(bin.accuracy)
+        );
+    }
+    let temperature = quality.tuning.as_ref().map_or(String::new(), |tuned| {
+        let value = tuned.temperature.value;
+        let verdict = if value > 1.0 { "too sure of itself" } else { "not sure enough" };
+        format!(
+            "<p>A temperature of {value:.2}, fitted on {} images of the training part, would change the calibration error from {} \
+             to {}. Above 1 it makes the model less sure; on those images it was {verdict}. Labels with the highest probability \
+             stay the same.</p>",
+            tuned.n_images,
+            percent(quality.calibration.ece),
+            percent(tuned.calibration.ece)
+        )
+    });
+    format!(
+        "<p>When the model says 90 %, is it right nine times of ten? On the dashed line it would be. Expected calibration error \
+         {}, Brier score {:.5}.</p><div class=pair><figure>{}</figure><div><div class=scroll><table><thead><tr><th>confidence</th>\
+         <th>images</th><th>mean</th><th>right</th></tr></thead><tbody>{rows}</tbody></table></div></div></div>{temperature}",
+        percent(quality.calibration.ece),
+        quality.calibration.brier,
+        chart.draw()
+    )
+}

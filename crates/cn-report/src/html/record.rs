@@ -1,0 +1,73 @@
+//! What a run's folder holds, all of it read.
+
+use crate::error::Result;
+use crate::run_folder::{
+    EpochRecord, GalleryImage, Interpretation, ModelCard, Predictions, RunFolder, StepRecord, Summary, gallery_file,
+};
+use crate::scores::Answers;
+use crate::text::{ClassNames, Quality};
+use serde_json::Value;
+use std::collections::HashMap;
+
+pub(super) struct Record {
+    pub(super) run: RunFolder,
+    pub(super) summary: Summary,
+    pub(super) card: ModelCard,
+    pub(super) names: ClassNames,
+    pub(super) table: Predictions,
+    pub(super) epochs: Vec<EpochRecord>,
+    pub(super) steps: Vec<StepRecord>,
+    /// `Null` where there is none.
+    pub(super) manifest: Value,
+    pub(super) settings: String,
+    pub(super) interpretation: Option<Interpretation>,
+    tuning: Option<Predictions>,
+    rows: HashMap<String, usize>,
+}
+
+impl Record {
+    pub(super) fn read(run: &RunFolder) -> Result<Self> {
+        let card = ModelCard::read(run.model_card())?;
+        let table = Predictions::read(run.predictions())?;
+        let interpretation = Interpretation::is_in(run).then(|| Interpretation::read(run)).transpose()?;
+        let manifest = std::fs::read(run.manifest()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let rows = table.rows().iter().zip(0..).map(|(row, i)| (row.path.clone(), i)).collect();
+        Ok(Self {
+            summary: Summary::read(run.summary())?,
+            names: ClassNames::from(&card),
+            card,
+            table,
+            epochs: EpochRecord::read_all(run.metrics())?,
+            steps: StepRecord::read_all(run.steps())?,
+            manifest: manifest.unwrap_or_default(),
+            settings: std::fs::read_to_string(run.config()).unwrap_or_default(),
+            interpretation,
+            tuning: run.tuning().is_file().then(|| Predictions::read(run.tuning())).transpose()?,
+            rows,
+            run: run.clone(),
+        })
+    }
+
+    pub(super) fn quality(&self, answers: &Answers<'_>) -> Result<Quality> {
+        Quality::of(answers, self.tuning.as_ref(), self.card.activation)
+    }
+
+    /// Row of the table of this image.
+    pub(super) fn row(&self, path: &str) -> Option<usize> {
+        self.rows.get(path).copied()
+    }
+
+    /// The pictures that there are, by row.
+    pub(super) fn gallery(&self) -> HashMap<usize, (&GalleryImage, Vec<u8>)> {
+        let images = self.interpretation.iter().flat_map(|found| &found.gallery);
+        let read = |image: &GalleryImage| std::fs::read(gallery_file(&self.run, &image.file)).ok();
+        images.filter_map(|image| Some((self.row(&image.path)?, (image, read(image)?)))).collect()
+    }
+
+    /// What groups are called: people, in data of handwriting, else groups.
+    pub(super) fn group_word(&self) -> [&'static str; 2] {
+        let settings = self.settings.to_lowercase();
+        let of_people = ["suite_id", "writer", "chinese-mnist", "synthetic = true"];
+        if of_people.iter().any(|word| settings.contains(word)) { ["writer", "writers"] } else { ["group", "groups"] }
+    }
+}

@@ -1,0 +1,165 @@
+use super::*;
+use crate::{
+    Activation, ClassCard, DataCard, DataSummary, EmbeddedImage, EpochRecord, GalleryImage, ImageView, Interpretation,
+    MODEL_SCHEMA, ModelCard, Normalisation, Prediction, Predictions, SUMMARY_SCHEMA, SecondsSummary, StepRecord,
+    Summary, Transform, WeightsCard,
+};
+
+fn card() -> ModelCard {
+    let class =
+        |(label, display): (&str, &str)| ClassCard { label: label.into(), display: display.into(), threshold: 0.5 };
+    ModelCard {
+        schema: MODEL_SCHEMA,
+        arch: "resnet18".into(),
+        stem: "7x7".into(),
+        head: "plain".into(),
+        channels: 1,
+        image_size: 8,
+        precision: "f32".into(),
+        transform: Transform::Whole,
+        normalisation: Normalisation { mean: vec![0.0], std: vec![1.0] },
+        activation: Activation::Sigmoid,
+        classes: [("0", "零"), ("10", "十")].map(class).into(),
+        weights: WeightsCard { file: "model.safetensors".into(), sha256: "abc".into() },
+        data: DataCard { name: "<toy> & co".into(), licence: Some("CC BY 4.0".into()), citation: None },
+    }
+}
+
+/// Two writers; image 3 is taken for the other class.
+fn table(targets_of_last: &[usize]) -> Predictions {
+    let mut table = Predictions::new(["0", "10"]).unwrap();
+    for (i, (target, p)) in
+        [(0, [0.9, 0.1]), (1, [0.2, 0.8]), (0, [0.7, 0.1]), (0, [0.1, 0.95])].into_iter().enumerate()
+    {
+        let targets = if i == 3 { targets_of_last.to_vec() } else { vec![target] };
+        let group = Some((i % 2).to_string());
+        table.push(Prediction { path: format!("{i}.png"), group, targets, probabilities: p.to_vec() }).unwrap();
+    }
+    table
+}
+
+fn write_run(run: &RunFolder, groups_shared: Option<usize>, targets_of_last: &[usize]) {
+    std::fs::write(run.config(), "recipe = \"quick\"\n# suite_id\n").unwrap();
+    let table = table(targets_of_last);
+    card().write(run.model_card()).unwrap();
+    table.write(run.predictions()).unwrap();
+    let epoch = |epoch| EpochRecord {
+        epoch,
+        phase: 0,
+        step: 10 * (epoch as u64 + 1),
+        lr: vec![1e-3],
+        train_loss: 0.5,
+        val_loss: Some(0.4),
+        metrics: [("exact_match", 0.75), ("top1", 0.75)].into_iter().collect(),
+        seconds: 1.0,
+        img_s: 100.0,
+    };
+    EpochRecord::write_all(&[epoch(0), epoch(1)], run.metrics()).unwrap();
+    let step = |step| StepRecord { step, lr: 1e-3, momentum: 0.9, train_loss: 0.5 };
+    StepRecord::write_all(&[step(5), step(10)], run.steps()).unwrap();
+    let data = DataSummary {
+        name: "toy".into(),
+        sha256: "d".into(),
+        synthetic: false,
+        n_train: 16,
+        n_val: 4,
+        split: "group".into(),
+        seed: 42,
+        vocab: vec!["0".into(), "10".into()],
+        groups_shared,
+    };
+    let answers = table.answers(card().thresholds().unwrap()).unwrap();
+    let summary = Summary {
+        schema: SUMMARY_SCHEMA,
+        run: "runs/x".into(),
+        arch: "resnet18".into(),
+        weights: "none".into(),
+        device: "cpu".into(),
+        precision: "f32".into(),
+        threads: 2,
+        isa: "avx2".into(),
+        data,
+        recipe: "quick".into(),
+        epochs: 2,
+        image_size: 8,
+        batch_size: 4,
+        val: answers.val_summary(),
+        seconds: SecondsSummary { total: 3.0, to_first_step: 0.5, train: 2.0, validate: 0.2 },
+        train_img_s: 100.0,
+        infer_img_s: 200.0,
+        peak_rss_mib: 64,
+        weights_sha256: "w".into(),
+    };
+    summary.write(run.summary()).unwrap();
+}
+
+fn write_interpretation(run: &RunFolder) {
+    Interpretation::prepare(run).unwrap();
+    let pixels = [200; 64];
+    let png = ImageView::grey(8, 8, &pixels).unwrap().to_png().unwrap();
+    std::fs::write(run.interpret().join("image-000.png"), &png).unwrap();
+    std::fs::write(run.interpret().join("augmented.png"), &png).unwrap();
+    table(&[0]).write(run.tuning()).unwrap();
+    let mut found = Interpretation::new("layer3", "layer4");
+    found.explained = [0.5, 0.25];
+    found.embedding = vec![
+        EmbeddedImage { path: "1.png".into(), x: 1.0, y: 2.0 },
+        EmbeddedImage { path: "2.png".into(), x: 0.0, y: 0.0 },
+    ];
+    let cam = vec![0.0, 0.5, 1.0, 0.0];
+    found.gallery =
+        vec![GalleryImage { path: "3.png".into(), file: "image-000.png".into(), class: 1, height: 2, width: 2, cam }];
+    found.write(run).unwrap();
+    assert_eq!(Interpretation::read(run).unwrap(), found);
+}
+
+fn page_of(groups_shared: Option<usize>, targets_of_last: &[usize], interpret: fn(&RunFolder)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::new(folder.path());
+    write_run(&run, groups_shared, targets_of_last);
+    interpret(&run);
+    report_page(&run).unwrap()
+}
+
+#[test]
+fn a_report_has_all_sections_and_asks_for_nothing() {
+    let page = page_of(Some(0), &[0], write_interpretation);
+    for id in [
+        "mean",
+        "classes",
+        "confusion",
+        "losses",
+        "groups",
+        "calibration",
+        "map",
+        "training",
+        "augmented",
+        "time",
+        "again",
+    ] {
+        assert!(page.contains(&format!("<section id=\"{id}\">")), "no section `{id}`");
+        assert!(page.contains(&format!("href=\"#{id}\"")), "no link to `{id}`");
+    }
+    for foreign in ["http:", "https:", "<script", "url(", "@import", "NaN"] {
+        assert!(!page.contains(foreign), "`{foreign}` in the page");
+    }
+    assert!(page.contains("&lt;toy&gt; &amp; co") && !page.contains("<toy>"));
+    let images = page.matches("<img").count();
+    assert!(images >= 4 && page.matches("alt=\"").count() == images, "a text for each image");
+    assert_eq!(page.matches("<svg").count(), page.matches("<title>").count() - 1, "a title for each chart");
+    assert!(page.contains("10 十") && page.contains("75.00 %") && page.contains("No writer is on both sides"));
+}
+
+#[test]
+fn a_report_without_the_model_leaves_out_what_needs_it() {
+    let page = page_of(Some(7), &[0], |_| ());
+    assert!(!page.contains("id=\"losses\"") && !page.contains("id=\"map\"") && page.contains("id=\"classes\""));
+    assert!(page.contains("7 writers are on both sides"));
+}
+
+#[test]
+fn several_labels_get_a_table_for_each() {
+    let page = page_of(None, &[0, 1], write_interpretation);
+    assert!(!page.contains("id=\"confusion\"") && page.contains("Yes and no, label by label"));
+    assert!(page.contains("nobody can tell"));
+}

@@ -1,0 +1,121 @@
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::run_folder::{Activation, Predictions};
+use crate::scores::{
+    Answers, Averages, Bootstrap, Calibration, Intervals, Rate, Temperature, Thresholds, TunedThreshold,
+};
+
+/// Bins of the reliability curve.
+const BINS: usize = 10;
+
+/// What stands behind the headline: averages, calibration, intervals.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Quality {
+    /// Averages over the classes.
+    #[serde(flatten)]
+    pub averages: Averages,
+    /// Whether probabilities mean what they say.
+    pub calibration: Calibration,
+    /// Bootstrap intervals; `None` without images.
+    pub intervals: Option<Intervals>,
+    /// What a temperature and thresholds from the training part would change; `None` where there are none.
+    pub tuning: Option<Tuning>,
+}
+
+/// A temperature and thresholds fitted on training images, and what they do to the images that judge.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tuning {
+    /// Training images that it was fitted on.
+    pub n_images: usize,
+    /// The temperature.
+    pub temperature: Temperature,
+    /// Calibration of the judging images at the temperature.
+    pub calibration: Calibration,
+    /// A threshold for each class.
+    pub thresholds: Vec<TunedThreshold>,
+    /// Judging images whose whole label set is right at those thresholds.
+    pub exact_match: Rate,
+}
+
+impl Quality {
+    /// Everything about `answers`; `training` holds predictions for a part of the training images.
+    ///
+    /// # Errors
+    ///
+    /// If `training` has other classes.
+    pub fn of(answers: &Answers<'_>, training: Option<&Predictions>, activation: Activation) -> Result<Self> {
+        let tuning = training.filter(|training| training.classes() == answers.table().classes());
+        Ok(Self {
+            averages: answers.averages(),
+            calibration: answers.table().calibration(BINS),
+            intervals: answers.intervals(&Bootstrap::default()),
+            tuning: tuning.map(|training| Tuning::of(answers.table(), training, activation)).transpose()?.flatten(),
+        })
+    }
+}
+
+impl Tuning {
+    /// `None` without training images.
+    fn of(table: &Predictions, training: &Predictions, activation: Activation) -> Result<Option<Self>> {
+        let Some(temperature) = training.fit_temperature(activation) else { return Ok(None) };
+        let thresholds = training.tune_thresholds(0.5);
+        Ok(Some(Self {
+            n_images: training.rows().len(),
+            temperature,
+            calibration: table.at_temperature(temperature.value, activation)?.calibration(BINS),
+            exact_match: table.answers(Thresholds::tuned(&thresholds)?)?.exact_match(),
+            thresholds,
+        }))
+    }
+}
+
+/// A line for each of averages, calibration, intervals and tuning.
+#[must_use]
+pub fn quality_lines(quality: &Quality, groups: &str) -> String {
+    let mut lines: Vec<(&str, String)> = Vec::new();
+    if let Some(intervals) = &quality.intervals {
+        let ends = |[low, high]: [f64; 2]| format!("{low:.4} to {high:.4}");
+        lines.push(("95 % by images", format!("exact match {}, by bootstrap", ends(intervals.images.exact_match))));
+        if let Some(set) = &intervals.groups {
+            let text = format!("exact match {}, {} {groups} drawn whole", ends(set.exact_match), set.units);
+            lines.push(("95 % by groups", text));
+        }
+    }
+    for (name, average) in [("macro", &quality.averages.macro_), ("micro", &quality.averages.micro)] {
+        let share = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
+        lines.push((
+            name,
+            format!(
+                "precision {:.4}, recall {:.4}, f1 {:.4}, average precision {}, ROC AUC {}",
+                average.precision,
+                average.recall,
+                average.f1,
+                share(average.ranking.average_precision),
+                share(average.ranking.roc_auc)
+            ),
+        ));
+    }
+    let Calibration { ece, brier, .. } = &quality.calibration;
+    lines.push(("calibration", format!("ECE {ece:.4}, Brier {brier:.6}")));
+    if let Some(tuning) = &quality.tuning {
+        let n = tuning.n_images;
+        let after = tuning.calibration.ece;
+        let value = tuning.temperature.value;
+        lines.push(("temperature", format!("{value:.3} fitted on {n} training images makes the ECE {after:.4}")));
+        let exact = tuning.exact_match.share();
+        let (low, high) = ends_of(&tuning.thresholds);
+        lines.push(("thresholds", format!("{low:.3} to {high:.3} tuned there make the exact match {exact:.4}")));
+    }
+    lines.iter().fold(String::new(), |mut text, (name, value)| {
+        writeln!(text, "{name:<14}  {value}").expect("a string takes any text");
+        text
+    })
+}
+
+fn ends_of(thresholds: &[TunedThreshold]) -> (f32, f32) {
+    let values = thresholds.iter().map(|class| class.threshold);
+    (values.clone().fold(f32::INFINITY, f32::min), values.fold(f32::NEG_INFINITY, f32::max))
+}

@@ -1,0 +1,36 @@
+//! `compare`: several runs side by side.
+
+use super::Context;
+use crate::args::CompareArgs;
+use crate::destination;
+use crate::problem::Problem;
+use anyhow::Result;
+use cn_report::{ComparedRun, RunFolder, compare_charts, compare_page, compare_table, compare_warnings, write_atomic};
+
+pub(super) fn run(context: &Context<'_>, args: &CompareArgs) -> Result<()> {
+    let read = |path: &std::path::PathBuf| -> Result<ComparedRun> {
+        let run = RunFolder::new(path);
+        if !run.is_finished() {
+            return Err(Problem::failure(format!("there is no finished run in `{}`", path.display()))
+                .hint("name folders that hold a summary.json")
+                .into());
+        }
+        Ok(ComparedRun::read(&run)?)
+    };
+    let runs = args.runs.iter().map(read).collect::<Result<Vec<_>>>()?;
+    compare_warnings(&runs).iter().for_each(|warning| context.ui.warn(warning));
+    destination::make(&args.out)?;
+    let names = ["compare-loss.png", "compare-exact-match.png"];
+    for (chart, name) in compare_charts(&runs).iter().zip(names) {
+        chart.draw().write_png(args.out.join(name))?;
+    }
+    let page = args.out.join("compare.html");
+    write_atomic(&page, compare_page(&runs).as_bytes())?;
+    context.ui.result(compare_table(&runs));
+    context.ui.say(format_args!("\ncurves are in `{}`, and beside it as PNG", page.display()));
+    context.ui.json(&serde_json::json!({
+        "runs": runs.iter().map(|run| &run.summary).collect::<Vec<_>>(),
+        "page": page, "pictures": names.map(|name| args.out.join(name)),
+    }));
+    Ok(())
+}
