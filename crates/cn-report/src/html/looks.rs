@@ -52,7 +52,7 @@ fn pairs(record: &Record, answers: &Answers<'_>) -> String {
     let gallery = record.gallery();
     let mut html = String::from(
         "<h3>Most confused</h3><div class=scroll><table><thead><tr><th>is</th><th>was taken for</th><th>images</th>\
-         <th>examples</th></tr></thead><tbody>",
+         <th class=left>examples</th></tr></thead><tbody>",
     );
     for pair in pairs.iter().take(PAIRS) {
         let truth = escape(&record.names.show(&pair.truth));
