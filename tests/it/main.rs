@@ -1,7 +1,9 @@
 //! The program as people use it: what it prints, what it leaves behind, how it ends.
 
 mod cli;
+mod drawings;
 mod end_to_end;
+mod glyphs;
 mod grey;
 mod notebook;
 mod precision;

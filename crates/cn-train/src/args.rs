@@ -58,6 +58,9 @@ pub(crate) enum Command {
     Synth(SynthArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
+    /// Make one small file of a trained model, as the built-in weights are
+    #[command(hide = true)]
+    Pack(PackArgs),
     /// Images a second
     #[command(hide = true)]
     Bench(BenchArgs),
@@ -141,7 +144,7 @@ pub(crate) struct ModelArgs {
     /// Architecture: resnet18, resnet34 or resnet50
     #[arg(long, help_heading = "Model", value_name = "ARCH")]
     pub(crate) arch: Option<String>,
-    /// Weights to start from: auto, none, imagenet, or a file (safetensors, PyTorch's .pth)
+    /// Weights to start from: auto, none, imagenet, glyphs (built in), or a file (safetensors, PyTorch's .pth)
     #[arg(long, help_heading = "Model", value_name = "WEIGHTS")]
     pub(crate) weights: Option<String>,
     /// Products of convolutions: f32, or bf16 with sums of f32, faster where the processor has AVX512-BF16
@@ -217,8 +220,8 @@ pub(crate) struct LrFindArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct EvaluateArgs {
-    /// Folder of a run, or a safetensors file with its model.json beside it
-    #[arg(value_name = "RUN|FILE")]
+    /// Folder of a run, a safetensors file with its model.json beside it, or the built-in glyphs
+    #[arg(value_name = "RUN|FILE|glyphs")]
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) data: DataArgs,
@@ -226,6 +229,9 @@ pub(crate) struct EvaluateArgs {
     /// [default: val; all for other data]
     #[arg(long, value_enum)]
     pub(crate) split: Option<Part>,
+    /// Judge the images of these groups alone: `3,14`, or a file with one on each line
+    #[arg(long, value_name = "LIST|FILE")]
+    pub(crate) groups: Option<String>,
     /// How many of the images with the highest loss to list
     #[arg(long, value_name = "N", default_value_t = 9)]
     pub(crate) top: usize,
@@ -250,8 +256,8 @@ pub(crate) enum Part {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct PredictArgs {
-    /// Folder of a run, or a safetensors file with its model.json beside it
-    #[arg(value_name = "RUN|FILE")]
+    /// Folder of a run, a safetensors file with its model.json beside it, or the built-in glyphs
+    #[arg(value_name = "RUN|FILE|glyphs")]
     pub(crate) model: PathBuf,
     /// Images, or folders that are searched for images
     #[arg(required = true, value_name = "IMAGE|FOLDER")]
@@ -313,6 +319,16 @@ pub(crate) struct SynthArgs {
     /// Times that each writer writes each character
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) samples: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PackArgs {
+    /// Folder of a run, or a safetensors file with its model.json beside it
+    #[arg(value_name = "RUN|FILE")]
+    pub(crate) run: PathBuf,
+    /// Folder for weights.bin and model.json
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -4,6 +4,7 @@ mod compare;
 mod completions;
 mod evaluate;
 mod lr_find;
+mod pack;
 mod predict;
 mod report;
 mod show;
@@ -62,6 +63,7 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
         Command::Show(args) => show::run(context, &args).map(|()| 0),
         Command::Synth(args) => synth::run(context, &args).map(|()| 0),
         Command::Completions(args) => completions::run(&args).map(|()| 0),
+        Command::Pack(args) => pack::run(context, &args).map(|()| 0),
         Command::Bench(args) => crate::bench::run(context, &args, threads).map(|()| 0),
     };
     cn_ops::with_threads(threads, work).context("cannot start threads")?

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::Table;
 
+pub(crate) use overlay::groups_of;
 pub(crate) use transform::Transform;
 
 /// Recipes by name; the first one is the default.

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod data;
 mod destination;
+mod glyphs;
 mod host;
 mod interpret;
 mod model;

@@ -1,11 +1,12 @@
 //! Models: new ones from settings, trained ones from a run or a file.
 
 use crate::config::{Config, HeadKind, Normalise};
+use crate::glyphs;
 use crate::problem::Problem;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
-use cn_augment::{Batcher, Image, Normalisation, Planes};
-use cn_data::Pixels;
+use cn_augment::{Batcher, Drawing, Image, Normalisation, Planes};
+use cn_data::{Dataset, Pixels};
 use cn_learn::Decode;
 use cn_ops::{Mode, Model as _, Network};
 use cn_report::{Activation, ModelCard, RunFolder, Transform};
@@ -18,23 +19,45 @@ const IMAGENET: &str = "data/weights";
 const BATCH: usize = 64;
 
 /// Weights to start from, as the flag names them.
+#[derive(Clone)]
 pub(crate) enum Start {
     /// None: initial weights.
     Scratch,
     /// Those of a file.
     File { path: PathBuf, file: WeightFile, normalisation: Normalisation },
+    /// The built-in ones.
+    Glyphs { file: WeightFile, card: Box<ModelCard> },
 }
 
 impl Start {
     /// Finds and reads what `config.weights` names.
     pub(crate) fn open(config: &Config) -> Result<Self> {
         match config.weights.as_str() {
-            "none" | "auto" => Ok(Self::Scratch),
+            "none" => Ok(Self::Scratch),
+            "auto" if config.arch == glyphs::ARCH => Self::glyphs(config),
+            "auto" => Ok(Self::Scratch),
             "imagenet" => Self::file(&imagenet(&config.arch)?, config),
-            "glyphs" => Err(Problem::failure("this build has no weights called `glyphs`")
-                .hint("use `--weights none`, or name a file")
-                .into()),
+            glyphs::NAME => Self::glyphs(config),
             file => Self::file(Path::new(file), config),
+        }
+    }
+
+    fn glyphs(config: &Config) -> Result<Self> {
+        if config.arch != glyphs::ARCH {
+            let problem = format!("the weights `{}` are of {}, not of {}", glyphs::NAME, glyphs::ARCH, config.arch);
+            return Err(Problem::usage(problem).hint("use `--arch resnet18`, or `--weights none`").into());
+        }
+        let (file, card) = glyphs::open()?;
+        Ok(Self::Glyphs { file, card: Box::new(card) })
+    }
+
+    /// These weights with a head for the classes of `dataset`, where they know them.
+    pub(crate) fn for_data(&self, dataset: &Dataset) -> Result<Self> {
+        match self {
+            Self::Glyphs { file, card } => {
+                Ok(Self::Glyphs { file: glyphs::fitted(file, card, dataset)?, card: card.clone() })
+            }
+            other => Ok(other.clone()),
         }
     }
 
@@ -53,14 +76,15 @@ impl Start {
     }
 
     pub(crate) fn is_pretrained(&self) -> bool {
-        matches!(self, Self::File { .. })
+        !matches!(self, Self::Scratch)
     }
 
-    /// `none`, or the name of the file.
+    /// `none`, `glyphs`, or the name of the file.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Scratch => "none".into(),
             Self::File { path, .. } => path.display().to_string(),
+            Self::Glyphs { .. } => glyphs::NAME.into(),
         }
     }
 
@@ -69,6 +93,7 @@ impl Start {
         match (config.normalise, self) {
             (Normalise::Imagenet, _) => imagenet_normalisation(config.channels),
             (Normalise::Pretrained, Self::File { normalisation, .. }) => Ok(normalisation.clone()),
+            (Normalise::Pretrained, Self::Glyphs { card, .. }) => normalisation_of(card),
             _ => Ok(Normalisation::none()),
         }
     }
@@ -77,9 +102,9 @@ impl Start {
     pub(crate) fn build(&self, config: &Config, n_classes: usize) -> Result<Network> {
         let mut network = network(&resnet(config, n_classes)?, &self.normalisation(config)?, config.seed)?
             .with_precision(config.precision.parse()?);
-        if let Self::File { path, file, .. } = self {
+        if let Self::File { file, .. } | Self::Glyphs { file, .. } = self {
             let loaded = cn_zoo::load(&mut network, file, Fit::Transfer);
-            loaded.with_context(|| format!("cannot start from `{}`", path.display()))?;
+            loaded.with_context(|| format!("cannot start from `{}`", self.name()))?;
         }
         Ok(network)
     }
@@ -131,22 +156,46 @@ pub(crate) struct Trained {
 }
 
 impl Trained {
-    /// Opens a run, or a weight file with its `model.json` beside it.
+    /// Opens a run, a weight file with its `model.json` beside it, or the built-in weights.
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        if path == Path::new(glyphs::NAME) && !path.exists() {
+            let (file, card) = glyphs::open()?;
+            return Self::of(path, card, &file, None);
+        }
         let (card, weights, run) = Self::places(path)?;
-        let card = ModelCard::read(&card)?;
-        let file = WeightFile::open(&weights)?;
+        Self::of(path, ModelCard::read(&card)?, &WeightFile::open(&weights)?, run)
+    }
+
+    fn of(path: &Path, card: ModelCard, file: &WeightFile, run: Option<RunFolder>) -> Result<Self> {
         let in_file = || format!("cannot use the model `{}`", path.display());
-        let resnet = ResNetConfig::of_file(&file).with_context(in_file)?;
+        let resnet = ResNetConfig::of_file(file).with_context(in_file)?;
         check_card(&card, &resnet).with_context(in_file)?;
         let mut network = network(&resnet, &normalisation_of(&card)?, 0)?.with_precision(card.precision.parse()?);
-        cn_zoo::load(&mut network, &file, Fit::Exact).with_context(in_file)?;
+        cn_zoo::load(&mut network, file, Fit::Exact).with_context(in_file)?;
         let sha256 = cn_zoo::weights_sha256(&network.named_tensors()?)?;
         if sha256 != card.weights.sha256 {
             let problem = format!("the weights of `{}` are not those that its model.json describes", path.display());
             return Err(Problem::failure(problem).hint("one of the two files was changed: restore it").into());
         }
         Ok(Self { card, network, run })
+    }
+
+    /// Where the weights of `path` lie, which was opened.
+    pub(crate) fn weights(&self, path: &Path) -> PathBuf {
+        if path.is_dir() { RunFolder::new(path).weights() } else { path.to_owned() }
+    }
+
+    /// Images of any size, pen and polarity as this model wants drawings.
+    pub(crate) fn drawings(&self, pixels: &Pixels) -> Result<Pixels> {
+        let fill = self.card.ink_fill.unwrap_or(1.0);
+        let drawings: Vec<Drawing> = pixels.images().map(|view| Drawing::of(image(view), fill)).collect();
+        let views = drawings.iter().map(|drawing| cn_data::ImageView {
+            pixels: &drawing.pixels,
+            height: drawing.side,
+            width: drawing.side,
+            channels: 1,
+        });
+        Ok(Pixels::from_images(views)?)
     }
 
     /// `model.json`, the weights, the run.

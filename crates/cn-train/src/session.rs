@@ -30,7 +30,7 @@ pub(crate) fn settle_precision(ui: Ui, config: &mut Config) -> Result<()> {
 
 /// A learner at the start of the recipe.
 pub(crate) fn learner(config: &Config, dataset: Arc<Dataset>, start: &Start) -> Result<Learner<Network>> {
-    let network = start.build(config, dataset.vocabulary().len())?;
+    let network = start.for_data(&dataset)?.build(config, dataset.vocabulary().len())?;
     let batches = batches(config, dataset, start.normalisation(config)?)?;
     let mut learner = Learner::new(network, batches, learner_config(config))?;
     if config.freeze_pretrained && start.is_pretrained() {

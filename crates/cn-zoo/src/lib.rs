@@ -35,6 +35,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! The feature `glyphs` adds weights that read handwritten Chinese numerals, trained on drawn handwriting alone.
+//!
 //! The feature `candle-transformers` (off by default: it takes a minute and a half to compile) adds `CandleResNet`, that
 //! crate's ResNet from the same files, for inference on any device of candle's.
 #![forbid(unsafe_code)]
@@ -44,6 +46,8 @@ mod arch;
 mod candle;
 mod config;
 mod error;
+#[cfg(feature = "glyphs")]
+pub mod glyphs;
 mod groups;
 mod init;
 mod resnet;

@@ -274,11 +274,33 @@ fn numbers_out_of_range_are_wrong_usage() {
         expect![[r#"
             --- stdout
             data      synthetic handwriting, drawn in memory
-            weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+            weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
             --- stderr
             error: 99999999999 synthetic images need 381469 GiB of memory, more than the 4 GiB allowed
 
             hint: draw at most 1048576: `--limit 1048576`
+            --- exit 2
+        "#]],
+    );
+    check(
+        &place,
+        "train --steps 5",
+        expect![[r#"
+            --- stderr
+            error: `--steps` is the length of endless handwriting, and these settings have none
+
+            hint: use `--recipe glyphs`, or `--epochs`
+            --- exit 2
+        "#]],
+    );
+    check(
+        &place,
+        "train --recipe glyphs --data images",
+        expect![[r#"
+            --- stderr
+            error: endless handwriting is judged by drawn writers of its own, and nothing else
+
+            hint: leave `--data`, `--split` and `--val-groups` out, or use another recipe
             --- exit 2
         "#]],
     );
@@ -310,12 +332,12 @@ fn names_that_mean_nothing_are_wrong_usage() {
         &place,
         "train --recipe quikc",
         expect![[r#"
-        --- stderr
-        error: there is no recipe `quikc`, only quick, notebook, notebook-lr, notebook-tuned, best
+            --- stderr
+            error: there is no recipe `quikc`, only quick, notebook, notebook-lr, notebook-tuned, best, glyphs
 
-        hint: use `--recipe quick`, or name a file of your own with `--config`
-        --- exit 2
-    "#]],
+            hint: use `--recipe quick`, or name a file of your own with `--config`
+            --- exit 2
+        "#]],
     );
     check(
         &place,
@@ -401,16 +423,16 @@ fn what_this_build_lacks_is_said() {
     );
     check(
         &place,
-        "train --weights glyphs",
+        "train --weights glyphs --arch resnet34",
         expect![[r#"
         --- stdout
         data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
                   the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
         --- stderr
-        error: this build has no weights called `glyphs`
+        error: the weights `glyphs` are of resnet18, not of resnet34
 
-        hint: use `--weights none`, or name a file
-        --- exit 1
+        hint: use `--arch resnet18`, or `--weights none`
+        --- exit 2
     "#]],
     );
 }

@@ -246,7 +246,7 @@ fn synthetic_data_say_so_in_the_first_lines() {
     expect![[r#"
         data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
                   the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
         split     group: 240 images train, 60 judge; 0 of 20 writers on both sides
                   phase 1: 2 epochs, all layers, learning rate 1e-2, one cycle
                   the phases are not those of the recipe `quick`: they are fit_one_cycle(2, 1e-2)

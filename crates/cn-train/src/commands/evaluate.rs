@@ -5,7 +5,7 @@ pub(super) mod own;
 
 use super::Context;
 use crate::args::{BatchArgs, Common, ConfigArgs, EvaluateArgs, Part};
-use crate::config::Config;
+use crate::config::{Config, groups_of};
 use crate::data;
 use crate::destination;
 use crate::model::Trained;
@@ -87,10 +87,27 @@ fn judged(context: &Context<'_>, args: &EvaluateArgs, trained: &Trained) -> Resu
         own => {
             let config = other_config(args, trained)?;
             let (index, pixels) = data::all(context.ui, &config, cache())?;
+            let ids = in_groups(&index, (0..).take(index.len()).collect(), args)?;
+            let pixels = Pixels::from_images(ids.iter().map(|&id| pixels.image(id)))?;
+            let index = index.subset(&ids)?;
             let n_trained = own.map(|own| own.n_trained(&index));
             Ok(Judged { index, pixels, part: Part::All, n_trained, groups: data::groups_name(&config) })
         }
     }
+}
+
+/// Those of `ids` whose images are of the groups that are asked for.
+fn in_groups(index: &Index, ids: Vec<u32>, args: &EvaluateArgs) -> Result<Vec<u32>> {
+    let Some(list) = &args.groups else { return Ok(ids) };
+    let groups = groups_of("--groups", list)?;
+    let known = index.groups();
+    if let Some(unknown) = groups.iter().find(|group| !known.contains_key(group.as_str())) {
+        return Err(Problem::usage(format!("no image is of the group `{unknown}`"))
+            .hint(format!("groups are named as in the data, and these have {}", known.len()))
+            .into());
+    }
+    let group = |id: u32| index.records()[id as usize].group.as_ref();
+    Ok(ids.into_iter().filter(|&id| group(id).is_some_and(|group| groups.contains(group))).collect())
 }
 
 /// The settings of the model's run, if it has one, with the data of the flags.
@@ -112,6 +129,7 @@ fn own_images(own: &Own, args: &EvaluateArgs) -> Result<Judged> {
         Part::Val => dataset.split().val().to_vec(),
         Part::All => (0..).take(dataset.index().len()).collect(),
     };
+    ids = in_groups(dataset.index(), ids, args)?;
     if let Some(n) = args.limit {
         let chosen = data::choose(&dataset.index().subset(&ids)?, n)?;
         ids = chosen.into_iter().map(|place| ids[place as usize]).collect();

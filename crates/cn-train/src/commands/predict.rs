@@ -17,7 +17,8 @@ pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
     let load = LoadConfig { cache: Cache::Off, damaged, decode: DecodeConfig::default() };
     let loaded = Pixels::read(paths.clone(), &load)?;
     data::name_skipped(context.ui, &loaded.skipped);
-    let probabilities = trained.probabilities(&loaded.pixels)?;
+    let pixels = if trained.card.ink_fill.is_some() { trained.drawings(&loaded.pixels)? } else { loaded.pixels };
+    let probabilities = trained.probabilities(&pixels)?;
     let card = &trained.card;
     let names = ClassNames::from(card);
     let read = loaded.kept.iter().map(|&id| &paths[id as usize]);

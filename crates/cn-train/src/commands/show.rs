@@ -19,6 +19,11 @@ pub(super) fn run(context: &Context<'_>, args: &ShowArgs) -> Result<()> {
     check(args)?;
     let flags = ConfigArgs { batch: args.batch.clone(), ..ConfigArgs::default() };
     let config = Config::try_from((context.common, &flags))?;
+    if config.synthetic.steps.is_some() {
+        return Err(Problem::usage("endless handwriting is drawn for each step, and there is nothing to list")
+            .hint("see some: `cargo run -p cn-synth --example glyphs -- FILE.png`")
+            .into());
+    }
     let folder = args.out.parent().unwrap_or(Path::new(""));
     destination::check(folder)?;
     let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };

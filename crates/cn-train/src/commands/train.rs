@@ -136,7 +136,13 @@ fn introduce(ui: Ui, config: &Config, choice: Choice) {
 fn introduce_weights(ui: Ui, config: &Config, start: &Start) {
     match (start, config.weights.as_str()) {
         (Start::Scratch, "auto") => {
-            ui.say("weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some");
+            let arch = &config.arch;
+            ui.say(format_args!("weights   none: there are none for {arch} here, so training starts from scratch"));
+        }
+        (Start::Glyphs { .. }, "auto") => {
+            ui.say(
+                "weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch",
+            );
         }
         (start, _) => ui.say(format_args!("weights   {}", start.name())),
     }

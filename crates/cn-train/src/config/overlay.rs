@@ -45,7 +45,7 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
         set.0.insert("skip_damaged".into(), true.into());
     }
     if let Some(groups) = &args.batch.val_groups {
-        let groups = groups_of(groups)?.into_iter().map(Value::from).collect();
+        let groups = groups_of("--val-groups", groups)?.into_iter().map(Value::from).collect();
         set.0.insert("val_groups".into(), Value::Array(groups));
     }
     data(table, &args.batch.data);
@@ -105,7 +105,7 @@ impl Setter<'_> {
 }
 
 /// Names divided by commas, or the lines of a file.
-fn groups_of(list: &str) -> Result<Vec<String>, Problem> {
+pub(crate) fn groups_of(flag: &str, list: &str) -> Result<Vec<String>, Problem> {
     let path = Path::new(list);
     let text = if path.is_file() {
         std::fs::read_to_string(path).map_err(|e| Problem::failure(format!("cannot read `{list}`")).caused_by(e))?
@@ -115,7 +115,7 @@ fn groups_of(list: &str) -> Result<Vec<String>, Problem> {
     let names: Vec<String> =
         text.split([',', '\n']).map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
     if names.is_empty() {
-        return Err(Problem::usage("`--val-groups` names no group").hint("two groups are `--val-groups 3,14`"));
+        return Err(Problem::usage(format!("`{flag}` names no group")).hint(format!("two groups are `{flag} 3,14`")));
     }
     Ok(names)
 }

@@ -1,0 +1,95 @@
+//! Drawings of any pen, size, place and polarity, read by the built-in weights.
+
+use crate::run::Place;
+use image::{GrayImage, Luma};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Labels, and lines through points on a square of 100, one a stroke: drawn for this test, with straight lines and a round pen.
+const STROKES: [(&str, &str); 15] = [
+    (
+        "0",
+        "24,8 76,7; 12,20 10,36; 12,20 88,18 84,32; 50,8 50,42; 26,26 38,29; 24,36 36,38; 62,28 74,26; 62,38 74,36; \
+         50,42 32,56 8,66; 50,44 66,56 92,66; 44,58 54,62; 28,72 70,70 54,84; 40,82 56,94",
+    ),
+    ("1", "8,50 92,48"),
+    ("2", "22,28 78,26; 8,80 92,78"),
+    ("3", "20,18 80,16; 26,50 74,48; 8,84 92,82"),
+    ("4", "12,22 14,84; 12,22 88,20 85,84; 38,24 34,46 24,60; 60,22 60,50 66,56 80,55; 14,80 85,80"),
+    ("5", "20,18 82,16; 48,18 38,84; 26,48 74,46 70,84; 6,86 94,84"),
+    ("6", "48,6 54,22; 8,36 92,34; 36,50 28,70 12,90; 62,50 74,68 88,88"),
+    ("7", "8,48 92,36; 46,8 46,74 54,86 84,86 88,72"),
+    ("8", "38,20 32,50 10,86; 56,16 66,48 92,84"),
+    ("9", "42,8 40,36 30,66 10,88; 16,36 66,32 64,74 72,86 90,84 92,70"),
+    ("10", "8,46 92,44; 50,8 50,92"),
+    ("100", "10,14 90,12; 48,14 40,32; 22,34 23,90; 22,34 78,33 77,90; 23,60 77,59; 23,86 77,86"),
+    ("1000", "72,10 50,18 24,24; 6,48 94,46; 50,20 50,94"),
+    ("10000", "8,20 92,18; 44,20 40,54 28,76 10,92; 42,44 78,43 74,84 64,88 56,82"),
+    ("100000000", "32,8 24,30 8,52; 22,34 22,92; 42,22 86,20 60,48 44,72 46,84 56,88 84,88 90,74"),
+];
+
+/// How a drawing is made: the canvas, the square that the character fills, the pen, ink and paper.
+struct Sheet {
+    canvas: (u32, u32),
+    corner: (f32, f32),
+    side: f32,
+    pen: f32,
+    ink: u8,
+    paper: u8,
+}
+
+const THIN: [Sheet; 3] = [
+    Sheet { canvas: (640, 480), corner: (300.0, 60.0), side: 260.0, pen: 4.0, ink: 0, paper: 255 },
+    Sheet { canvas: (200, 200), corner: (10.0, 90.0), side: 100.0, pen: 2.5, ink: 255, paper: 0 },
+    Sheet { canvas: (1200, 900), corner: (100.0, 40.0), side: 800.0, pen: 14.0, ink: 120, paper: 230 },
+];
+const THICK: [Sheet; 3] = [
+    Sheet { canvas: (320, 240), corner: (60.0, 20.0), side: 180.0, pen: 15.0, ink: 0, paper: 255 },
+    Sheet { canvas: (100, 140), corner: (15.0, 50.0), side: 70.0, pen: 6.0, ink: 240, paper: 20 },
+    Sheet { canvas: (900, 900), corner: (30.0, 330.0), side: 500.0, pen: 45.0, ink: 40, paper: 200 },
+];
+
+fn points(stroke: &str) -> Vec<(f32, f32)> {
+    let number = |text: &str| text.trim().parse().expect("a number");
+    let point = |text: &str| text.split_once(',').map(|(x, y)| (number(x), number(y))).expect("two numbers");
+    stroke.split_whitespace().map(point).collect()
+}
+
+/// How far `p` is from the line between `a` and `b`.
+fn distance(p: (f32, f32), a: (f32, f32), b: (f32, f32)) -> f32 {
+    let (dx, dy) = (b.0 - a.0, b.1 - a.1);
+    let t = (((p.0 - a.0) * dx + (p.1 - a.1) * dy) / (dx * dx + dy * dy)).clamp(0.0, 1.0);
+    (p.0 - a.0 - t * dx).hypot(p.1 - a.1 - t * dy)
+}
+
+fn draw(strokes: &str, sheet: &Sheet) -> GrayImage {
+    let place = |(x, y): (f32, f32)| (sheet.corner.0 + x / 100.0 * sheet.side, sheet.corner.1 + y / 100.0 * sheet.side);
+    let lines: Vec<Vec<(f32, f32)>> =
+        strokes.split(';').map(|stroke| points(stroke).into_iter().map(place).collect()).collect();
+    GrayImage::from_fn(sheet.canvas.0, sheet.canvas.1, |x, y| {
+        let p = (x as f32 + 0.5, y as f32 + 0.5);
+        let near = lines.iter().flat_map(|line| line.windows(2)).any(|l| distance(p, l[0], l[1]) <= sheet.pen / 2.0);
+        Luma([if near { sheet.ink } else { sheet.paper }])
+    })
+}
+
+#[test]
+fn thirty_drawings_are_read() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("drawings")).expect("made");
+    let mut expected = BTreeMap::new();
+    for (i, (label, strokes)) in STROKES.into_iter().enumerate() {
+        for (pen, sheets) in [("thin", &THIN), ("thick", &THICK)] {
+            let name = format!("drawings/{i:02}-{pen}.png");
+            draw(strokes, &sheets[i % sheets.len()]).save(place.path(&name)).expect("written");
+            expected.insert(name, label);
+        }
+    }
+    let ended = place.line("predict glyphs drawings --json");
+    assert_eq!(ended.code, 0, "{}", ended.snapshot());
+    let said: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(said.len(), 30);
+    let is_wrong = |said: &&Value| said["labels"] != json!([expected[said["path"].as_str().expect("a path")]]);
+    let wrong: Vec<String> = said.iter().filter(is_wrong).map(Value::to_string).collect();
+    assert!(wrong.is_empty(), "{} of 30 wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
