@@ -9,6 +9,7 @@ fn card() -> ModelCard {
     let class =
         |(label, display): (&str, &str)| ClassCard { label: label.into(), display: display.into(), threshold: 0.5 };
     ModelCard {
+        ink_fill: None,
         schema: MODEL_SCHEMA,
         arch: "resnet18".into(),
         stem: "7x7".into(),
