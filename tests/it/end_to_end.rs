@@ -88,7 +88,7 @@ fn the_report_is_one_file(place: &Place) {
     let page = place.read("run/report.html");
     assert_eq!(report["bytes"].as_u64(), Some(page.len() as u64));
     assert!(page.len() < 5_000_000, "{}", page.len());
-    for wanted in ["id=\"losses\"", "id=\"map\"", "id=\"augmented\"", "class=l0", "No writer is on both sides", "百"] {
+    for wanted in ["id=\"losses\"", "id=\"map\"", "id=\"augmented\"", "class=l0", "is on both sides.</strong>", "百"] {
         assert!(page.contains(wanted), "`{wanted}`");
     }
     assert!(!page.contains("http") && !page.contains("<script"));

@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn hints_of_libraries_are_found_below_others() {
-        let inner = cn_learn::Error::data(cn_data::Error::LimitZero);
-        assert_eq!(problem::hint(&inner.into()), None);
+        let plain = std::io::Error::other("no advice");
+        assert_eq!(problem::hint(&plain.into()), None);
         let inner = cn_learn::Error::data(cn_data::Error::NoFolder { path: "x".into() });
         let hint = problem::hint(&anyhow::Error::new(inner).context("no"));
         assert!(hint.is_some_and(|hint| hint.contains("fetch-data")));

@@ -62,27 +62,31 @@ fn settings_files_are_checked() {
         &place,
         "train --config broken.toml",
         expect![[r#"
-        --- stderr
-        error: `broken.toml` is not TOML
-        cause: TOML parse error at line 1, column 13
-          |
-        1 | image_size =
-          |             ^
-        string values must be quoted, expected literal string
-        --- exit 2
-    "#]],
+            --- stderr
+            error: `broken.toml` is not TOML
+            cause: TOML parse error at line 1, column 13
+              |
+            1 | image_size =
+              |             ^
+            string values must be quoted, expected literal string
+
+            hint: mend the line, or begin with the config.toml of a run
+            --- exit 2
+        "#]],
     );
     check(
         &place,
         "train --config type.toml",
         expect![[r#"
-        --- stderr
-        error: cannot use the settings of `type.toml`
-        cause: a setting has a wrong value
-        cause: invalid type: string "large", expected u32
-        in `image_size`
-        --- exit 2
-    "#]],
+            --- stderr
+            error: cannot use the settings of `type.toml`
+            cause: a setting has a wrong value
+            cause: invalid type: string "large", expected u32
+            in `image_size`
+
+            hint: the config.toml of a run shows every setting with a value that can be
+            --- exit 2
+        "#]],
     );
     check(
         &place,
@@ -256,10 +260,12 @@ fn data_are_checked() {
         &place,
         "train --csv labels.csv --label kind",
         expect![[r#"
-        --- stderr
-        error: flags describe a table, but no `--data` says where it is
-        --- exit 2
-    "#]],
+            --- stderr
+            error: flags describe a table, but no `--data` says where it is
+
+            hint: add `--data DIR`: the folder that paths in the table begin in
+            --- exit 2
+        "#]],
     );
     check(
         &place,
@@ -302,7 +308,7 @@ fn damaged_images_are_named_together() {
     assert!(skipped.stdout.contains("16 images train, 4 judge"), "{}", skipped.snapshot());
     assert!(!place.path("runs").exists());
     // The other commands name them too.
-    let shown = place.line("show --data images --skip-damaged --out picture.png");
+    let shown = place.line("show --data images --batch-size 4 --skip-damaged --out picture.png");
     assert!(shown.code == 0 && shown.stderr == skipped.stderr, "{}", shown.snapshot());
     let size = "--image-size 32 --batch-size 4 --threads 2";
     place.line(&format!("train --data images --skip-damaged {size} --epochs 1 --out run"));

@@ -229,28 +229,34 @@ fn numbers_out_of_range_are_wrong_usage() {
         &place,
         "train --limit 0",
         expect![[r#"
-        --- stderr
-        error: `--limit 0` leaves no images
-        --- exit 2
-    "#]],
+            --- stderr
+            error: `--limit 0` leaves no images
+
+            hint: leave the flag out for all images, or name a number
+            --- exit 2
+        "#]],
     );
     check(
         &place,
         "train --limit-per-class 0",
         expect![[r#"
-        --- stderr
-        error: `--limit-per-class 0` leaves no images
-        --- exit 2
-    "#]],
+            --- stderr
+            error: `--limit-per-class 0` leaves no images
+
+            hint: leave the flag out for all images, or name a number
+            --- exit 2
+        "#]],
     );
     check(
         &place,
         "train --checkpoint-every 0",
         expect![[r#"
-        --- stderr
-        error: `--checkpoint-every 0` is no interval
-        --- exit 2
-    "#]],
+            --- stderr
+            error: `--checkpoint-every 0` is no interval
+
+            hint: leave it out: each epoch ends with a checkpoint; or name a number of steps
+            --- exit 2
+        "#]],
     );
     check(
         &place,
@@ -308,10 +314,12 @@ fn numbers_out_of_range_are_wrong_usage() {
         &place,
         "show --rows 0",
         expect![[r#"
-        --- stderr
-        error: a picture needs at least one row and one column
-        --- exit 2
-    "#]],
+            --- stderr
+            error: a picture needs at least one row and one column
+
+            hint: pass `--rows R` and `--cols C`, such as 4 and 8
+            --- exit 2
+        "#]],
     );
     check(
         &place,
@@ -355,41 +363,47 @@ fn names_that_mean_nothing_are_wrong_usage() {
         &place,
         "train --split writer",
         expect![[r#"
-        --- stderr
-        error: cannot split by `writer`
-        cause: `writer` is no split: expected `random`, `group`, `stratified`, `kfold:K/I` or `fixed`
-        --- exit 2
-    "#]],
+            --- stderr
+            error: cannot split by `writer`
+            cause: `writer` is no split: expected `random`, `group`, `stratified`, `kfold:K/I` or `fixed`
+
+            hint: `--split group` keeps writers apart; `random`, `stratified` and `kfold:5/1` are others
+            --- exit 2
+        "#]],
     );
     check(
         &place,
         "train --split kfold:5/5",
         expect![[r#"
-        --- stderr
-        error: cannot split by `kfold:5/5`
-        cause: fold 5 of 5: `k` must be at least 2, and folds count from 0 to `k` - 1
+            --- stderr
+            error: cannot split by `kfold:5/5`
+            cause: fold 5 of 5: `k` must be at least 2, and folds count from 0 to `k` - 1
 
-        hint: five folds are `kfold:5/0` to `kfold:5/4`
-        --- exit 2
-    "#]],
+            hint: `--split group` keeps writers apart; `random`, `stratified` and `kfold:5/1` are others
+            --- exit 2
+        "#]],
     );
     check(
         &place,
         "train --device tpu",
         expect![[r#"
-        --- stderr
-        error: there is no device `tpu`, expected auto, cpu, cuda or cuda:N
-        --- exit 2
-    "#]],
+            --- stderr
+            error: there is no device `tpu`, expected auto, cpu, cuda or cuda:N
+
+            hint: leave it out, or use `--device cpu`
+            --- exit 2
+        "#]],
     );
     check(
         &place,
         "train --precision f8",
         expect![[r#"
-        --- stderr
-        error: `f8` is no precision, expected `f32` or `bf16`
-        --- exit 2
-    "#]],
+            --- stderr
+            error: `f8` is no precision, expected `f32` or `bf16`
+
+            hint: use `--precision f32`, or bf16 for speed
+            --- exit 2
+        "#]],
     );
 }
 
@@ -400,12 +414,12 @@ fn what_this_build_lacks_is_said() {
         &place,
         "train --device cuda:1",
         expect![[r#"
-        --- stderr
-        error: this build cannot compute on `cuda:1`
+            --- stderr
+            error: this build cannot compute on `cuda:1`
 
-        hint: use `--device cpu`; a build for GPUs needs the feature `cuda`
-        --- exit 1
-    "#]],
+            hint: use `--device cpu`: this version computes on processors alone
+            --- exit 1
+        "#]],
     );
     check(
         &place,

@@ -78,7 +78,7 @@ fn display_names_belong_to_labels() {
     assert_eq!(found.display.into_iter().collect::<Vec<_>>(), [("8".into(), "八".into()), ("9".into(), "九".into())]);
     let conflict = error(b"id,label,d\n1,9,x\n2,9,y\n", &shown);
     assert_eq!(conflict, "`t.csv` line 3: the label `9` is displayed as `y`, further up as `x`");
-    assert_eq!(error(b"id,label,d\n1,9 8,x\n", &shown), "`t.csv` line 2: 2 labels but 1 display names");
+    assert_eq!(error(b"id,label,d\n1,9 8,x\n", &shown), "`t.csv` line 2: 2 labels but 1 display name");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn errors_name_their_line() {
     assert_eq!(error(b"id,label\r\n1,a\r\n2,b,c\r\n", &spec()), length(3));
     assert_eq!(error(b"\nid,label\n\n1,a\n\n2,b,c\n", &spec()), length(6));
     assert_eq!(error(b"id,label\n1,\"a\nb\"\n2,b,c\n", &spec()), length(4));
-    assert_eq!(error(b"id,label\n1,a\n2\n", &spec()), "`t.csv` line 3: 1 fields, the header has 2");
+    assert_eq!(error(b"id,label\n1,a\n2\n", &spec()), "`t.csv` line 3: 1 field, the header has 2");
     assert_eq!(error(b"id,label\n1,a\n2,\xFF\n", &spec()), "`t.csv` line 3: the text is not valid UTF-8");
     assert_eq!(error(b"id,l\xE9bel\n1,a\n", &spec()), "`t.csv` line 1: the text is not valid UTF-8");
     assert_eq!(error(b"id,label\n1,a\n2,\n", &spec()), "`t.csv` line 3: the column `label` is empty");

@@ -58,10 +58,10 @@ pub(super) fn overlay(image: &GalleryImage, picture: &Picture) -> Result<Vec<u8>
         let place = [(f64::from(x) + 0.5) / f64::from(width), (f64::from(y) + 0.5) / f64::from(height)];
         let heat = heat_at(image, place);
         let warm = warm(heat);
-        for c in 0..3 {
+        for (c, warm) in warm.into_iter().enumerate() {
             let base = f64::from(picture.pixels()[from + c]);
             let share = 0.15 + 0.5 * heat;
-            over.pixels_mut()[at + c] = (base * (1.0 - share) + warm[c] * share).round() as u8;
+            over.pixels_mut()[at + c] = (base * (1.0 - share) + warm * share).round() as u8;
         }
     }
     over.to_png()

@@ -24,7 +24,8 @@ pub(super) fn run(context: &Context<'_>, args: &ShowArgs) -> Result<()> {
             .hint("see some: `cargo run -p cn-synth --example glyphs -- FILE.png`")
             .into());
     }
-    let folder = args.out.parent().unwrap_or(Path::new(""));
+    let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = parent.unwrap_or(Path::new("."));
     destination::check(folder)?;
     let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };
     let plan = Plan::new(&config)?;

@@ -65,6 +65,9 @@ fn names(dataset: &Dataset) -> ClassNames {
 /// What a report needs of the model; the memory of training goes first.
 fn interpret(run: &RunFolder, prepared: &mut Prepared, answers: &Answers<'_>) -> Result<()> {
     let Prepared { config, dataset, learner, .. } = prepared;
+    if dataset.split().train().is_empty() {
+        return Ok(()); // Endless handwriting keeps no training images to tune or show.
+    }
     let normalisation = learner.batches().config().normalisation.clone();
     let decode = match config.loss {
         LossKind::Bce => Decode::Sigmoid,

@@ -110,8 +110,9 @@ fn body_tensors_of_another_shape_are_refused() {
     }
     let grey = ResNetConfig { in_channels: 1, ..PLAIN };
     assert!(matches!(refused(grey, &tensors(PLAIN), Fit::Exact), Error::WrongShape { .. }));
-    // Grey weights do not become a colour stem.
-    assert!(matches!(refused(PLAIN, &tensors(grey), Fit::Transfer), Error::WrongShape { .. }));
+    // A grey stem is shared out over colours only where weights are transferred.
+    assert!(matches!(refused(PLAIN, &tensors(grey), Fit::Exact), Error::WrongShape { .. }));
+    assert!(load(&mut build(PLAIN, 2), &file(&tensors(grey)), Fit::Transfer).unwrap().stem_spread);
 }
 
 #[test]
