@@ -115,7 +115,7 @@ fn other_config(args: &EvaluateArgs, trained: &Trained) -> Result<Config> {
     let run = trained.run.as_ref().filter(|run| run.holds_run());
     let stored = run.map(|run| Config::of_run(&run.config())).transpose()?.unwrap_or_default();
     // What limited the training says nothing about these.
-    let base = Config { limit: None, ..stored };
+    let base = Config { limit: None, skip_damaged: false, ..stored };
     let batch = BatchArgs { data: args.data.clone(), limit: args.limit, ..BatchArgs::default() };
     let flags = ConfigArgs { batch, ..ConfigArgs::default() };
     Ok(base.with_flags(&Common::default(), &flags)?.resolved()?)
