@@ -1,6 +1,7 @@
 //! Weight files: read, checked, named, loaded, saved.
 
 mod digest;
+mod hub;
 mod load;
 mod names;
 mod pickle;
@@ -8,6 +9,7 @@ mod pth;
 mod safetensors;
 
 pub use digest::weights_sha256;
+pub use hub::{HubCache, HubFile};
 pub use load::{Fit, Loaded, load};
 pub use names::{canonical_name, fastai_name};
 
@@ -21,6 +23,27 @@ const MAX_BYTES: u64 = 2 << 30;
 /// Version of what [`save`] writes beside the tensors.
 const FORMAT_VERSION: &str = "1";
 
+/// What a weight file is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileFormat {
+    /// safetensors.
+    Safetensors,
+    /// PyTorch's zip archive with a pickle.
+    PyTorch,
+}
+
+impl FileFormat {
+    /// Its name for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::PyTorch => "PyTorch",
+        }
+    }
+}
+
 /// Tensors from a file, in host memory, under our names ([`canonical_name`]).
 ///
 /// Reads safetensors, and PyTorch's `.pth` of the zip format. Nothing in a file is executed: the pickle of a `.pth` may
@@ -28,6 +51,7 @@ const FORMAT_VERSION: &str = "1";
 /// `model_state_dict`. The format is told by the contents, not by the file's name.
 #[derive(Debug)]
 pub struct WeightFile {
+    format: FileFormat,
     tensors: BTreeMap<String, Tensor>,
     metadata: BTreeMap<String, String>,
 }
@@ -54,12 +78,18 @@ impl WeightFile {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(Error::FileTooLarge { limit: MAX_BYTES });
         }
-        let (tensors, metadata) = match Format::of(bytes) {
-            Format::Zip => (pth::read(bytes)?, BTreeMap::new()),
-            Format::Safetensors => safetensors::read(bytes)?,
+        let (format, (tensors, metadata)) = match Format::of(bytes) {
+            Format::Zip => (FileFormat::PyTorch, (pth::read(bytes)?, BTreeMap::new())),
+            Format::Safetensors => (FileFormat::Safetensors, safetensors::read(bytes)?),
             Format::Other(found) => return Err(Error::UnknownFormat { found }),
         };
-        Ok(Self { tensors: renamed(tensors)?, metadata })
+        Ok(Self { format, tensors: renamed(tensors)?, metadata })
+    }
+
+    /// What it is written in.
+    #[must_use]
+    pub fn format(&self) -> FileFormat {
+        self.format
     }
 
     /// The tensors by our names, in the order of these.
