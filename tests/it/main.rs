@@ -7,3 +7,4 @@ mod notebook;
 mod precision;
 mod resume;
 mod run;
+mod weights;

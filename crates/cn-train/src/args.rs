@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Evaluate(EvaluateArgs),
     /// Labels of images, with probabilities
     Predict(PredictArgs),
+    /// What a weight file or a run's weights hold: tensors, groups, checksums, source
+    Inspect(InspectArgs),
     /// What is in the data, and a picture of augmented images with their labels
     Show(Box<ShowArgs>),
     /// Draw a synthetic data set in the published layout
@@ -137,7 +139,8 @@ pub(crate) struct ModelArgs {
     /// Architecture: resnet18, resnet34 or resnet50
     #[arg(long, help_heading = "Model", value_name = "ARCH")]
     pub(crate) arch: Option<String>,
-    /// Weights to start from: auto, none, imagenet, or a file (safetensors, PyTorch's .pth)
+    /// Weights to start from: auto, none, imagenet, or a file (safetensors, PyTorch's .pth) [default: auto,
+    /// ImageNet's if they were fetched]
     #[arg(long, help_heading = "Model", value_name = "WEIGHTS")]
     pub(crate) weights: Option<String>,
     /// Products of convolutions: f32, or bf16 with sums of f32, faster where the processor has AVX512-BF16
@@ -249,6 +252,13 @@ pub(crate) struct PredictArgs {
     /// Images, or folders that are searched for images
     #[arg(required = true, value_name = "IMAGE|FOLDER")]
     pub(crate) images: Vec<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct InspectArgs {
+    /// Weight file (safetensors, PyTorch's .pth), or folder of a run
+    #[arg(value_name = "FILE|RUN")]
+    pub(crate) path: PathBuf,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -2,6 +2,7 @@
 
 mod completions;
 mod evaluate;
+mod inspect;
 mod lr_find;
 mod predict;
 mod show;
@@ -55,6 +56,7 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
         Command::LrFind(args) => lr_find::run(context, &args).map(|()| 0),
         Command::Evaluate(args) => evaluate::run(context, &args).map(|()| 0),
         Command::Predict(args) => predict::run(context, &args).map(|()| 0),
+        Command::Inspect(args) => inspect::run(context, &args).map(|()| 0),
         Command::Show(args) => show::run(context, &args).map(|()| 0),
         Command::Synth(args) => synth::run(context, &args).map(|()| 0),
         Command::Completions(args) => completions::run(&args).map(|()| 0),

@@ -15,6 +15,7 @@ mod progress;
 mod recorder;
 mod session;
 mod signals;
+mod start;
 
 use args::Args;
 use clap::Parser;

@@ -1,6 +1,6 @@
-//! Models: new ones from settings, trained ones from a run or a file.
+//! Networks of the settings, and models that were trained, from a run or a file.
 
-use crate::config::{Config, HeadKind, Normalise};
+use crate::config::{Config, HeadKind};
 use crate::problem::Problem;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
@@ -12,78 +12,8 @@ use cn_report::{Activation, ModelCard, RunFolder, Transform};
 use cn_zoo::{Arch, Fit, Head, ResNetConfig, WeightFile};
 use std::path::{Path, PathBuf};
 
-/// Where ImageNet's weights are looked for.
-const IMAGENET: &str = "data/weights";
 /// Images that a trained model sees at a time.
 const BATCH: usize = 64;
-
-/// Weights to start from, as the flag names them.
-pub(crate) enum Start {
-    /// None: initial weights.
-    Scratch,
-    /// Those of a file.
-    File { path: PathBuf, file: WeightFile, normalisation: Normalisation },
-}
-
-impl Start {
-    /// Finds and reads what `config.weights` names.
-    pub(crate) fn open(config: &Config) -> Result<Self> {
-        match config.weights.as_str() {
-            "none" | "auto" => Ok(Self::Scratch),
-            "imagenet" => Self::file(&imagenet(&config.arch)?, config),
-            "glyphs" => Err(Problem::failure("this build has no weights called `glyphs`")
-                .hint("use `--weights none`, or name a file")
-                .into()),
-            file => Self::file(Path::new(file), config),
-        }
-    }
-
-    fn file(path: &Path, config: &Config) -> Result<Self> {
-        let file = WeightFile::open(path).map_err(|e| {
-            Problem::failure("there are no weights to start from")
-                .caused_by(e)
-                .hint("`--weights` takes auto, none, imagenet or a file (safetensors, PyTorch's .pth)")
-        })?;
-        let card = path.parent().map(|folder| folder.join("model.json")).filter(|card| card.is_file());
-        let normalisation = match card {
-            Some(card) => normalisation_of(&ModelCard::read(card)?)?,
-            None => imagenet_normalisation(config.channels)?,
-        };
-        Ok(Self::File { path: path.to_owned(), file, normalisation })
-    }
-
-    pub(crate) fn is_pretrained(&self) -> bool {
-        matches!(self, Self::File { .. })
-    }
-
-    /// `none`, or the name of the file.
-    pub(crate) fn name(&self) -> String {
-        match self {
-            Self::Scratch => "none".into(),
-            Self::File { path, .. } => path.display().to_string(),
-        }
-    }
-
-    /// What the model's input is normalised by.
-    pub(crate) fn normalisation(&self, config: &Config) -> Result<Normalisation> {
-        match (config.normalise, self) {
-            (Normalise::Imagenet, _) => imagenet_normalisation(config.channels),
-            (Normalise::Pretrained, Self::File { normalisation, .. }) => Ok(normalisation.clone()),
-            _ => Ok(Normalisation::none()),
-        }
-    }
-
-    /// The network of the settings with these weights.
-    pub(crate) fn build(&self, config: &Config, n_classes: usize) -> Result<Network> {
-        let mut network = network(&resnet(config, n_classes)?, &self.normalisation(config)?, config.seed)?
-            .with_precision(config.precision.parse()?);
-        if let Self::File { path, file, .. } = self {
-            let loaded = cn_zoo::load(&mut network, file, Fit::Transfer);
-            loaded.with_context(|| format!("cannot start from `{}`", path.display()))?;
-        }
-        Ok(network)
-    }
-}
 
 /// What cn-zoo builds for the settings.
 pub(crate) fn resnet(config: &Config, n_classes: usize) -> Result<ResNetConfig> {
@@ -96,7 +26,7 @@ pub(crate) fn resnet(config: &Config, n_classes: usize) -> Result<ResNetConfig> 
 
 /// The network with initial weights, for images of this normalisation; one of three channels also takes grey images as
 /// planes.
-fn network(resnet: &ResNetConfig, normalisation: &Normalisation, seed: u64) -> Result<Network> {
+pub(crate) fn network(resnet: &ResNetConfig, normalisation: &Normalisation, seed: u64) -> Result<Network> {
     Ok(match resnet.in_channels {
         3 => resnet.build_folded(&normalisation.mix(3)?, seed, DType::F32, &Device::Cpu)?,
         _ => resnet.build(seed, DType::F32, &Device::Cpu)?,
@@ -106,20 +36,6 @@ fn network(resnet: &ResNetConfig, normalisation: &Normalisation, seed: u64) -> R
 /// What batches of these images hold of each pixel.
 pub(crate) fn planes(pixels: &Pixels) -> Planes {
     if pixels.channels() == 1 { Planes::Grey } else { Planes::Channels }
-}
-
-fn imagenet(arch: &str) -> Result<PathBuf> {
-    let names = ["safetensors", "pth"].map(|ending| Path::new(IMAGENET).join(format!("{arch}.{ending}")));
-    names.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        Problem::failure(format!("there are no ImageNet weights for {arch} in `{IMAGENET}`"))
-            .hint("name a file with `--weights FILE`: torchvision's .pth and timm's safetensors are read")
-            .into()
-    })
-}
-
-/// ImageNet's statistics; for grey images their means over the channels, see [`Fit::Transfer`].
-fn imagenet_normalisation(channels: usize) -> Result<Normalisation> {
-    Ok(if channels == 3 { Normalisation::imagenet() } else { Normalisation::new(&[0.449], &[0.226])? })
 }
 
 /// A model that was trained.
@@ -180,7 +96,7 @@ impl Trained {
     }
 }
 
-fn normalisation_of(card: &ModelCard) -> Result<Normalisation> {
+pub(crate) fn normalisation_of(card: &ModelCard) -> Result<Normalisation> {
     let wide = |values: &[f32]| values.iter().map(|&v| shortest(v)).collect::<Vec<_>>();
     Ok(Normalisation::new(&wide(&card.normalisation.mean), &wide(&card.normalisation.std))?)
 }

@@ -146,7 +146,8 @@ fn data_are_checked() {
         expect![[r#"
         --- stdout
         data      `missing`
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                  ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         --- stderr
         error: there is no folder `missing`
 
@@ -160,7 +161,8 @@ fn data_are_checked() {
         expect![[r#"
         --- stdout
         data      `table/labels.csv`
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                  ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         --- stderr
         error: `table/labels.csv` is a file, not a folder
 
@@ -174,7 +176,8 @@ fn data_are_checked() {
         expect![[r#"
         --- stdout
         data      `empty`
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                  ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         --- stderr
         error: `empty` holds no `dataset.toml`, no `chinese_mnist.csv`, no `train/<label>/` and no `<label>/` with images
 
@@ -188,7 +191,8 @@ fn data_are_checked() {
         expect![[r#"
         --- stdout
         data      `images`
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                  ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         --- stderr
         error: the group of `dark/0.png` is unknown, and the split `group` needs one for every image
 
@@ -202,7 +206,8 @@ fn data_are_checked() {
         expect![[r#"
         --- stdout
         data      `images`
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                  ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         --- stderr
         error: the group of `dark/0.png` is unknown, and the split `val-groups` needs one for every image
 
@@ -216,7 +221,8 @@ fn data_are_checked() {
         expect![[r#"
         --- stdout
         data      `images`
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                  ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         --- stderr
         error: a batch of 64 images is larger than the training part of 16
 
@@ -230,7 +236,8 @@ fn data_are_checked() {
         expect![[r#"
         --- stdout
         data      synthetic handwriting, drawn in memory
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                  ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         --- stderr
         error: a batch of 64 images is larger than the training part of 48
 
@@ -244,7 +251,8 @@ fn data_are_checked() {
         expect![[r#"
         --- stdout
         data      `table`
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                  ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         --- stderr
         error: `table/labels.csv` has no column `sort`, only `id`, `kind`
 
@@ -267,7 +275,8 @@ fn data_are_checked() {
         expect![[r#"
         --- stdout
         data      synthetic handwriting, drawn in memory
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                  ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         --- stderr
         error: 2 images leave the training or the validation part empty
 
@@ -287,7 +296,8 @@ fn damaged_images_are_named_together() {
         expect![[r#"
             --- stdout
             data      `images`
-            weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+            weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                      ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
             --- stderr
             error: 2 of 22 images cannot be used:
               dark/cut.png: no image of a supported format (JPEG, PNG, BMP, GIF, WebP, TIFF)
@@ -313,7 +323,8 @@ fn labels_that_only_judge_are_unknown() {
         expect![[r#"
         --- stdout
         data      `parts`
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                  ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         --- stderr
         error: the label `rare` of `val/rare/1.png` is not among the 2 classes of the vocabulary
 

@@ -274,7 +274,8 @@ fn numbers_out_of_range_are_wrong_usage() {
         expect![[r#"
             --- stdout
             data      synthetic handwriting, drawn in memory
-            weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+            weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                      ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
             --- stderr
             error: 99999999999 synthetic images need 381469 GiB of memory, more than the 4 GiB allowed
 
@@ -393,9 +394,9 @@ fn what_this_build_lacks_is_said() {
         data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
                   the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
         --- stderr
-        error: there are no ImageNet weights for resnet18 in `data/weights`
+        error: there are no ImageNet weights for resnet18, neither in `data/weights` nor in the hub's cache
 
-        hint: name a file with `--weights FILE`: torchvision's .pth and timm's safetensors are read
+        hint: `cargo xtask fetch-weights resnet18` gets them; `--weights FILE` takes torchvision's .pth and timm's safetensors
         --- exit 1
     "#]],
     );

@@ -179,6 +179,7 @@ fn help_names_every_command() {
           lr-find      Try growing learning rates, and suggest one
           evaluate     Honest numbers about a trained model
           predict      Labels of images, with probabilities
+          inspect      What a weight file or a run's weights hold: tensors, groups, checksums, source
           show         What is in the data, and a picture of augmented images with their labels
           synth        Draw a synthetic data set in the published layout
           completions  Print a completion script for a shell
@@ -244,7 +245,8 @@ fn synthetic_data_say_so_in_the_first_lines() {
     expect![[r#"
         data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
                   the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
-        weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some
+        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+                  ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         split     group: 240 images train, 60 judge; 0 of 20 writers on both sides
                   phase 1: 2 epochs, all layers, learning rate 1e-2, one cycle
                   the phases are not those of the recipe `quick`: they are fit_one_cycle(2, 1e-2)

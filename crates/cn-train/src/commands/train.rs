@@ -11,12 +11,12 @@ use crate::config::{Config, REAL_DATA};
 use crate::data::{self, Plan};
 use crate::destination;
 use crate::host;
-use crate::model::Start;
 use crate::output::Ui;
 use crate::problem::Problem;
 use crate::recorder::{Checkpointer, Checkpoints, Recorder};
 use crate::session;
 use crate::signals::Stop;
+use crate::start::{Start, loaded_line};
 use anyhow::{Context as _, Result};
 use cn_data::{Cache, Dataset};
 use cn_learn::{Handler, Learner, Outcome, StopOnNan};
@@ -85,7 +85,7 @@ fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, chosen: bool
     introduce(ui, &config, chosen);
     session::settle_precision(ui, &mut config)?;
     let start = Start::open(&config)?;
-    introduce_weights(ui, &config, &start);
+    introduce_weights(ui, &start.lines(&config.arch));
     config.weights = start.name();
     let plan = Plan::new(&config)?;
     let split = plan.method.to_string();
@@ -97,7 +97,14 @@ fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, chosen: bool
     }
     session::check_labels(&config, &dataset)?;
     remark(ui, &config, &dataset);
-    let learner = session::learner(&config, Arc::clone(&dataset), &start)?;
+    let (learner, loaded) = session::learner(&config, Arc::clone(&dataset), &start)?;
+    if let Some(loaded) = &loaded {
+        ui.say(format_args!("weights   {}", loaded_line(loaded)));
+        ui.json(&serde_json::json!({
+            "event": "weights", "name": start.name(), "from": start.origin(), "taken": loaded.taken,
+            "missing": loaded.missing, "skipped": loaded.skipped, "stem_summed": loaded.stem_summed,
+        }));
+    }
     let is_frozen = config.freeze_pretrained && start.is_pretrained();
     describe(ui, &config, &dataset, &split, &learner, is_frozen);
     Ok(Prepared { config, start, dataset, split, learner })
@@ -126,12 +133,9 @@ fn introduce(ui: Ui, config: &Config, chosen: bool) {
     ui.say("          the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`");
 }
 
-fn introduce_weights(ui: Ui, config: &Config, start: &Start) {
-    match (start, config.weights.as_str()) {
-        (Start::Scratch, "auto") => {
-            ui.say("weights   none: this build has no pretrained ones, so training starts from scratch; `--weights FILE` has some");
-        }
-        (start, _) => ui.say(format_args!("weights   {}", start.name())),
+fn introduce_weights(ui: Ui, lines: &[String]) {
+    for (i, line) in lines.iter().enumerate() {
+        ui.say(format_args!("{:<10}{line}", if i == 0 { "weights" } else { "" }));
     }
 }
 
