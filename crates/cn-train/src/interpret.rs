@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::data;
 use crate::model::planes;
+use crate::session;
 use anyhow::{Context as _, Result};
 use candle_core::Device;
 use cn_augment::{Batcher, Image, Normalisation, Policy};
@@ -10,8 +11,7 @@ use cn_data::Dataset;
 use cn_learn::Decode;
 use cn_ops::Network;
 use cn_report::{
-    Answers, EmbeddedImage, GalleryImage, ImageView, Interpretation, Picture, Prediction, Predictions, RunFolder, Tile,
-    grid,
+    Answers, EmbeddedImage, GalleryImage, ImageView, Interpretation, Picture, Predictions, RunFolder, Tile, grid,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -64,18 +64,7 @@ impl Interpreter<'_> {
         }
         let n_classes = dataset.vocabulary().len();
         let predictions = cn_learn::Predictions { ids, logits, n_classes, decode: self.decode };
-        let mut table = Predictions::new(dataset.vocabulary().labels().iter().cloned())?;
-        let probabilities = predictions.probabilities();
-        for (&id, row) in predictions.ids.iter().zip(probabilities.chunks_exact(n_classes)) {
-            let record = &dataset.index().records()[id as usize];
-            table.push(Prediction {
-                path: record.path.clone(),
-                group: record.group.clone(),
-                targets: dataset.targets().classes(id).iter().map(|&class| class as usize).collect(),
-                probabilities: row.to_vec(),
-            })?;
-        }
-        Ok(table)
+        session::predictions(dataset, &predictions)
     }
 
     /// Where validation images lie in the plane that shows most of how the network sees them.

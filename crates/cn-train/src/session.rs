@@ -9,7 +9,7 @@ use anyhow::Result;
 use candle_core::Device;
 use cn_augment::Normalisation;
 use cn_data::Dataset;
-use cn_learn::{BatchConfig, Batches, Evaluation, Learner, LearnerConfig, Metric, Source};
+use cn_learn::{BatchConfig, Batches, Learner, LearnerConfig, Metric, Source};
 use cn_ops::{AdamConfig, Loss, Network, Precision};
 use cn_report::{Prediction, Predictions};
 use std::sync::Arc;
@@ -84,12 +84,12 @@ pub(crate) fn check_labels(config: &Config, dataset: &Dataset) -> Result<()> {
     Ok(())
 }
 
-/// The table of an evaluation, with names in place of ids.
-pub(crate) fn predictions(dataset: &Dataset, evaluation: &Evaluation) -> Result<Predictions> {
+/// The table of predictions, with names in place of ids.
+pub(crate) fn predictions(dataset: &Dataset, found: &cn_learn::Predictions) -> Result<Predictions> {
     let mut table = Predictions::new(dataset.vocabulary().labels().iter().cloned())?;
-    let probabilities = evaluation.predictions.probabilities();
+    let probabilities = found.probabilities();
     let rows = probabilities.chunks_exact(dataset.vocabulary().len());
-    for (&id, row) in evaluation.predictions.ids.iter().zip(rows) {
+    for (&id, row) in found.ids.iter().zip(rows) {
         let record = &dataset.index().records()[id as usize];
         table.push(Prediction {
             path: record.path.clone(),

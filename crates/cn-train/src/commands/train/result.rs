@@ -29,7 +29,7 @@ pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepar
         None => prepared.learner.evaluate()?,
     };
     // Before anything is written: weights that are no numbers give no table.
-    let table = session::predictions(&prepared.dataset, &evaluation)?;
+    let table = session::predictions(&prepared.dataset, &evaluation.predictions)?;
     let sha256 = save(run, &mut prepared)?;
     table.write(run.predictions())?;
     let answers = table.answers(Thresholds::uniform(prepared.config.threshold as f32)?)?;
