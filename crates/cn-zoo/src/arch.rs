@@ -1,6 +1,6 @@
 //! Which networks there are.
 
-use crate::{Error, Result};
+use crate::{Error, Result, WeightFile};
 use std::fmt;
 use std::str::FromStr;
 
@@ -71,6 +71,35 @@ impl Arch {
             Self::ResNet34 => 21_284_672,
             Self::ResNet50 => 23_508_032,
         }
+    }
+
+    /// The repository on the Hugging Face hub that holds torchvision's first ImageNet weights (V1) for it, as safetensors.
+    #[must_use]
+    pub fn imagenet_repo(self) -> &'static str {
+        match self {
+            Self::ResNet18 => "timm/resnet18.tv_in1k",
+            Self::ResNet34 => "timm/resnet34.tv_in1k",
+            Self::ResNet50 => "timm/resnet50.tv_in1k",
+        }
+    }
+
+    /// The architecture whose body a file holds, with or without a head: the one with as many blocks of the same kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownNetwork`] if there is none.
+    pub fn of_file(file: &WeightFile) -> Result<Self> {
+        let has = |name: String| file.get(&name).is_some();
+        let depth = |stage: usize| (0..).take_while(|block| has(format!("layer{stage}.{block}.conv1.weight"))).count();
+        let depths = [1, 2, 3, 4].map(depth);
+        let block = if has("layer1.0.conv3.weight".into()) { Block::Bottleneck } else { Block::Basic };
+        let found = Self::ALL.into_iter().find(|arch| arch.depths() == depths && arch.block() == block);
+        found.ok_or_else(|| Error::UnknownNetwork {
+            problem: match depths {
+                [0, 0, 0, 0] => "it has no tensor called as those of a ResNet".into(),
+                _ => format!("no architecture has {depths:?} blocks of this kind"),
+            },
+        })
     }
 
     pub(crate) fn block(self) -> Block {

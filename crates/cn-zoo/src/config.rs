@@ -1,6 +1,5 @@
 //! What a network is built from.
 
-use crate::arch::Block;
 use crate::init::Init;
 use crate::{Arch, Error, Result, WeightFile, resnet};
 use candle_core::{DType, Device, Tensor};
@@ -107,7 +106,7 @@ impl ResNetConfig {
             }
             _ => return Err(unknown("it has neither `fc.weight` nor `head.8.weight` of two dimensions alone".into())),
         };
-        let config = Self { arch: arch_of(file)?, in_channels, n_classes, head };
+        let config = Self { arch: Arch::of_file(file)?, in_channels, n_classes, head };
         config.check()?;
         Ok(config)
     }
@@ -149,16 +148,6 @@ fn positive(name: &'static str, value: usize) -> Result<()> {
 
 fn unknown(problem: String) -> Error {
     Error::UnknownNetwork { problem }
-}
-
-/// The architecture with as many blocks of the same kind.
-fn arch_of(file: &WeightFile) -> Result<Arch> {
-    let has = |name: String| file.get(&name).is_some();
-    let depth = |stage: usize| (0..).take_while(|block| has(format!("layer{stage}.{block}.conv1.weight"))).count();
-    let depths = [1, 2, 3, 4].map(depth);
-    let block = if has("layer1.0.conv3.weight".into()) { Block::Bottleneck } else { Block::Basic };
-    let found = Arch::ALL.into_iter().find(|arch| arch.depths() == depths && arch.block() == block);
-    found.ok_or_else(|| unknown(format!("no architecture has {depths:?} blocks of this kind")))
 }
 
 #[cfg(test)]

@@ -237,6 +237,9 @@ impl Error {
             Self::WrongShape { .. } | Self::Missing { .. } | Self::Unexpected { .. } => {
                 Some("the file must come from the same architecture; load it for transfer to take its body alone")
             }
+            Self::UnknownNetwork { .. } => {
+                Some("resnet18, resnet34 and resnet50 are known, with the tensor names of torchvision, timm or fastai")
+            }
             #[cfg(feature = "candle-transformers")]
             Self::NotInCandle { .. } => Some("use this crate's own network, or train it with the plain head"),
             Self::Ops(inner) => inner.hint(),

@@ -6,7 +6,8 @@
 //!
 //! - [`ResNetConfig`] builds a [`cn_ops::Network`] from an [`Arch`] and a [`Head`];
 //! - [`WeightFile`] reads safetensors and PyTorch's `.pth` (executing nothing) under one set of names, whether
-//!   torchvision, timm, candle-transformers or fastai wrote them; [`load`] puts it into a network, [`save`] writes one.
+//!   torchvision, timm, candle-transformers or fastai wrote them; [`load`] puts it into a network, [`save`] writes one;
+//! - [`HubCache`] finds files that a client of the Hugging Face hub fetched, by path, without a network.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -59,4 +60,7 @@ pub use candle::CandleResNet;
 pub use config::{Head, ResNetConfig};
 pub use error::{Error, Result};
 pub use groups::group_of;
-pub use weights::{Fit, Loaded, WeightFile, canonical_name, fastai_name, load, save, save_packed, weights_sha256};
+pub use weights::{
+    FileFormat, Fit, HubCache, HubFile, Loaded, WeightFile, canonical_name, fastai_name, load, save, save_packed,
+    weights_sha256,
+};

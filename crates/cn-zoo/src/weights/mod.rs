@@ -1,6 +1,7 @@
 //! Weight files: read, checked, named, loaded, saved.
 
 mod digest;
+mod hub;
 mod load;
 mod names;
 mod packed;
@@ -9,6 +10,7 @@ mod pth;
 mod safetensors;
 
 pub use digest::weights_sha256;
+pub use hub::{HubCache, HubFile};
 pub use load::{Fit, Loaded, load};
 pub use names::{canonical_name, fastai_name};
 
@@ -22,13 +24,38 @@ const MAX_BYTES: u64 = 2 << 30;
 /// Version of what [`save`] writes beside the tensors.
 const FORMAT_VERSION: &str = "1";
 
+/// What a weight file is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileFormat {
+    /// safetensors.
+    Safetensors,
+    /// PyTorch's zip archive with a pickle.
+    PyTorch,
+    /// What [`save_packed`] writes.
+    Packed,
+}
+
+impl FileFormat {
+    /// Its name for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::PyTorch => "PyTorch",
+            Self::Packed => "packed",
+        }
+    }
+}
+
 /// Tensors from a file, in host memory, under our names ([`canonical_name`]).
 ///
-/// Reads safetensors, PyTorch's `.pth` of the zip format, and what [`save_packed`] writes. Nothing in a file is executed: the pickle of a `.pth` may
-/// name what state dicts need and nothing else. The state dict may lie under `model`, `state_dict` or
-/// `model_state_dict`. The format is told by the contents, not by the file's name.
+/// Reads safetensors, PyTorch's `.pth` of the zip format, and what [`save_packed`] writes. Nothing in a file is
+/// executed: the pickle of a `.pth` may name what state dicts need and nothing else. The state dict may lie under
+/// `model`, `state_dict` or `model_state_dict`. The format is told by the contents, not by the file's name.
 #[derive(Clone, Debug)]
 pub struct WeightFile {
+    format: FileFormat,
     tensors: BTreeMap<String, Tensor>,
     metadata: BTreeMap<String, String>,
 }
@@ -55,13 +82,19 @@ impl WeightFile {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(Error::FileTooLarge { limit: MAX_BYTES });
         }
-        let (tensors, metadata) = match Format::of(bytes) {
-            Format::Zip => (pth::read(bytes)?, BTreeMap::new()),
-            Format::Safetensors => safetensors::read(bytes)?,
-            Format::Packed => packed::read(bytes)?,
+        let (format, (tensors, metadata)) = match Format::of(bytes) {
+            Format::Zip => (FileFormat::PyTorch, (pth::read(bytes)?, BTreeMap::new())),
+            Format::Safetensors => (FileFormat::Safetensors, safetensors::read(bytes)?),
+            Format::Packed => (FileFormat::Packed, packed::read(bytes)?),
             Format::Other(found) => return Err(Error::UnknownFormat { found }),
         };
-        Ok(Self { tensors: renamed(tensors)?, metadata })
+        Ok(Self { format, tensors: renamed(tensors)?, metadata })
+    }
+
+    /// What it is written in.
+    #[must_use]
+    pub fn format(&self) -> FileFormat {
+        self.format
     }
 
     /// The tensors by our names, in the order of these.

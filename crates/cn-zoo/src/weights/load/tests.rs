@@ -1,6 +1,6 @@
 use super::*;
 use crate::weights::renamed;
-use crate::{Arch, Head, ResNetConfig, fastai_name};
+use crate::{Arch, FileFormat, Head, ResNetConfig, fastai_name};
 use cn_ops::{Mode, Network};
 use std::collections::BTreeMap;
 
@@ -17,7 +17,8 @@ fn tensors(config: ResNetConfig) -> BTreeMap<String, Tensor> {
 
 /// What a file of these tensors is read as.
 fn file(tensors: &BTreeMap<String, Tensor>) -> WeightFile {
-    WeightFile { tensors: renamed(tensors.clone()).unwrap(), metadata: BTreeMap::new() }
+    let tensors = renamed(tensors.clone()).unwrap();
+    WeightFile { format: FileFormat::Safetensors, tensors, metadata: BTreeMap::new() }
 }
 
 fn sha(network: &mut Network) -> String {
@@ -42,6 +43,17 @@ fn the_same_network_is_taken_whole() {
         assert_eq!((loaded.missing.len(), loaded.skipped.len(), loaded.stem_summed), (0, 0, false));
         assert_eq!(loaded.taken.len(), tensors(config).len());
         assert!(!loaded.head_replaced());
+    }
+}
+
+#[test]
+fn a_file_tells_its_architecture_with_or_without_a_head() {
+    for arch in Arch::ALL {
+        let mut tensors = tensors(ResNetConfig { arch, ..PLAIN });
+        tensors.retain(|name, _| !name.starts_with("fc."));
+        assert_eq!(Arch::of_file(&file(&tensors)).unwrap(), arch);
+        tensors.retain(|name, _| !name.starts_with("layer3.1."));
+        assert!(matches!(Arch::of_file(&file(&tensors)), Err(Error::UnknownNetwork { .. })));
     }
 }
 
