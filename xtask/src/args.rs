@@ -45,6 +45,19 @@ impl Args {
         Ok(found)
     }
 
+    /// Takes the first word that is no flag out, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If a flag comes first.
+    pub(crate) fn positional(&mut self) -> Result<Option<String>> {
+        match self.0.first() {
+            Some(arg) if arg.starts_with('-') => Err(usage(format!("unexpected argument `{arg}`"))),
+            Some(_) => Ok(Some(self.0.remove(0))),
+            None => Ok(None),
+        }
+    }
+
     /// Everything, untouched.
     pub(crate) fn rest(self) -> Vec<String> {
         self.0
@@ -82,6 +95,11 @@ mod tests {
         assert_eq!(args.value("--from").unwrap().as_deref(), Some("a.zip"));
         assert_eq!(args.value("--from").unwrap(), None);
         args.finish().unwrap();
+        let mut args = self::args("--from a.zip name");
+        args.value("--from").unwrap();
+        assert_eq!(args.positional().unwrap().as_deref(), Some("name"));
+        assert_eq!(args.positional().unwrap(), None);
+        assert!(self::args("--fro name").positional().unwrap_err().is::<Usage>());
     }
 
     #[test]

@@ -2,18 +2,21 @@
 //!
 //! Knows nothing of what it fetches. What arrives whole is not yet what was meant: the caller checks the content.
 
+mod head;
 mod part;
 mod retry;
 #[cfg(test)]
 mod tests;
 
 use crate::progress::{Progress, bytes};
+pub(crate) use head::head;
 use part::Part;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, Body, RequestBuilder};
 
 /// Limits of one download.
 #[derive(Clone, Debug)]
@@ -34,6 +37,18 @@ pub(crate) struct Options {
     pub(crate) backoff_max: Duration,
     /// Whether `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` are followed.
     pub(crate) proxy: ProxyFrom,
+    /// What proves who asks; sent to the address itself, not to where it redirects.
+    pub(crate) token: Option<Token>,
+}
+
+/// A secret, which shows itself to a server alone.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Token(pub(crate) String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 /// Where the proxy comes from.
@@ -57,6 +72,7 @@ impl Default for Options {
             backoff: Duration::from_millis(500),
             backoff_max: Duration::from_secs(60),
             proxy: ProxyFrom::Environment,
+            token: None,
         }
     }
 }
@@ -72,8 +88,8 @@ pub(crate) enum Error {
     #[error("cannot reach `{url}`")]
     Unreachable { url: String, source: ureq::Error },
     /// The server's answer makes another try pointless.
-    #[error("`{url}` answered {status}")]
-    Refused { url: String, status: StatusCode },
+    #[error("`{url}` answered {status}{}", said.as_deref().map(|said| format!(": {said}")).unwrap_or_default())]
+    Refused { url: String, status: StatusCode, said: Option<String> },
     /// TLS, redirects or the address are at fault; another try would fail the same way.
     #[error("cannot fetch `{url}`")]
     Request { url: String, source: ureq::Error },
@@ -132,7 +148,7 @@ pub(crate) struct Downloaded {
 ///
 /// See [`Error`]. Nothing is ever left at `to` unless the server said that the body is whole.
 pub(crate) fn download(url: &str, to: &Path, options: &Options, progress: &mut Progress) -> Result<Downloaded, Error> {
-    let agent = agent(url, options)?;
+    let agent = agent(url, options, Redirects::Followed)?;
     let mut part = Part::open(to, url)?;
     let left_by_earlier_run = part.len();
     let deadline = Instant::now() + options.total;
@@ -160,7 +176,14 @@ pub(crate) fn download(url: &str, to: &Path, options: &Options, progress: &mut P
     Ok(Downloaded { bytes, resumed })
 }
 
-fn agent(url: &str, options: &Options) -> Result<Agent, Error> {
+/// What is done about an answer that the file is elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Redirects {
+    Followed,
+    Shown,
+}
+
+fn agent(url: &str, options: &Options, redirects: Redirects) -> Result<Agent, Error> {
     let scheme = url.split_once("://").map(|(s, _)| s.to_ascii_lowercase());
     let https = match scheme.as_deref() {
         Some("https") => true,
@@ -171,7 +194,7 @@ fn agent(url: &str, options: &Options) -> Result<Agent, Error> {
         // What begins encrypted stays so: this holds for each redirect as well.
         .https_only(https)
         .http_status_as_error(false)
-        .max_redirects(10)
+        .max_redirects(if redirects == Redirects::Followed { 10 } else { 0 })
         .timeout_resolve(Some(options.connect))
         .timeout_connect(Some(options.connect))
         .timeout_per_read(Some(options.read))
@@ -241,10 +264,7 @@ impl Try<'_> {
                 let retry_after = retry::after(response.headers());
                 return Err(TryError::Again(Fault::Busy { status, retry_after }));
             }
-            status => {
-                let url = self.url.into();
-                return Err(Error::Refused { url, status }.into());
-            }
+            _ => return Err(refused(self.url, &response).into()),
         };
         progress.set_total(placed.total);
         progress.start_at(part.len());
@@ -252,22 +272,33 @@ impl Try<'_> {
     }
 
     fn request(&self, part: &Part) -> Result<Response<Body>, TryError> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let mut request = self
-            .agent
-            .get(self.url)
-            .config()
-            .timeout_global(Some(left.max(Duration::from_millis(1))))
-            .build()
-            // A compressed transfer would make byte positions meaningless.
-            .header("Accept-Encoding", "identity");
+        let mut request = self.prepare(self.agent.get(self.url));
         if part.len() > 0 {
             request = request.header("Range", format!("bytes={}-", part.len()));
             if let Some(validator) = part.validator() {
                 request = request.header("If-Range", validator);
             }
         }
-        request.call().map_err(|source| match source {
+        request.call().map_err(|source| self.no_answer(source))
+    }
+
+    /// What every request has.
+    fn prepare(&self, request: RequestBuilder<WithoutBody>) -> RequestBuilder<WithoutBody> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let request = request
+            .config()
+            .timeout_global(Some(left.max(Duration::from_millis(1))))
+            .build()
+            // A compressed transfer would make byte positions meaningless.
+            .header("Accept-Encoding", "identity");
+        match &self.options.token {
+            Some(Token(token)) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    fn no_answer(&self, source: ureq::Error) -> TryError {
+        match source {
             ureq::Error::Io(_)
             | ureq::Error::Timeout(_)
             | ureq::Error::HostNotFound
@@ -276,7 +307,7 @@ impl Try<'_> {
             | ureq::Error::Protocol(_)
             | ureq::Error::BodyStalled => TryError::Again(Fault::NoAnswer(source)),
             _ => TryError::Fatal(Error::Request { url: self.url.into(), source }),
-        })
+        }
     }
 
     /// 200: the body is the whole file, whatever we had asked for.
@@ -381,6 +412,13 @@ impl Try<'_> {
         std::thread::sleep(wait);
         Ok(())
     }
+}
+
+/// A final no, with what the server says about it, as hubs do.
+fn refused(url: &str, response: &Response<Body>) -> Error {
+    let said = response.headers().get("x-error-message").and_then(|text| text.to_str().ok());
+    let said = said.map(|text| text.chars().take(200).collect());
+    Error::Refused { url: url.into(), status: response.status(), said }
 }
 
 /// Answers that a later try may better.

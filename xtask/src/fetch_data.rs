@@ -8,7 +8,7 @@ mod tests;
 use crate::args::Args;
 use crate::download::{self, Options, download};
 use crate::hint::Hinted;
-use crate::lock::Lock;
+use crate::lock::{AfterUse, Lock};
 use crate::progress::{Progress, Unit};
 use crate::unpack::{self, Limits, unpack};
 use crate::workspace;
@@ -118,7 +118,7 @@ impl Job {
             .map_err(with_target_hint)
             .with_context(|| format!("cannot make `{}`", parent.display()))?;
         let lock_path = parent.join(format!(".{name}.lock"));
-        let _lock = Lock::acquire(&lock_path, || {
+        let _lock = Lock::acquire(&lock_path, AfterUse::Removed, || {
             (self.progress)("wait", Unit::Files).note("another process fetches to this folder; waiting for it");
         })
         .map_err(with_target_hint)

@@ -4,11 +4,21 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A held lock. Dropping it removes the file and lets the next process in.
+/// What becomes of the lock's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AfterUse {
+    /// Nobody else uses it.
+    Removed,
+    /// Other programs lock it too, and expect it to stay.
+    Kept,
+}
+
+/// A held lock. Dropping it lets the next process in.
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
     path: PathBuf,
+    after: AfterUse,
 }
 
 impl Lock {
@@ -17,7 +27,7 @@ impl Lock {
     /// # Errors
     ///
     /// If the file cannot be made or the file system has no locks.
-    pub(crate) fn acquire(path: &Path, on_wait: impl FnOnce()) -> io::Result<Self> {
+    pub(crate) fn acquire(path: &Path, after: AfterUse, on_wait: impl FnOnce()) -> io::Result<Self> {
         let mut on_wait = Some(on_wait);
         loop {
             let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
@@ -34,7 +44,7 @@ impl Lock {
             // The holder before us removed its file: what we locked then has no name, and
             // a third process may hold a new one. Only the lock on the named file counts.
             if is_file_at(&file, path)? {
-                let mut lock = Self { file, path: path.to_owned() };
+                let mut lock = Self { file, path: path.to_owned(), after };
                 lock.write_owner();
                 return Ok(lock);
             }
@@ -51,7 +61,7 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         // Removed while still held, which is only sound where `is_file_at` can tell files apart.
-        if cfg!(unix) {
+        if cfg!(unix) && self.after == AfterUse::Removed {
             let _ = fs::remove_file(&self.path);
         }
         let _ = self.file.unlock();
@@ -91,7 +101,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..25 {
-                        let _lock = Lock::acquire(&path, || {}).unwrap();
+                        let _lock = Lock::acquire(&path, AfterUse::Removed, || {}).unwrap();
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                         visits.fetch_add(1, Ordering::SeqCst);
                         std::thread::yield_now();
@@ -108,7 +118,7 @@ mod tests {
     #[test]
     fn holder_for_the_next_test() {
         if let Ok(path) = std::env::var("XTASK_TEST_HOLD_LOCK") {
-            let _lock = Lock::acquire(Path::new(&path), || {}).unwrap();
+            let _lock = Lock::acquire(Path::new(&path), AfterUse::Removed, || {}).unwrap();
             println!("held");
             std::thread::sleep(Duration::from_secs(60));
         }
@@ -130,7 +140,7 @@ mod tests {
         let mut waited = false;
         let begin = std::thread::scope(|scope| {
             let next = scope.spawn(|| {
-                let lock = Lock::acquire(&path, || waited = true).unwrap();
+                let lock = Lock::acquire(&path, AfterUse::Removed, || waited = true).unwrap();
                 drop(lock);
                 Instant::now()
             });

@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod download;
 mod fetch_data;
+mod fetch_weights;
 mod hint;
 mod lock;
 mod progress;
@@ -23,8 +24,13 @@ use std::process::ExitCode;
 /// Usage, what it does in a line, and the function.
 type Task = (&'static str, &'static str, fn(Args) -> anyhow::Result<()>);
 
-const TASKS: [Task; 4] = [
+const TASKS: [Task; 5] = [
     (fetch_data::USAGE, "gets Chinese MNIST, checks every file, writes `dataset.toml`", fetch_data::run),
+    (
+        fetch_weights::USAGE,
+        "gets ImageNet weights from the hub, an address or a file, and checks them",
+        fetch_weights::run,
+    ),
     ("bench [FLAGS of `cn-train bench`]", "measures images a second, in a release build", bench::run),
     ("tidy", "checks the rules of the tree: layers, licences, unsafe code, sizes, the code map", tidy::run),
     ("ci", "everything that must hold besides the tests: fmt, clippy, docs, benches, tidy", ci::run),
@@ -60,7 +66,7 @@ fn help() -> String {
     let mut text = String::from("usage: cargo xtask TASK [FLAGS]\n\n");
     for (usage, about, _) in TASKS {
         let name = task_name(usage);
-        text.push_str(&format!("  {name:<12}{about}\n"));
+        text.push_str(&format!("  {name:<15}{about}\n"));
     }
     text.push_str("\n`cargo xtask TASK --help` shows the flags.\n");
     text

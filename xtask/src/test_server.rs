@@ -10,7 +10,11 @@ use std::time::Duration;
 /// What a client asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
+    pub(crate) method: String,
     pub(crate) path: String,
+    /// Address of the server, as the client names it.
+    pub(crate) host: String,
+    pub(crate) authorization: Option<String>,
     /// First byte of `Range: bytes=N-`.
     pub(crate) from: Option<usize>,
     pub(crate) if_range: Option<String>,
@@ -104,7 +108,11 @@ impl Server {
                     requests.push(request.clone());
                     requests.len() - 1
                 };
-                *sent.lock().unwrap() += send(&mut stream, &answer(n, &request));
+                let mut reply = answer(n, &request);
+                if request.method == "HEAD" {
+                    reply.body.clear();
+                }
+                *sent.lock().unwrap() += send(&mut stream, &reply);
             }
         });
         Self { address, requests, sent, stop, thread: Some(thread) }
@@ -145,7 +153,8 @@ fn read_request(stream: &mut TcpStream) -> Option<Request> {
         text.push(byte[0]);
     }
     let text = String::from_utf8(text).ok()?;
-    let mut request = Request { path: text.split(' ').nth(1)?.to_owned(), ..Request::default() };
+    let mut words = text.split(' ').map(str::to_owned);
+    let mut request = Request { method: words.next()?, path: words.next()?, ..Request::default() };
     for line in text.lines().skip(1) {
         let Some((name, value)) = line.split_once(": ") else {
             continue;
@@ -155,6 +164,8 @@ fn read_request(stream: &mut TcpStream) -> Option<Request> {
                 let from = value.strip_prefix("bytes=")?.strip_suffix('-')?;
                 request.from = Some(from.parse().ok()?);
             }
+            "host" => request.host = value.to_owned(),
+            "authorization" => request.authorization = Some(value.to_owned()),
             "if-range" => request.if_range = Some(value.to_owned()),
             _ => {}
         }

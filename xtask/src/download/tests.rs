@@ -174,7 +174,7 @@ fn a_server_that_gives_less_than_asked_is_asked_for_the_rest() {
 
 #[test]
 fn what_begins_encrypted_stays_encrypted() {
-    let https_only = |url| agent(url, &options()).unwrap().config().https_only();
+    let https_only = |url| agent(url, &options(), Redirects::Followed).unwrap().config().https_only();
     assert!(https_only("https://example.org/") && https_only("HTTPS://example.org/"));
     assert!(!https_only("http://example.org/"));
 }

@@ -1,0 +1,228 @@
+//! Weights from a file or an address that the user names: checked, then put where `--weights imagenet` finds them.
+
+use super::{Checked, Fetched, Job, Outcome, hash};
+use crate::download::download;
+use crate::hint::Hinted;
+use crate::lock::{AfterUse, Lock};
+use crate::progress::Unit;
+use crate::workspace;
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// A file that is not what it is taken for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Error {
+    /// torchvision's files carry the beginning of their SHA-256 in their name.
+    #[error("`{name}` should have a SHA-256 that begins with {expected}, as its name says, and has {found}")]
+    NameSaysOther { name: String, expected: String, found: String },
+    /// cn-train cannot read it; it has said why.
+    #[error("`{}` cannot be used as weights", path.display())]
+    Unusable { path: PathBuf },
+    /// It is read, but holds another network.
+    #[error("`{}` holds {found}, expected {expected}", path.display())]
+    OtherNetwork { path: PathBuf, expected: String, found: String },
+}
+
+/// Where the user says that the weights are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    Url(String),
+    File(PathBuf),
+}
+
+impl Given {
+    pub(super) fn parse(from: &str) -> Result<Self> {
+        let lower = from.to_ascii_lowercase();
+        if lower.starts_with("http://") || lower.starts_with("https://") {
+            return Ok(Self::Url(from.to_owned()));
+        }
+        if from.contains("://") {
+            bail!("`{from}`: only http:// and https:// are fetched; give a file by its path");
+        }
+        let path = std::path::absolute(from).with_context(|| format!("`{from}` is no path"))?;
+        let about = fs::metadata(&path).with_context(|| format!("cannot read `{from}`"))?;
+        if !about.is_file() {
+            bail!("`{from}` is no file: name the .safetensors or .pth file itself");
+        }
+        Ok(Self::File(path))
+    }
+
+    /// As it is recorded: addresses as they are, files by their name alone, since paths mean nothing elsewhere.
+    fn source(&self) -> String {
+        match self {
+            Self::Url(url) => url.clone(),
+            Self::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        }
+    }
+
+    fn file_name(&self) -> String {
+        let source = self.source();
+        let path = source.split(['?', '#']).next().unwrap_or_default();
+        path.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+}
+
+impl Job {
+    /// From a file or an address, into the folder of weights.
+    pub(super) fn from_given(&self, given: &Given) -> Result<Fetched> {
+        fs::create_dir_all(&self.weights).with_context(|| format!("cannot make `{}`", self.weights.display()))?;
+        let lock = self.weights.join(format!(".{}.lock", self.model.name));
+        let _lock = Lock::acquire(&lock, AfterUse::Removed, || {
+            (self.progress)("wait", Unit::Files).note("another process fetches these weights; waiting for it");
+        })
+        .with_context(|| format!("cannot lock `{}`", lock.display()))?;
+        let work = self.weights.join(format!(".{}.fetch", self.model.name));
+        fs::create_dir_all(&work).with_context(|| format!("cannot make `{}`", work.display()))?;
+        let result = self.bring_given(given, &work);
+        match &result {
+            Ok(_) => drop(fs::remove_dir_all(&work)),
+            // What arrived over the network goes on in the next run; an empty folder does not stay.
+            Err(_) => drop(fs::remove_dir(&work)),
+        }
+        result
+    }
+
+    fn bring_given(&self, given: &Given, work: &Path) -> Result<Fetched> {
+        let arrived = match given {
+            Given::File(path) => path.clone(),
+            Given::Url(url) => {
+                let to = work.join("arrived");
+                let mut progress = (self.progress)("download", Unit::Bytes);
+                progress.note(&format!("fetching {url}"));
+                download(url, &to, &self.options, &mut progress).map_err(|e| self.with_hint(e.into()))?;
+                to
+            }
+        };
+        let checked = self.check_given(given, &arrived);
+        if let (Given::Url(_), Err(_)) = (given, &checked) {
+            let _ = fs::remove_file(&arrived);
+        }
+        let (sha256, bytes, checked) = checked?;
+        let (path, outcome) = self.place(given, &arrived, work, &sha256, bytes)?;
+        Ok(Fetched { outcome, path, source: given.source(), sha256, bytes, checked })
+    }
+
+    fn check_given(&self, given: &Given, arrived: &Path) -> Result<(String, u64, Checked)> {
+        let (sha256, bytes) = hash(arrived)?;
+        let name = given.file_name();
+        let checked = match hash_in_name(&name) {
+            Some(expected) if !sha256.starts_with(expected) => {
+                let error = Error::NameSaysOther { expected: expected.into(), found: sha256, name };
+                return Err(Hinted::wrap(error, "the file is damaged or was renamed: get it again"));
+            }
+            Some(_) => Checked::Name,
+            None => Checked::Nothing,
+        };
+        (self.progress)("check", Unit::Files).note(&format!("reading it as a {} with cn-train", self.model.name));
+        (self.check)(arrived, self.model.name)?;
+        Ok((sha256, bytes, checked))
+    }
+
+    /// Gives the file its name and notes where it came from; another one for the same model goes.
+    fn place(
+        &self,
+        given: &Given,
+        arrived: &Path,
+        work: &Path,
+        sha256: &str,
+        bytes: u64,
+    ) -> Result<(PathBuf, Outcome)> {
+        let name = self.model.name;
+        let [ending, other] = if is_zip(arrived)? { ["pth", "safetensors"] } else { ["safetensors", "pth"] };
+        let path = self.weights.join(format!("{name}.{ending}"));
+        let other = self.weights.join(format!("{name}.{other}"));
+        if path.is_file() && !other.is_file() && hash(&path)?.0 == sha256 {
+            return Ok((path, Outcome::AlreadyThere));
+        }
+        let new = work.join("new");
+        fs::copy(arrived, &new).with_context(|| format!("cannot copy `{}`", arrived.display()))?;
+        let about = json!({ "source": given.source(), "sha256": sha256, "bytes": bytes });
+        let about_path = self.weights.join(format!("{name}.source.json"));
+        fs::write(&about_path, format!("{about:#}\n"))
+            .with_context(|| format!("cannot write `{}`", about_path.display()))?;
+        fs::rename(&new, &path).with_context(|| format!("cannot rename to `{}`", path.display()))?;
+        match fs::remove_file(&other) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove `{}`", other.display()));
+            }
+            _ => {}
+        }
+        Ok((path, Outcome::Installed))
+    }
+}
+
+/// The digits in `resnet18-f37072fd.pth`, which torch.hub compares with the SHA-256 as well.
+fn hash_in_name(name: &str) -> Option<&str> {
+    let digits = name.rsplit_once('.')?.0.rsplit_once('-')?.1;
+    (digits.len() >= 8 && super::hub::is_hex(digits)).then_some(digits)
+}
+
+fn is_zip(path: &Path) -> Result<bool> {
+    let mut magic = [0; 4];
+    let read = File::open(path).and_then(|mut file| file.read(&mut magic));
+    read.with_context(|| format!("cannot read `{}`", path.display()))?;
+    Ok(&magic == b"PK\x03\x04")
+}
+
+/// Asks `cn-train inspect` what a file holds: what it reads, `--weights` reads.
+pub(super) fn check_with_cn_train(path: &Path, expected: &str) -> Result<()> {
+    let mut command = workspace::cargo();
+    command.args(["run", "--quiet", "--package", "cn-train", "--", "inspect", "--json"]).arg(path);
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run `{}`", workspace::show(&command)))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last: Option<Value> = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    let Some(inspected) = last.filter(|_| output.status.success()) else {
+        return Err(Error::Unusable { path: path.into() }.into());
+    };
+    compare(path, expected, &inspected)
+}
+
+fn compare(path: &Path, expected: &str, inspected: &Value) -> Result<()> {
+    let found = inspected["network"]["arch"].as_str();
+    if found == Some(expected) {
+        return Ok(());
+    }
+    let error = Error::OtherNetwork {
+        path: path.into(),
+        expected: format!("a {expected}"),
+        found: found.map_or("no network that is known here".into(), |found| format!("a {found}")),
+    };
+    Err(match found {
+        Some(found) => Hinted::wrap(error, format!("`cargo xtask fetch-weights {found} --from FILE` takes it")),
+        None => Hinted::wrap(error, "torchvision's and timm's files of the three ResNets are read"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_torchvision_hold_a_hash() {
+        assert_eq!(hash_in_name("resnet18-f37072fd.pth"), Some("f37072fd"));
+        for none in ["resnet18.pth", "model.safetensors", "a-b.pth", "resnet18-f37072f.pth", "x-F37072FD.pth"] {
+            assert_eq!(hash_in_name(none), None, "{none}");
+        }
+        let url = Given::Url("https://a.example/m/resnet18-f37072fd.pth?x=1/2".into());
+        assert_eq!(url.file_name(), "resnet18-f37072fd.pth");
+    }
+
+    #[test]
+    fn another_network_is_named_with_the_command_that_takes_it() {
+        let check = |inspected: Value| compare(Path::new("x"), "resnet18", &inspected);
+        check(json!({ "network": { "arch": "resnet18" } })).unwrap();
+        let error = check(json!({ "network": { "arch": "resnet50" } })).unwrap_err();
+        assert_eq!(error.to_string(), "`x` holds a resnet50, expected a resnet18");
+        assert!(error.downcast_ref::<Hinted>().unwrap().hint.contains("fetch-weights resnet50"));
+        let error = check(json!({ "network": null })).unwrap_err();
+        assert_eq!(error.to_string(), "`x` holds no network that is known here, expected a resnet18");
+    }
+}
