@@ -237,6 +237,7 @@ impl Error {
             Self::WrongShape { .. } | Self::Missing { .. } | Self::Unexpected { .. } => {
                 Some("the file must come from the same architecture; load it for transfer to take its body alone")
             }
+            Self::Unreadable { .. } => Some("name a weight file: safetensors, or PyTorch's .pth"),
             Self::UnknownNetwork { .. } => {
                 Some("resnet18, resnet34 and resnet50 are known, with the tensor names of torchvision, timm or fastai")
             }
