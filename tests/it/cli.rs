@@ -8,6 +8,6 @@ use crate::run::Place;
 use expect_test::Expect;
 
 /// Runs a line in `place`.
-fn check(place: &Place, line: &str, expected: Expect) {
+pub(crate) fn check(place: &Place, line: &str, expected: Expect) {
     expected.assert_eq(&place.line(line).snapshot());
 }

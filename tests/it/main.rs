@@ -9,3 +9,4 @@ mod notebook;
 mod precision;
 mod resume;
 mod run;
+mod weights;

@@ -60,7 +60,7 @@ impl Place {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cn-train"));
         command.args(args).current_dir(self.folder.path()).env("XDG_CACHE_HOME", self.path("cache"));
-        for name in ["CN_ISA", "RUST_LOG", "COLUMNS", "CN_DATA"] {
+        for name in ["CN_ISA", "RUST_LOG", "COLUMNS", "CN_DATA", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"] {
             command.env_remove(name);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

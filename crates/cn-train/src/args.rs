@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Several runs side by side: a table, and curves as PNG and HTML
     Compare(CompareArgs),
+    /// What a weight file or a run's weights hold: tensors, groups, checksums, source
+    Inspect(InspectArgs),
     /// What is in the data, and a picture of augmented images with their labels
     Show(Box<ShowArgs>),
     /// Draw a synthetic data set in the published layout
@@ -145,6 +147,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, help_heading = "Model", value_name = "ARCH")]
     pub(crate) arch: Option<String>,
     /// Weights to start from: auto, none, imagenet, glyphs (built in), or a file (safetensors, PyTorch's .pth)
+    /// [default: auto, ImageNet's if they were fetched, else the built-in ones]
     #[arg(long, help_heading = "Model", value_name = "WEIGHTS")]
     pub(crate) weights: Option<String>,
     /// Products of convolutions: f32, or bf16 with sums of f32, faster where the processor has AVX512-BF16
@@ -291,6 +294,13 @@ pub(crate) struct CompareArgs {
     /// Folder for compare.html and the curves
     #[arg(long, help_heading = "Output", value_name = "DIR", default_value = "runs")]
     pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct InspectArgs {
+    /// Weight file (safetensors, PyTorch's .pth), or folder of a run
+    #[arg(value_name = "FILE|RUN")]
+    pub(crate) path: PathBuf,
 }
 
 #[derive(Debug, ClapArgs)]

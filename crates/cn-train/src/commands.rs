@@ -3,6 +3,7 @@
 mod compare;
 mod completions;
 mod evaluate;
+mod inspect;
 mod lr_find;
 mod pack;
 mod predict;
@@ -60,6 +61,7 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
         Command::Predict(args) => predict::run(context, &args).map(|()| 0),
         Command::Compare(args) => compare::run(context, &args).map(|()| 0),
         Command::Report(args) => report::run(context, &args).map(|()| 0),
+        Command::Inspect(args) => inspect::run(context, &args).map(|()| 0),
         Command::Show(args) => show::run(context, &args).map(|()| 0),
         Command::Synth(args) => synth::run(context, &args).map(|()| 0),
         Command::Completions(args) => completions::run(&args).map(|()| 0),

@@ -390,7 +390,7 @@ impl Config {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut config = self.clone();
         config.data.dir = self.data.dir.as_deref().map(absolute);
-        if !["auto", "none", "imagenet", "glyphs"].contains(&self.weights.as_str()) {
+        if !crate::start::is_name(&self.weights) {
             config.weights = absolute(Path::new(&self.weights)).display().to_string();
         }
         config

@@ -17,6 +17,7 @@ mod progress;
 mod recorder;
 mod session;
 mod signals;
+mod start;
 mod stream;
 
 use args::Args;

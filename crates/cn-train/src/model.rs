@@ -1,114 +1,20 @@
-//! Models: new ones from settings, trained ones from a run or a file.
+//! Networks of the settings, and models that were trained, from a run or a file.
 
-use crate::config::{Config, HeadKind, Normalise};
+use crate::config::{Config, HeadKind};
 use crate::glyphs;
 use crate::problem::Problem;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use cn_augment::{Batcher, Drawing, Image, Normalisation, Planes};
-use cn_data::{Dataset, Pixels};
+use cn_data::Pixels;
 use cn_learn::Decode;
 use cn_ops::{Mode, Model as _, Network};
 use cn_report::{Activation, ModelCard, RunFolder, Transform};
 use cn_zoo::{Arch, Fit, Head, ResNetConfig, WeightFile};
 use std::path::{Path, PathBuf};
 
-/// Where ImageNet's weights are looked for.
-const IMAGENET: &str = "data/weights";
 /// Images that a trained model sees at a time.
 const BATCH: usize = 64;
-
-/// Weights to start from, as the flag names them.
-#[derive(Clone)]
-pub(crate) enum Start {
-    /// None: initial weights.
-    Scratch,
-    /// Those of a file.
-    File { path: PathBuf, file: WeightFile, normalisation: Normalisation },
-    /// The built-in ones.
-    Glyphs { file: WeightFile, card: Box<ModelCard> },
-}
-
-impl Start {
-    /// Finds and reads what `config.weights` names.
-    pub(crate) fn open(config: &Config) -> Result<Self> {
-        match config.weights.as_str() {
-            "none" => Ok(Self::Scratch),
-            "auto" if config.arch == glyphs::ARCH => Self::glyphs(config),
-            "auto" => Ok(Self::Scratch),
-            "imagenet" => Self::file(&imagenet(&config.arch)?, config),
-            glyphs::NAME => Self::glyphs(config),
-            file => Self::file(Path::new(file), config),
-        }
-    }
-
-    fn glyphs(config: &Config) -> Result<Self> {
-        if config.arch != glyphs::ARCH {
-            let problem = format!("the weights `{}` are of {}, not of {}", glyphs::NAME, glyphs::ARCH, config.arch);
-            return Err(Problem::usage(problem).hint("use `--arch resnet18`, or `--weights none`").into());
-        }
-        let (file, card) = glyphs::open()?;
-        Ok(Self::Glyphs { file, card: Box::new(card) })
-    }
-
-    /// These weights with a head for the classes of `dataset`, where they know them.
-    pub(crate) fn for_data(&self, dataset: &Dataset) -> Result<Self> {
-        match self {
-            Self::Glyphs { file, card } => {
-                Ok(Self::Glyphs { file: glyphs::fitted(file, card, dataset)?, card: card.clone() })
-            }
-            other => Ok(other.clone()),
-        }
-    }
-
-    fn file(path: &Path, config: &Config) -> Result<Self> {
-        let file = WeightFile::open(path).map_err(|e| {
-            Problem::failure("there are no weights to start from")
-                .caused_by(e)
-                .hint("`--weights` takes auto, none, imagenet or a file (safetensors, PyTorch's .pth)")
-        })?;
-        let card = path.parent().map(|folder| folder.join("model.json")).filter(|card| card.is_file());
-        let normalisation = match card {
-            Some(card) => normalisation_of(&ModelCard::read(card)?)?,
-            None => imagenet_normalisation(config.channels)?,
-        };
-        Ok(Self::File { path: path.to_owned(), file, normalisation })
-    }
-
-    pub(crate) fn is_pretrained(&self) -> bool {
-        !matches!(self, Self::Scratch)
-    }
-
-    /// `none`, `glyphs`, or the name of the file.
-    pub(crate) fn name(&self) -> String {
-        match self {
-            Self::Scratch => "none".into(),
-            Self::File { path, .. } => path.display().to_string(),
-            Self::Glyphs { .. } => glyphs::NAME.into(),
-        }
-    }
-
-    /// What the model's input is normalised by.
-    pub(crate) fn normalisation(&self, config: &Config) -> Result<Normalisation> {
-        match (config.normalise, self) {
-            (Normalise::Imagenet, _) => imagenet_normalisation(config.channels),
-            (Normalise::Pretrained, Self::File { normalisation, .. }) => Ok(normalisation.clone()),
-            (Normalise::Pretrained, Self::Glyphs { card, .. }) => normalisation_of(card),
-            _ => Ok(Normalisation::none()),
-        }
-    }
-
-    /// The network of the settings with these weights.
-    pub(crate) fn build(&self, config: &Config, n_classes: usize) -> Result<Network> {
-        let mut network = network(&resnet(config, n_classes)?, &self.normalisation(config)?, config.seed)?
-            .with_precision(config.precision.parse()?);
-        if let Self::File { file, .. } | Self::Glyphs { file, .. } = self {
-            let loaded = cn_zoo::load(&mut network, file, Fit::Transfer);
-            loaded.with_context(|| format!("cannot start from `{}`", self.name()))?;
-        }
-        Ok(network)
-    }
-}
 
 /// What cn-zoo builds for the settings.
 pub(crate) fn resnet(config: &Config, n_classes: usize) -> Result<ResNetConfig> {
@@ -121,7 +27,7 @@ pub(crate) fn resnet(config: &Config, n_classes: usize) -> Result<ResNetConfig> 
 
 /// The network with initial weights, for images of this normalisation; one of three channels also takes grey images as
 /// planes.
-fn network(resnet: &ResNetConfig, normalisation: &Normalisation, seed: u64) -> Result<Network> {
+pub(crate) fn network(resnet: &ResNetConfig, normalisation: &Normalisation, seed: u64) -> Result<Network> {
     Ok(match resnet.in_channels {
         3 => resnet.build_folded(&normalisation.mix(3)?, seed, DType::F32, &Device::Cpu)?,
         _ => resnet.build(seed, DType::F32, &Device::Cpu)?,
@@ -131,20 +37,6 @@ fn network(resnet: &ResNetConfig, normalisation: &Normalisation, seed: u64) -> R
 /// What batches of these images hold of each pixel.
 pub(crate) fn planes(pixels: &Pixels) -> Planes {
     if pixels.channels() == 1 { Planes::Grey } else { Planes::Channels }
-}
-
-fn imagenet(arch: &str) -> Result<PathBuf> {
-    let names = ["safetensors", "pth"].map(|ending| Path::new(IMAGENET).join(format!("{arch}.{ending}")));
-    names.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        Problem::failure(format!("there are no ImageNet weights for {arch} in `{IMAGENET}`"))
-            .hint("name a file with `--weights FILE`: torchvision's .pth and timm's safetensors are read")
-            .into()
-    })
-}
-
-/// ImageNet's statistics; for grey images their means over the channels, see [`Fit::Transfer`].
-fn imagenet_normalisation(channels: usize) -> Result<Normalisation> {
-    Ok(if channels == 3 { Normalisation::imagenet() } else { Normalisation::new(&[0.449], &[0.226])? })
 }
 
 /// A model that was trained.

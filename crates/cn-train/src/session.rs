@@ -1,9 +1,10 @@
 //! Learners from settings and data.
 
 use crate::config::{Config, LossKind};
-use crate::model::{Start, planes};
+use crate::model::planes;
 use crate::output::Ui;
 use crate::problem::Problem;
+use crate::start::Start;
 use crate::stream::Stream;
 use anyhow::Result;
 use candle_core::Device;
@@ -12,6 +13,7 @@ use cn_data::Dataset;
 use cn_learn::{BatchConfig, Batches, Learner, LearnerConfig, Metric, Source};
 use cn_ops::{AdamConfig, Loss, Network, Precision};
 use cn_report::{Prediction, Predictions};
+use cn_zoo::Loaded;
 use std::sync::Arc;
 
 /// Names of the metrics, the columns of the table.
@@ -28,15 +30,19 @@ pub(crate) fn settle_precision(ui: Ui, config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-/// A learner at the start of the recipe.
-pub(crate) fn learner(config: &Config, dataset: Arc<Dataset>, start: &Start) -> Result<Learner<Network>> {
-    let network = start.for_data(&dataset)?.build(config, dataset.vocabulary().len())?;
+/// A learner at the start of the recipe, and what was taken of its weights.
+pub(crate) fn learner(
+    config: &Config,
+    dataset: Arc<Dataset>,
+    start: &Start,
+) -> Result<(Learner<Network>, Option<Loaded>)> {
+    let (network, loaded) = start.for_data(&dataset)?.build(config, dataset.vocabulary().len())?;
     let batches = batches(config, dataset, start.normalisation(config)?)?;
     let mut learner = Learner::new(network, batches, learner_config(config))?;
     if config.freeze_pretrained && start.is_pretrained() {
         learner.freeze()?;
     }
-    Ok(learner)
+    Ok((learner, loaded))
 }
 
 /// The batches of the settings.
@@ -119,7 +125,7 @@ mod tests {
     fn learner_on(config: &Config) -> Learner<Network> {
         let ui = Ui::new(&crate::args::Common::default());
         let dataset = Plan::new(config).and_then(|plan| plan.load(ui, config, Cache::Off)).expect("drawn");
-        learner(config, Arc::new(dataset), &Start::Scratch).expect("a learner")
+        learner(config, Arc::new(dataset), &Start::scratch()).expect("a learner").0
     }
 
     /// Losses before and after the training of one epoch.
@@ -140,7 +146,7 @@ mod tests {
 
             let batches = BatchConfig { planes: Planes::Channels, ..learner.batches().config().clone() };
             let source = Arc::clone(learner.batches().source());
-            let network = Start::Scratch.build(&config, source.n_classes()).expect("a network");
+            let network = Start::scratch().build(&config, source.n_classes()).expect("a network").0;
             let batches = Batches::new(source, batches, config.seed).expect("batches");
             let channels = Learner::new(network, batches, learner_config(&config)).expect("a learner");
             let (found, expected) = (losses(learner), losses(channels));

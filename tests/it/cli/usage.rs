@@ -429,9 +429,9 @@ fn what_this_build_lacks_is_said() {
         data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
                   the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
         --- stderr
-        error: there are no ImageNet weights for resnet18 in `data/weights`
+        error: there are no ImageNet weights for resnet18, neither in `data/weights` nor in the hub's cache
 
-        hint: name a file with `--weights FILE`: torchvision's .pth and timm's safetensors are read
+        hint: `cargo xtask fetch-weights resnet18` gets them; `--weights FILE` takes torchvision's .pth and timm's safetensors
         --- exit 1
     "#]],
     );

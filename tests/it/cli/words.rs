@@ -181,6 +181,7 @@ fn help_names_every_command() {
           predict      Labels of images, with probabilities
           report       One HTML file about a run, to look at and to send
           compare      Several runs side by side: a table, and curves as PNG and HTML
+          inspect      What a weight file or a run's weights hold: tensors, groups, checksums, source
           show         What is in the data, and a picture of augmented images with their labels
           synth        Draw a synthetic data set in the published layout
           completions  Print a completion script for a shell

@@ -5,9 +5,9 @@ use crate::args::{ConfigArgs, LrFindArgs};
 use crate::config::Config;
 use crate::data::Plan;
 use crate::destination;
-use crate::model::Start;
 use crate::problem::Problem;
 use crate::session;
+use crate::start::Start;
 use anyhow::Result;
 use cn_data::Cache;
 use cn_learn::{LrCurve, LrFindConfig, Suggestions};
@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context<'_>, args: &LrFindArgs) -> Result<()> {
     let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };
     let dataset = Arc::new(Plan::new(&config)?.load(context.ui, &config, cache)?);
     session::check_labels(&config, &dataset)?;
-    let mut learner = session::learner(&config, dataset, &start)?;
+    let (mut learner, _) = session::learner(&config, dataset, &start)?;
     match config.phase.first().and_then(|phase| phase.frozen) {
         _ if args.unfrozen => learner.unfreeze()?,
         Some(true) => learner.freeze()?,

@@ -11,12 +11,12 @@ use crate::config::{Config, REAL_DATA};
 use crate::data::{self, Plan};
 use crate::destination;
 use crate::host;
-use crate::model::Start;
 use crate::output::Ui;
 use crate::problem::Problem;
 use crate::recorder::{Checkpointer, Checkpoints, Recorder};
 use crate::session;
 use crate::signals::Stop;
+use crate::start::{Start, loaded_line};
 use anyhow::{Context as _, Result};
 use cn_data::{Cache, Dataset};
 use cn_learn::{Handler, Learner, Outcome, StopOnNan};
@@ -97,14 +97,21 @@ fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, choice: Choi
     introduce(ui, &config, choice);
     session::settle_precision(ui, &mut config)?;
     let start = Start::open(&config)?;
-    introduce_weights(ui, &config, &start);
+    introduce_weights(ui, &start.lines(&config.arch));
     config.weights = start.name();
     let plan = Plan::new(&config)?;
     let split = plan.method.to_string();
     let dataset = Arc::new(plan.load(ui, &config, cache)?);
     session::check_labels(&config, &dataset)?;
     remark(ui, &config, &dataset);
-    let learner = session::learner(&config, Arc::clone(&dataset), &start)?;
+    let (learner, loaded) = session::learner(&config, Arc::clone(&dataset), &start)?;
+    if let Some(loaded) = &loaded {
+        ui.say(format_args!("{:10}{}", "", loaded_line(loaded)));
+        ui.json(&serde_json::json!({
+            "event": "weights", "name": start.name(), "from": start.origin(), "taken": loaded.taken,
+            "missing": loaded.missing, "skipped": loaded.skipped, "stem_summed": loaded.stem_summed,
+        }));
+    }
     let prepared = Prepared { config, start, dataset, split, learner };
     describe(ui, &prepared);
     Ok(prepared)
@@ -133,18 +140,9 @@ fn introduce(ui: Ui, config: &Config, choice: Choice) {
     ui.say("          the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`");
 }
 
-fn introduce_weights(ui: Ui, config: &Config, start: &Start) {
-    match (start, config.weights.as_str()) {
-        (Start::Scratch, "auto") => {
-            let arch = &config.arch;
-            ui.say(format_args!("weights   none: there are none for {arch} here, so training starts from scratch"));
-        }
-        (Start::Glyphs { .. }, "auto") => {
-            ui.say(
-                "weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch",
-            );
-        }
-        (start, _) => ui.say(format_args!("weights   {}", start.name())),
+fn introduce_weights(ui: Ui, lines: &[String]) {
+    for (i, line) in lines.iter().enumerate() {
+        ui.say(format_args!("{:<10}{line}", if i == 0 { "weights" } else { "" }));
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Prepared;
 use crate::host;
 use crate::problem::Problem;
+use crate::start::Origin;
 use anyhow::Result;
 use cn_data::Digest;
 use cn_ops::Model as _;
@@ -21,6 +22,9 @@ pub(in crate::commands) struct Manifest {
     command: Vec<String>,
     data: DataHashes,
     weights: WeightHash,
+    /// The file that the initial weights came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weights_from: Option<Origin>,
     config_sha256: String,
     versions: Versions,
     isa: String,
@@ -79,6 +83,7 @@ impl Manifest {
                 name: start.name(),
                 sha256: cn_zoo::weights_sha256(&learner.model_mut().named_tensors()?)?,
             },
+            weights_from: start.origin().cloned(),
             config_sha256: Digest::of(config.to_toml()?.as_bytes()).to_string(),
             versions: Versions { cn_train: env!("CARGO_PKG_VERSION").into() },
             isa: cn_ops::Isa::current().to_string(),

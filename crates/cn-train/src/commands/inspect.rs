@@ -1,0 +1,309 @@
+//! `inspect`: what a weight file holds, and what is known about it.
+
+use super::Context;
+use crate::args::InspectArgs;
+use crate::problem::Problem;
+use crate::start::Origin;
+use anyhow::{Context as _, Result};
+use cn_data::Digest;
+use cn_report::{ModelCard, RunFolder, Summary};
+use cn_zoo::{Head, HubFile, ResNetConfig, WeightFile};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// What the parameter groups are, as fastai divides a network.
+const GROUPS: [&str; 3] = ["stem, layer1, layer2", "layer3, layer4", "head"];
+
+/// The result, also as JSON.
+#[derive(Debug, Serialize)]
+struct Inspection {
+    file: PathBuf,
+    format: &'static str,
+    bytes: u64,
+    /// Of the file as it lies there.
+    sha256: String,
+    /// Of the tensors, as `summary.json` has it.
+    weights_sha256: String,
+    /// `null` for what is no network of this program.
+    network: Option<NetworkPart>,
+    /// Trained values: neither running statistics nor counters.
+    parameters: usize,
+    groups: Vec<Group>,
+    tensors: Vec<TensorPart>,
+    metadata: std::collections::BTreeMap<String, String>,
+    licence: Option<String>,
+    source: SourcePart,
+    #[serde(skip)]
+    unknown: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct NetworkPart {
+    arch: String,
+    in_channels: usize,
+    n_classes: usize,
+    head: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Group {
+    group: usize,
+    name: &'static str,
+    tensors: usize,
+    parameters: usize,
+    bytes: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct TensorPart {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    group: usize,
+    /// Whether it is trained.
+    parameter: bool,
+    bytes: usize,
+}
+
+/// Where the weights come from, as far as what lies beside them says.
+#[derive(Debug, Default, Serialize)]
+struct SourcePart {
+    /// Of the hub's cache.
+    repo: Option<String>,
+    revision: Option<String>,
+    /// As `fetch-weights --from` noted it.
+    from: Option<String>,
+    /// Of a run: the data that they were trained on, and the weights that training started from.
+    data: Option<String>,
+    started_from: Option<String>,
+}
+
+pub(super) fn run(context: &Context<'_>, args: &InspectArgs) -> Result<()> {
+    let path = weights_of(&args.path)?;
+    let inspection = inspect(&path)?;
+    context.ui.result(text(&inspection));
+    context.ui.json(&inspection);
+    for (what, sha256) in recorded(&path)? {
+        if sha256 != inspection.weights_sha256 {
+            let problem = format!("the weights of `{}` are not those that its {what} describes", path.display());
+            return Err(Problem::failure(problem).hint("one of the two files was changed: restore it").into());
+        }
+    }
+    Ok(())
+}
+
+/// The file itself, or the final weights of a run.
+fn weights_of(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let run = RunFolder::new(path);
+    if run.weights().is_file() {
+        return Ok(run.weights());
+    }
+    if run.holds_run() {
+        return Err(Problem::failure(format!("the run `{}` was not trained to its end", path.display()))
+            .hint("go on with it: `cn-train train --resume RUN`")
+            .into());
+    }
+    Err(Problem::failure(format!("there are no weights in the folder `{}`", path.display()))
+        .hint("name a weight file, or the folder of a run that ended")
+        .into())
+}
+
+/// Hashes of these weights that files beside them hold.
+fn recorded(path: &Path) -> Result<Vec<(&'static str, String)>> {
+    let Some(run) = run_of(path) else { return Ok(Vec::new()) };
+    let mut found = vec![("model.json", ModelCard::read(run.model_card())?.weights.sha256)];
+    if run.is_finished() {
+        found.push(("summary.json", Summary::read(run.summary())?.weights_sha256));
+    }
+    Ok(found)
+}
+
+/// The run whose final weights these are; another file in its folder is none of it.
+fn run_of(path: &Path) -> Option<RunFolder> {
+    let run = RunFolder::new(path.parent()?);
+    (run.weights() == path && run.model_card().is_file()).then_some(run)
+}
+
+fn inspect(path: &Path) -> Result<Inspection> {
+    let file = WeightFile::open(path)?;
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let named: Vec<_> = file.tensors().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
+    let tensors: Vec<TensorPart> = named.iter().map(|(name, tensor)| tensor_part(name, tensor)).collect();
+    let (network, unknown) = match ResNetConfig::of_file(&file) {
+        Ok(config) => (Some(network_part(&config)), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let (licence, source) = known(path)?;
+    Ok(Inspection {
+        file: path.to_owned(),
+        format: file.format().name(),
+        bytes: bytes.len() as u64,
+        sha256: Digest::of(&bytes).to_string(),
+        weights_sha256: cn_zoo::weights_sha256(&named)?,
+        network,
+        parameters: tensors.iter().filter(|t| t.parameter).map(TensorPart::elements).sum(),
+        groups: groups(&tensors),
+        tensors,
+        metadata: file.metadata().clone(),
+        licence: licence.or_else(|| file.metadata().get("license").cloned()),
+        source,
+        unknown,
+    })
+}
+
+fn network_part(config: &ResNetConfig) -> NetworkPart {
+    NetworkPart {
+        arch: config.arch.to_string(),
+        in_channels: config.in_channels,
+        n_classes: config.n_classes,
+        head: match config.head {
+            Head::FastAi { .. } => "fastai",
+            Head::Linear => "plain",
+        },
+    }
+}
+
+impl TensorPart {
+    fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+fn tensor_part(name: &str, tensor: &candle_core::Tensor) -> TensorPart {
+    let untrained = [".running_mean", ".running_var", ".num_batches_tracked"];
+    TensorPart {
+        name: name.to_owned(),
+        dtype: tensor.dtype().as_str().to_owned(),
+        shape: tensor.dims().to_vec(),
+        group: cn_zoo::group_of(name),
+        parameter: !untrained.iter().any(|end| name.ends_with(end)),
+        bytes: tensor.elem_count() * tensor.dtype().size_in_bytes(),
+    }
+}
+
+fn groups(tensors: &[TensorPart]) -> Vec<Group> {
+    let of = |group: usize| tensors.iter().filter(move |t| t.group == group);
+    let sum = |group: usize, name: &'static str| Group {
+        group,
+        name,
+        tensors: of(group).count(),
+        parameters: of(group).filter(|t| t.parameter).map(TensorPart::elements).sum(),
+        bytes: of(group).map(|t| t.bytes).sum(),
+    };
+    GROUPS.into_iter().enumerate().map(|(group, name)| sum(group, name)).filter(|group| group.tensors > 0).collect()
+}
+
+/// Licence and source, from what lies beside the file: the hub's page, the note of a fetch, the papers of a run.
+fn known(path: &Path) -> Result<(Option<String>, SourcePart)> {
+    let mut source = SourcePart::default();
+    if let Some(run) = run_of(path) {
+        let card = ModelCard::read(run.model_card())?;
+        let licence = card.data.licence.map_or(String::new(), |licence| format!(", whose licence is {licence}"));
+        source.data = Some(format!("{}{licence}", card.data.name));
+        source.started_from = if run.is_finished() { Some(Summary::read(run.summary())?.weights) } else { None };
+        return Ok((None, source));
+    }
+    let Origin { repo, revision, .. } = Origin::of_path(path);
+    (source.repo, source.revision) = (repo, revision);
+    source.from = noted(path);
+    Ok((HubFile::of_path(path).and_then(|file| file.licence()), source))
+}
+
+/// What `fetch-weights --from` wrote beside the file.
+fn noted(path: &Path) -> Option<String> {
+    let note = std::fs::read(path.with_extension("source.json")).ok()?;
+    let note: serde_json::Value = serde_json::from_slice(&note).ok()?;
+    Some(note["source"].as_str()?.to_owned())
+}
+
+fn text(inspection: &Inspection) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: &dyn std::fmt::Display| {
+        writeln!(out, "{name:<10}{value}").expect("a string takes any text");
+    };
+    let Inspection { file, format, bytes, sha256, weights_sha256, .. } = inspection;
+    line("file", &format_args!("`{}`, {format}, {} bytes", file.display(), grouped(*bytes as usize)));
+    line("sha256", &format_args!("{sha256} of the file"));
+    line("", &format_args!("{weights_sha256} of the weights, as `weights_sha256` in a summary"));
+    match (&inspection.network, &inspection.unknown) {
+        (Some(n), _) => {
+            let NetworkPart { arch, in_channels, n_classes, head } = n;
+            line("network", &format_args!("{arch}, {in_channels} channels in, {head} head, {n_classes} classes"));
+        }
+        (None, why) => line("network", &format_args!("unknown: {}", why.as_deref().unwrap_or("no reason"))),
+    }
+    source_lines(inspection).iter().for_each(|(name, value)| line(name, value));
+    for (key, value) in &inspection.metadata {
+        line("metadata", &format_args!("{key} = {value}"));
+    }
+    out.push('\n');
+    out.push_str(&group_table(inspection));
+    out.push('\n');
+    out.push_str(&tensor_table(inspection));
+    out
+}
+
+fn source_lines(inspection: &Inspection) -> Vec<(&'static str, String)> {
+    let SourcePart { repo, revision, from, data, started_from } = &inspection.source;
+    let mut lines = vec![("licence", inspection.licence.clone().unwrap_or_else(|| "not known here".into()))];
+    if let (Some(repo), Some(revision)) = (repo, revision) {
+        lines.push(("source", format!("{repo}, revision {revision}, in the hub's cache")));
+    }
+    if let Some(from) = from {
+        lines.push(("source", format!("`{from}`, given to `fetch-weights --from`")));
+    }
+    if let Some(data) = data {
+        let started = started_from.as_ref().map_or(String::new(), |from| format!(", starting from {from}"));
+        lines.push(("source", format!("a run, trained on {data}{started}")));
+    }
+    if lines.len() == 1 {
+        lines.push(("source", "not known here".into()));
+    }
+    lines
+}
+
+fn group_table(inspection: &Inspection) -> String {
+    let mut out = format!("{:<28}{:>8}{:>14}{:>14}\n", "group", "tensors", "parameters", "bytes");
+    let mut row = |name: String, tensors: usize, parameters: usize, bytes: usize| {
+        let (parameters, bytes) = (grouped(parameters), grouped(bytes));
+        writeln!(out, "{name:<28}{tensors:>8}{parameters:>14}{bytes:>14}").expect("a string takes any text");
+    };
+    for Group { group, name, tensors, parameters, bytes } in &inspection.groups {
+        row(format!("{group}: {name}"), *tensors, *parameters, *bytes);
+    }
+    let bytes = inspection.tensors.iter().map(|t| t.bytes).sum();
+    row("all".into(), inspection.tensors.len(), inspection.parameters, bytes);
+    out
+}
+
+fn tensor_table(inspection: &Inspection) -> String {
+    let width = inspection.tensors.iter().map(|t| t.name.len()).max().unwrap_or(0).max(6) + 2;
+    let mut out = format!("{:<width$}{:<6}{:<20}{:>5}{:>14}\n", "tensor", "dtype", "shape", "group", "bytes");
+    for TensorPart { name, dtype, shape, group, bytes, .. } in &inspection.tensors {
+        let (shape, bytes) = (format!("{shape:?}"), grouped(*bytes));
+        writeln!(out, "{name:<width$}{dtype:<6}{shape:<20}{group:>5}{bytes:>14}").expect("a string takes any text");
+    }
+    out
+}
+
+/// 44712340 as 44,712,340.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let parts: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|c| std::str::from_utf8(c).unwrap_or("")).collect();
+    parts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_stand_in_threes() {
+        let cases = [(0, "0"), (999, "999"), (1000, "1,000"), (44_712_340, "44,712,340")];
+        cases.into_iter().for_each(|(n, expected)| assert_eq!(grouped(n), expected));
+    }
+}

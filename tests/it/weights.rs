@@ -1,0 +1,281 @@
+//! Weights from elsewhere: where they are looked for, what is said about them, what they hold.
+
+use crate::cli::check;
+use crate::run::Place;
+use candle_core::{DType, Device};
+use cn_ops::Model as _;
+use cn_zoo::{Arch, Head, ResNetConfig};
+use expect_test::expect;
+use std::path::{Path, PathBuf};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const SNAPSHOT: &str =
+    "cache/huggingface/hub/models--timm--resnet18.tv_in1k/snapshots/0123456789abcdef0123456789abcdef01234567";
+/// A run of seconds that trains the head of a pretrained network.
+const SHORT: &str = "--synthetic --limit 120 --image-size 32 --batch-size 32 --epochs 0 --freeze-epochs 1 --threads 1";
+
+impl Place {
+    /// Writes a network for images of three channels and five classes.
+    fn network(&self, name: &str, arch: Arch) -> &Self {
+        let config = ResNetConfig { arch, in_channels: 3, n_classes: 5, head: Head::Linear };
+        let mut network = config.build(3, DType::F32, &Device::Cpu).expect("a network");
+        self.write(name, "");
+        cn_zoo::save(self.path(name), &network.named_tensors().expect("tensors"), &config).expect("written");
+        self
+    }
+
+    /// The hub's cache with weights for resnet18, as a fetch leaves it, but without links.
+    fn fetched(&self) -> &Self {
+        self.write("cache/huggingface/hub/models--timm--resnet18.tv_in1k/refs/main", COMMIT)
+            .write(&format!("{SNAPSHOT}/README.md"), "---\nlicense: bsd-3-clause\n---\n# A page\n")
+            .network(&format!("{SNAPSHOT}/model.safetensors"), Arch::ResNet18)
+    }
+
+    /// The first lines of a run that are about weights.
+    fn weight_lines(&self, flags: &str) -> String {
+        let ended = self.line(&format!("train --limit 150 --synthetic --dry-run --threads 1 {flags}"));
+        assert_eq!(ended.code, 0, "{}", ended.snapshot());
+        let lines = ended.stdout.lines().filter(|line| line.starts_with("weights"));
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+}
+
+#[test]
+fn a_file_of_another_architecture_is_refused() {
+    let place = Place::new();
+    place.network("other.safetensors", Arch::ResNet34);
+    check(
+        &place,
+        "train --synthetic --weights other.safetensors",
+        expect![[r#"
+        --- stdout
+        data      synthetic handwriting, drawn in memory
+        --- stderr
+        error: `other.safetensors` holds a resnet34, and a resnet18 is to be trained
+
+        hint: use `--arch resnet34`, or other weights
+        --- exit 1
+    "#]],
+    );
+}
+
+#[test]
+fn weights_that_auto_finds_and_cannot_use_are_an_error() {
+    let place = Place::new();
+    place.fetched().write(&format!("{SNAPSHOT}/model.safetensors"), "version https://git-lfs.github.com/spec/v1\n");
+    let ended = place.line("train --synthetic --dry-run");
+    assert_eq!(ended.code, 1, "{}", ended.snapshot());
+    assert!(ended.stderr.starts_with("error: `--weights auto` found weights called `imagenet`, and cannot use them\n"));
+    assert!(ended.stderr.contains("a pointer of Git LFS"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_cannot_be_inspected_is_said() {
+    let place = Place::new();
+    place.write("page.pth", "<html>no weights</html>").write("run/config.toml", "seed = 1\n").image("images/a.png", 1);
+    check(
+        &place,
+        "inspect missing.pth",
+        expect![[r#"
+        --- stderr
+        error: cannot read the weight file `missing.pth`
+        cause: No such file or directory (os error 2)
+
+        hint: name a weight file: safetensors, or PyTorch's .pth
+        --- exit 1
+    "#]],
+    );
+    check(
+        &place,
+        "inspect page.pth",
+        expect![[r#"
+        --- stderr
+        error: cannot use the weight file `page.pth`
+        cause: the weight file is a web page, expected safetensors or a PyTorch `.pth` of the zip format
+
+        hint: save it again with a current PyTorch (`torch.save(model.state_dict(), PATH)`), or as safetensors
+        --- exit 1
+    "#]],
+    );
+    check(
+        &place,
+        "inspect images",
+        expect![[r#"
+        --- stderr
+        error: there are no weights in the folder `images`
+
+        hint: name a weight file, or the folder of a run that ended
+        --- exit 1
+    "#]],
+    );
+    check(
+        &place,
+        "inspect run",
+        expect![[r#"
+        --- stderr
+        error: the run `run` was not trained to its end
+
+        hint: go on with it: `cn-train train --resume RUN`
+        --- exit 1
+    "#]],
+    );
+}
+
+#[test]
+fn auto_takes_imagenets_weights_if_they_were_fetched() {
+    let place = Place::new();
+    expect![[r#"
+        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
+    "#]].assert_eq(&place.weight_lines(""));
+    place.fetched();
+    expect![[r#"
+        weights   imagenet: timm/resnet18.tv_in1k, revision 0123456789ab, since they are there; `--weights none` starts from scratch
+        weights   120 tensors taken; 2 new (fc.weight, fc.bias); 2 of the file not used (fc.bias, fc.weight); the stem's channels summed to one
+    "#]].assert_eq(&place.weight_lines(""));
+    expect![[r#"
+        weights   imagenet: timm/resnet18.tv_in1k, revision 0123456789ab
+        weights   120 tensors taken; 10 new (head.2.weight, head.2.bias, head.2.running_mean and 7 more); 2 of the file not used (fc.bias, fc.weight)
+    "#]].assert_eq(&place.weight_lines("--weights imagenet --recipe notebook"));
+    expect![[r#"
+        weights   none
+    "#]]
+    .assert_eq(&place.weight_lines("--weights none"));
+    // Those of another architecture were not.
+    expect![[r#"
+        weights   none: ImageNet's for resnet34 were not fetched, and this build has none of its own; training starts from scratch
+    "#]].assert_eq(&place.weight_lines("--arch resnet34"));
+    // What was given by hand comes first.
+    place.network("data/weights/resnet18.safetensors", Arch::ResNet18);
+    expect![[r#"
+        weights   imagenet: `data/weights/resnet18.safetensors`
+        weights   120 tensors taken; 2 new (fc.weight, fc.bias); 2 of the file not used (fc.bias, fc.weight); the stem's channels summed to one
+    "#]].assert_eq(&place.weight_lines("--weights imagenet"));
+    expect![[r#"
+        weights   data/weights/resnet18.safetensors
+        weights   120 tensors taken; 2 new (fc.weight, fc.bias); 2 of the file not used (fc.bias, fc.weight); the stem's channels summed to one
+    "#]].assert_eq(&place.weight_lines("--weights data/weights/resnet18.safetensors"));
+}
+
+#[test]
+fn a_run_from_imagenets_weights_says_so_everywhere() {
+    let place = Place::new();
+    place.fetched();
+    let ended = place.line(&format!("train {SHORT} --out run --json"));
+    let result = ended.result();
+    assert_eq!(result["weights"], "imagenet");
+    let event: serde_json::Value = serde_json::from_str(ended.stdout.lines().next().expect("a line")).expect("JSON");
+    assert_eq!((&event["event"], &event["name"]), (&"weights".into(), &"imagenet".into()));
+    assert_eq!(event["skipped"], serde_json::json!(["fc.bias", "fc.weight"]));
+    assert_eq!(event["missing"], serde_json::json!(["fc.weight", "fc.bias"]));
+    assert_eq!(event["stem_summed"], true);
+    let from = &place.json("run/manifest.json")["weights_from"];
+    assert_eq!((&from["repo"], &from["revision"]), (&"timm/resnet18.tv_in1k".into(), &COMMIT.into()));
+    assert_eq!(place.json("run/model.json")["normalisation"], serde_json::json!({"mean": [0.449], "std": [0.226]}));
+    assert!(place.read("run/config.toml").contains("weights = \"imagenet\""));
+
+    let inspected = place.result("inspect run");
+    assert_eq!(inspected["weights_sha256"], result["weights_sha256"]);
+    assert_eq!(inspected["source"]["started_from"], "imagenet");
+    assert_eq!(inspected["source"]["data"], "synthetic-handwriting");
+    let [network, groups] = ["network", "groups"].map(|key| &inspected[key]);
+    assert_eq!(network, &serde_json::json!({"arch": "resnet18", "in_channels": 1, "n_classes": 15, "head": "plain"}));
+    assert_eq!(groups[2]["parameters"], 512 * 15 + 15);
+    let parameters: u64 = groups.as_array().expect("a list").iter().filter_map(|g| g["parameters"].as_u64()).sum();
+    assert_eq!((parameters, &inspected["parameters"]), (11_170_240 + 7695, &parameters.into()));
+
+    // The same weights, but not those that the papers describe.
+    std::fs::copy(place.path(&format!("{SNAPSHOT}/model.safetensors")), place.path("run/model.safetensors"))
+        .expect("copied");
+    let ended = place.line("inspect run");
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.contains("are not those that its model.json describes"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_fetched_file_is_inspected_with_its_licence_and_source() {
+    let place = Place::new();
+    place.fetched();
+    let file = format!("{SNAPSHOT}/model.safetensors");
+    let inspected = place.result(&format!("inspect {file}"));
+    assert_eq!(inspected["licence"], "bsd-3-clause");
+    assert_eq!(inspected["source"]["revision"], COMMIT);
+    let bytes = std::fs::read(place.path(&file)).expect("there");
+    assert_eq!(inspected["bytes"], bytes.len());
+    assert_eq!(inspected["sha256"], cn_data::Digest::of(&bytes).to_string());
+    let text = place.line(&format!("inspect {file}")).stdout;
+    let lines: Vec<&str> = text.lines().filter(|line| !line.contains(&inspected["sha256"].to_string()[1..9])).collect();
+    expect![[r#"
+        network   resnet18, 3 channels in, plain head, 5 classes
+        licence   bsd-3-clause
+        source    timm/resnet18.tv_in1k, revision 0123456789abcdef0123456789abcdef01234567, in the hub's cache
+        metadata  cn.arch = resnet18
+        metadata  cn.format_version = 1
+        metadata  cn.head = linear
+        metadata  cn.in_channels = 3
+        metadata  cn.n_classes = 5
+        metadata  format = pt
+
+        group                        tensors    parameters         bytes
+        0: stem, layer1, layer2           60       683,072     2,740,048
+        1: layer3, layer4                 60    10,493,440    42,004,560
+        2: head                            2         2,565        10,260
+        all                              122    11,179,077    44,754,868
+
+        tensor                                     dtype shape               group         bytes
+        bn1.bias                                   f32   [64]                    0           256
+        bn1.num_batches_tracked                    i64   []                      0             8
+        bn1.running_mean                           f32   [64]                    0           256
+        bn1.running_var                            f32   [64]                    0           256
+        bn1.weight                                 f32   [64]                    0           256"#]]
+    .assert_eq(&lines[2..24].join("\n"));
+}
+
+#[test]
+fn files_of_pytorch_and_of_other_networks_are_inspected() {
+    let place = Place::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cn-zoo/tests/data/state_dict.pth");
+    std::fs::copy(fixture, place.path("resnet18.pth")).expect("copied");
+    place.write("resnet18.source.json", r#"{"source": "https://example.org/resnet18.pth"}"#);
+    check(
+        &place,
+        "inspect resnet18.pth",
+        expect![[r#"
+        --- stdout
+        file      `resnet18.pth`, PyTorch, 3,320 bytes
+        sha256    5b882cfb8b34cbb8d8de23f43bcb4de0966d437bd930e5240e0c4f9fe052b9f4 of the file
+                  44665dbf19386b948d5bed66fd4cd17d7b9f58f6cef6d2da402182eba6740111 of the weights, as `weights_sha256` in a summary
+        network   unknown: the weight file holds no network of this crate: it lacks `conv1.weight`
+        licence   not known here
+        source    `https://example.org/resnet18.pth`, given to `fetch-weights --from`
+
+        group                        tensors    parameters         bytes
+        0: stem, layer1, layer2            9            35           140
+        all                                9            35           140
+
+        tensor      dtype shape               group         bytes
+        bfloat      bf16  [2]                     0             4
+        double      f64   [1]                     0             8
+        empty       f32   [0, 3]                  0             0
+        half        f16   [2]                     0             4
+        parameter   f32   [1, 1]                  0             4
+        plain       f32   [3, 4]                  0            48
+        scalar      i64   []                      0             8
+        slice       f32   [2, 2]                  0            16
+        transposed  f32   [4, 3]                  0            48
+        --- exit 0
+    "#]],
+    );
+}
+
+#[test]
+fn variables_of_the_hub_name_the_cache() {
+    let place = Place::new();
+    place.fetched();
+    let hub: PathBuf = place.path("cache/huggingface");
+    let mut command = place.command(&["train", "--synthetic", "--limit", "150", "--dry-run", "--weights", "imagenet"]);
+    command.env("XDG_CACHE_HOME", place.path("elsewhere"));
+    assert_eq!(crate::run::Ended::of(command).code, 1);
+    let mut command = place.command(&["train", "--synthetic", "--limit", "150", "--dry-run", "--weights", "imagenet"]);
+    command.env("XDG_CACHE_HOME", place.path("elsewhere")).env("HF_HOME", hub);
+    assert_eq!(crate::run::Ended::of(command).code, 0);
+}
