@@ -56,8 +56,8 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
         check: given::check_with_cn_train,
     };
     let fetched = match from {
-        None => job.from_hub()?,
-        Some(from) => job.from_given(&Given::parse(&from)?)?,
+        None => job.fetch_from_hub()?,
+        Some(from) => job.take_given(&Given::parse(&from)?)?,
     };
     print!("{}", fetched.text());
     println!("`cargo run -p cn-train -- train --arch {} --weights imagenet` starts from them", job.model.name);
@@ -131,7 +131,7 @@ struct Job {
 
 impl Job {
     /// From the hub into its cache, unless it is there.
-    fn from_hub(&self) -> Result<Fetched> {
+    fn fetch_from_hub(&self) -> Result<Fetched> {
         let shelf = Shelf::new(&self.settings.cache, self.model.repo);
         if let Some(there) = self.look_at_cache(&shelf)? {
             return Ok(there);

@@ -69,7 +69,7 @@ impl Given {
 
 impl Job {
     /// From a file or an address, into the folder of weights.
-    pub(super) fn from_given(&self, given: &Given) -> Result<Fetched> {
+    pub(super) fn take_given(&self, given: &Given) -> Result<Fetched> {
         fs::create_dir_all(&self.weights).with_context(|| format!("cannot make `{}`", self.weights.display()))?;
         let lock = self.weights.join(format!(".{}.lock", self.model.name));
         let _lock = Lock::acquire(&lock, AfterUse::Removed, || {

@@ -95,7 +95,7 @@ impl Scene {
     }
 
     fn fetch(&self) -> Result<Fetched> {
-        self.job().from_hub()
+        self.job().fetch_from_hub()
     }
 
     fn repo(&self) -> PathBuf {
@@ -319,7 +319,7 @@ fn the_token_goes_to_the_hub_alone() {
     let scene = Scene::new(hub(|_, request| Reply::good(&weights(), request)));
     let mut job = scene.job();
     job.settings.token = Some(Token("hf_secret".into()));
-    job.from_hub().unwrap();
+    job.fetch_from_hub().unwrap();
     for request in scene.server.requests() {
         let expected = (!request.path.starts_with("/cdn/")).then_some("Bearer hf_secret");
         assert_eq!(request.authorization.as_deref(), expected, "{}", request.path);
@@ -331,12 +331,12 @@ fn offline_means_not_one_request() {
     let scene = Scene::new(hub(|_, request| Reply::good(&weights(), request)));
     let mut job = scene.job();
     job.settings.network = Network::Forbidden;
-    let error = job.from_hub().unwrap_err();
+    let error = job.fetch_from_hub().unwrap_err();
     assert!(error.to_string().starts_with("`HF_HUB_OFFLINE` is set"), "{error}");
     assert_eq!(hint(&error).lines().count(), 3);
     assert!(scene.server.requests().is_empty());
     scene.fetch().unwrap();
-    assert_eq!(job.from_hub().unwrap().outcome, Outcome::AlreadyThere);
+    assert_eq!(job.fetch_from_hub().unwrap().outcome, Outcome::AlreadyThere);
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn without_a_network_three_lines_say_what_to_do() {
     // A port that was free a moment ago: the connection is refused.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     job.settings.endpoint = format!("http://{port}");
-    let error = job.from_hub().unwrap_err();
+    let error = job.fetch_from_hub().unwrap_err();
     assert!(matches!(inner(&error), download::Error::Unreachable { .. }), "{error:?}");
     assert_eq!(hint(&error).lines().count(), 3);
     assert!(hint(&error).contains("fetch-weights resnet18 --from FILE"));
@@ -385,10 +385,10 @@ fn contents_that_no_hash_vouches_for_are_read_first() {
     };
     let scene = Scene::new(server());
     let bad = Job { check: |_, _| anyhow::bail!("no ResNet"), ..scene.job() };
-    assert_eq!(bad.from_hub().unwrap_err().to_string(), "no ResNet");
+    assert_eq!(bad.fetch_from_hub().unwrap_err().to_string(), "no ResNet");
     scene.assert_not_found();
     let good = Job { check: |_, _| Ok(()), ..scene.job() };
-    assert_eq!(good.from_hub().unwrap().checked, Checked::Nothing);
+    assert_eq!(good.fetch_from_hub().unwrap().checked, Checked::Nothing);
 }
 
 #[test]

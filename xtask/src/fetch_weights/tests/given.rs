@@ -21,7 +21,7 @@ fn scene() -> Scene {
 
 impl Scene {
     fn take(&self, given: &Given) -> Result<Fetched> {
-        Job { check, ..self.job() }.from_given(given)
+        Job { check, ..self.job() }.take_given(given)
     }
 
     fn file(&self, name: &str, bytes: &[u8]) -> Given {
