@@ -1,6 +1,6 @@
 //! What a server says about a file, without its body.
 
-use super::{Error, Fault, Options, Redirects, Try, TryError, agent, is_passing, refused, retry};
+use super::{Error, Failure, Fault, Options, Redirects, Try, TryError, agent, is_passing, refused, retry};
 use crate::progress::Progress;
 use std::time::Instant;
 use ureq::http::{HeaderMap, Response};
@@ -33,7 +33,7 @@ pub(crate) fn head(url: &str, options: &Options, progress: &mut Progress) -> Res
             Err(TryError::Fatal(error)) => return Err(error),
             Err(TryError::Again(fault)) => {
                 failures += 1;
-                job.pause(fault, failures, reached, 0, progress)?;
+                job.pause(Failure { fault, failures, reached, at: 0 }, progress)?;
             }
         }
     }
