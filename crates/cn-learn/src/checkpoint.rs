@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 mod file;
+mod folder;
+
+pub use folder::{CheckpointFolder, NewestCheckpoint, SaveCheckpoints};
 
 /// Version of the file's format; a file of another one is refused.
 const FORMAT: u32 = 1;

@@ -91,6 +91,11 @@ impl Logits {
         Ok(())
     }
 
+    /// Images so far.
+    pub(crate) fn n_images(&self) -> usize {
+        self.n_images
+    }
+
     /// The one copy to the host.
     pub(crate) fn read(self, ids: Vec<u32>, decode: Decode) -> Result<Predictions> {
         if self.batches.is_empty() {

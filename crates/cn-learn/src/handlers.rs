@@ -33,8 +33,13 @@ impl Monitor {
         self.best
     }
 
+    /// Takes over the best value of a run that goes on.
+    pub(crate) fn restore(&mut self, best: Option<f64>) {
+        self.best = best;
+    }
+
     /// Whether the record's number is better than all before.
-    fn improves(&mut self, record: &EpochRecord) -> Result<bool> {
+    pub(crate) fn improves(&mut self, record: &EpochRecord) -> Result<bool> {
         let value = record.get(&self.name);
         let value = value.ok_or_else(|| Error::UnknownMonitor { name: self.name.clone(), known: record.names() })?;
         let less = self.name.contains("loss") || self.name.contains("error");

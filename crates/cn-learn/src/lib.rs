@@ -8,7 +8,9 @@
 //!   `learner.rs`, is the one to read first;
 //! - [`Phase`]: a stretch of training with its rates, [`Rates`], and whether the body is frozen;
 //! - [`Batches`]: augmented images of a [`Source`] (a [`cn_data::Dataset`] is one), made ahead on a thread;
-//! - [`Handler`]: what hangs on the loop, such as [`EarlyStopping`], [`SaveBest`] and [`StopOnNan`].
+//! - [`Predictor`]: what a model says about images, without data set and learner;
+//! - [`Handler`]: what hangs on the loop, such as [`EarlyStopping`], [`SaveCheckpoints`], [`SaveBest`] and
+//!   [`StopOnNan`].
 //!
 //! ```
 //! use cn_augment::Policy;
@@ -50,6 +52,7 @@ mod lr_find;
 mod metrics;
 mod position;
 mod predictions;
+mod predictor;
 mod schedule;
 mod smooth;
 mod source;
@@ -62,7 +65,7 @@ mod golden;
 mod testing;
 
 pub use batches::{Batch, BatchConfig, BatchStream, Batches};
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, CheckpointFolder, NewestCheckpoint, SaveCheckpoints};
 pub use error::{Error, Result};
 pub use evaluation::Evaluation;
 pub use events::{EpochEnd, FitStart, Flow, Handler, Moment, PhaseStart, Step, Validated};
@@ -73,6 +76,7 @@ pub use lr_find::{LrCurve, LrFindConfig, Suggestion, Suggestions};
 pub use metrics::{ClassCounts, Metric};
 pub use position::{EpochRecord, Position, Score};
 pub use predictions::{Decode, Predictions};
+pub use predictor::Predictor;
 pub use schedule::{Curve, Hypers, Phase, Rates, Schedule, even_mults};
 pub use smooth::SmoothLoss;
 pub use source::{Source, image_of};

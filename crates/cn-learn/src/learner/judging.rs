@@ -1,10 +1,11 @@
 //! What a learner's model says, and how well.
 
 use super::Learner;
-use crate::evaluation::{Judge, Logits, decode, evaluate};
+use crate::evaluation::{Judge, decode, evaluate};
+use crate::predictor::predict;
 use crate::{Evaluation, Flow, Handler, Predictions, Result};
 use cn_augment::Image;
-use cn_ops::{Mode, Model};
+use cn_ops::Model;
 use std::ops::ControlFlow;
 
 impl<M: Model> Learner<M> {
@@ -35,12 +36,8 @@ impl<M: Model> Learner<M> {
     ///
     /// [`crate::Error::NoImages`] for none, or if the model fails.
     pub fn predict(&mut self, images: &[Image<'_>]) -> Result<Predictions> {
-        let mut logits = Logits::default();
-        for images in images.chunks(self.batches.config().eval_batch_size) {
-            let images = self.batches.of_images(images)?;
-            logits.add(&*self.model.forward(&images, Mode::Eval)?)?;
-        }
-        logits.read((0..).take(images.len()).collect(), decode(self.config.loss))
+        let batches = images.chunks(self.batches.config().eval_batch_size).map(|images| self.batches.of_images(images));
+        predict(&mut self.model, batches, decode(self.config.loss))
     }
 
     /// The evaluation, `None` without images; a break if a handler wants to stop before its end.
