@@ -35,7 +35,8 @@ impl Place {
     fn weight_lines(&self, flags: &str) -> String {
         let ended = self.line(&format!("train --limit 150 --synthetic --dry-run --threads 1 {flags}"));
         assert_eq!(ended.code, 0, "{}", ended.snapshot());
-        let lines = ended.stdout.lines().filter(|line| line.starts_with("weights"));
+        let is_told = |line: &&str| line.starts_with("weights") || line.contains(" tensors taken");
+        let lines = ended.stdout.lines().filter(is_told);
         lines.map(|line| format!("{line}\n")).collect()
     }
 }
@@ -125,35 +126,41 @@ fn what_cannot_be_inspected_is_said() {
 fn auto_takes_imagenets_weights_if_they_were_fetched() {
     let place = Place::new();
     expect![[r#"
-        weights   none: ImageNet's for resnet18 were not fetched, and this build has none of its own; training starts from scratch
-    "#]].assert_eq(&place.weight_lines(""));
+        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
+                  102 tensors taken
+    "#]]
+    .assert_eq(&place.weight_lines(""));
     place.fetched();
     expect![[r#"
-        weights   imagenet: timm/resnet18.tv_in1k, revision 0123456789ab, since they are there; `--weights none` starts from scratch
-        weights   120 tensors taken; 2 new (fc.weight, fc.bias); 2 of the file not used (fc.bias, fc.weight); the stem's channels summed to one
-    "#]].assert_eq(&place.weight_lines(""));
+        weights   imagenet: timm/resnet18.tv_in1k, revision 0123456789ab; `--weights none` starts from scratch
+                  120 tensors taken; 2 new (fc.weight, fc.bias); 2 of the file not used (fc.bias, fc.weight); the stem's channels summed to one
+    "#]]
+    .assert_eq(&place.weight_lines(""));
     expect![[r#"
         weights   imagenet: timm/resnet18.tv_in1k, revision 0123456789ab
-        weights   120 tensors taken; 10 new (head.2.weight, head.2.bias, head.2.running_mean and 7 more); 2 of the file not used (fc.bias, fc.weight)
-    "#]].assert_eq(&place.weight_lines("--weights imagenet --recipe notebook"));
+                  120 tensors taken; 10 new (head.2.weight, head.2.bias, head.2.running_mean and 7 more); 2 of the file not used (fc.bias, fc.weight)
+    "#]]
+    .assert_eq(&place.weight_lines("--weights imagenet --recipe notebook"));
     expect![[r#"
         weights   none
     "#]]
     .assert_eq(&place.weight_lines("--weights none"));
     // Those of another architecture were not.
     expect![[r#"
-        weights   none: ImageNet's for resnet34 were not fetched, and this build has none of its own; training starts from scratch
+        weights   none: ImageNet's for resnet34 were not fetched, and the built-in ones are of resnet18; training starts from scratch
     "#]].assert_eq(&place.weight_lines("--arch resnet34"));
     // What was given by hand comes first.
     place.network("data/weights/resnet18.safetensors", Arch::ResNet18);
     expect![[r#"
         weights   imagenet: `data/weights/resnet18.safetensors`
-        weights   120 tensors taken; 2 new (fc.weight, fc.bias); 2 of the file not used (fc.bias, fc.weight); the stem's channels summed to one
-    "#]].assert_eq(&place.weight_lines("--weights imagenet"));
+                  120 tensors taken; 2 new (fc.weight, fc.bias); 2 of the file not used (fc.bias, fc.weight); the stem's channels summed to one
+    "#]]
+    .assert_eq(&place.weight_lines("--weights imagenet"));
     expect![[r#"
         weights   data/weights/resnet18.safetensors
-        weights   120 tensors taken; 2 new (fc.weight, fc.bias); 2 of the file not used (fc.bias, fc.weight); the stem's channels summed to one
-    "#]].assert_eq(&place.weight_lines("--weights data/weights/resnet18.safetensors"));
+                  120 tensors taken; 2 new (fc.weight, fc.bias); 2 of the file not used (fc.bias, fc.weight); the stem's channels summed to one
+    "#]]
+    .assert_eq(&place.weight_lines("--weights data/weights/resnet18.safetensors"));
 }
 
 #[test]
@@ -278,4 +285,13 @@ fn variables_of_the_hub_name_the_cache() {
     let mut command = place.command(&["train", "--synthetic", "--limit", "150", "--dry-run", "--weights", "imagenet"]);
     command.env("XDG_CACHE_HOME", place.path("elsewhere")).env("HF_HOME", hub);
     assert_eq!(crate::run::Ended::of(command).code, 0);
+}
+
+#[test]
+fn the_built_in_weights_can_be_inspected() {
+    let ended = Place::new().line("inspect glyphs");
+    assert_eq!(ended.code, 0, "{}", ended.snapshot());
+    for text in ["packed", "resnet18, 1 channels in, plain head, 15 classes", "trained on synthetic-handwriting"] {
+        assert!(ended.stdout.contains(text), "`{text}` is missing:\n{}", ended.stdout);
+    }
 }

@@ -4,6 +4,7 @@ mod atomic;
 mod epochs;
 mod interpretation;
 mod json;
+mod manifest;
 mod model_card;
 mod predictions;
 mod steps;
@@ -15,6 +16,7 @@ pub use atomic::write_atomic;
 pub use epochs::{EpochRecord, Metrics};
 pub(crate) use interpretation::gallery_file;
 pub use interpretation::{EmbeddedImage, GalleryImage, Interpretation};
+pub use manifest::{DataHashes, MANIFEST_SCHEMA, Machine, Manifest, Versions, WeightsHash, WeightsOrigin};
 pub use model_card::{Activation, ClassCard, DataCard, MODEL_SCHEMA, ModelCard, Normalisation, Transform, WeightsCard};
 pub use predictions::{Prediction, Predictions};
 pub use steps::StepRecord;
@@ -48,7 +50,7 @@ macro_rules! paths {
 paths! {
     /// `config.toml`: every value that the run used; the first file written. Its content belongs to the command line.
     config = "config.toml";
-    /// `manifest.json`: hashes, versions, machine.
+    /// `manifest.json`: a [`Manifest`].
     manifest = "manifest.json";
     /// `metrics.jsonl`: one [`EpochRecord`] a line.
     metrics = "metrics.jsonl";

@@ -298,7 +298,7 @@ pub(crate) struct CompareArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct InspectArgs {
-    /// Weight file (safetensors, PyTorch's .pth), or folder of a run
+    /// Weight file (safetensors, PyTorch's .pth), folder of a run, or the built-in glyphs
     #[arg(value_name = "FILE|RUN")]
     pub(crate) path: PathBuf,
 }

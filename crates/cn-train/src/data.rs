@@ -221,12 +221,6 @@ pub(crate) fn shown(dataset: &Dataset, labels: &[String]) -> String {
     labels.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// An image as cn-augment takes it.
-pub(crate) fn image(dataset: &Dataset, id: u32) -> cn_augment::Image<'_> {
-    let cn_data::ImageView { pixels, height, width, channels } = dataset.pixels().image(id);
-    cn_augment::Image { pixels, height, width, channels }
-}
-
 /// The first `n` samples: writer by writer, page by page, all characters.
 fn take(writers: Range<u32>, pages: u32, n: usize) -> Vec<Sample> {
     Sample::pages(writers, pages).take(n).collect()

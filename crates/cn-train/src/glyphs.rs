@@ -20,11 +20,7 @@ pub(crate) fn open() -> Result<(WeightFile, ModelCard)> {
 /// The weights with the head for the classes of `dataset`, by what people are shown or else by the label; without a head
 /// if they do not know all of them.
 pub(crate) fn fitted(file: &WeightFile, card: &ModelCard, dataset: &Dataset) -> Result<WeightFile> {
-    let output = |label: &String| {
-        let display = dataset.index().display(label);
-        let shown = card.classes.iter().position(|class| class.display == display);
-        shown.or_else(|| card.classes.iter().position(|class| class.label == *label)).map(|output| output as u32)
-    };
+    let output = |label: &String| card.output_of(label, dataset.index().display(label)).map(|output| output as u32);
     match dataset.vocabulary().labels().iter().map(output).collect::<Option<Vec<u32>>>() {
         Some(outputs) => Ok(file.with_outputs(&outputs)?),
         None => Ok(file.without_head()),

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use cn_augment::{Batcher, Image, Normalisation, Policy};
 use cn_data::Dataset;
-use cn_learn::Decode;
+use cn_learn::{Decode, image_of};
 use cn_ops::Network;
 use cn_report::{
     Answers, EmbeddedImage, GalleryImage, ImageView, Interpretation, Picture, Predictions, RunFolder, Tile, grid,
@@ -122,7 +122,7 @@ impl Interpreter<'_> {
         let policy = self.config.validation.fixed_policy(self.config.image_size)?;
         let batcher = Batcher::new(self.config.channels, self.normalisation.clone())?;
         let batcher = batcher.with_planes(planes(self.dataset.pixels()));
-        let images: Vec<Image<'_>> = ids.iter().map(|&id| data::image(self.dataset, id)).collect();
+        let images: Vec<Image<'_>> = ids.iter().map(|&id| image_of(self.dataset.pixels().image(id))).collect();
         let geometry = policy.geometries(&images, 0, 0, ids)?;
         Ok(batcher.batch(&images, &geometry, &Device::Cpu)?)
     }
@@ -154,7 +154,7 @@ fn gallery_rows(answers: &Answers<'_>) -> Vec<usize> {
 /// The bytes of images through a policy.
 fn rendered(config: &Config, dataset: &Dataset, ids: &[u32], policy: &Policy) -> Result<Vec<Vec<u8>>> {
     let batcher = Batcher::new(config.channels, Normalisation::none())?;
-    let images: Vec<Image<'_>> = ids.iter().map(|&id| data::image(dataset, id)).collect();
+    let images: Vec<Image<'_>> = ids.iter().map(|&id| image_of(dataset.pixels().image(id))).collect();
     let geometry = policy.geometries(&images, config.seed, 0, ids)?;
     let len = (config.image_size as usize).pow(2) * config.channels;
     let mut pixels = vec![0u8; ids.len() * len];

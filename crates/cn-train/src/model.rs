@@ -5,10 +5,10 @@ use crate::glyphs;
 use crate::problem::Problem;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
-use cn_augment::{Batcher, Drawing, Image, Normalisation, Planes};
+use cn_augment::{Drawing, Image, Normalisation, Planes};
 use cn_data::Pixels;
-use cn_learn::Decode;
-use cn_ops::{Mode, Model as _, Network};
+use cn_learn::{BatchConfig, Decode, Predictor, image_of};
+use cn_ops::{Model as _, Network};
 use cn_report::{Activation, ModelCard, RunFolder, Transform};
 use cn_zoo::{Arch, Fit, Head, ResNetConfig, WeightFile};
 use std::path::{Path, PathBuf};
@@ -80,7 +80,7 @@ impl Trained {
     /// Images of any size, pen and polarity as this model wants drawings.
     pub(crate) fn drawings(&self, pixels: &Pixels) -> Result<Pixels> {
         let fill = self.card.ink_fill.unwrap_or(1.0);
-        let drawings: Vec<Drawing> = pixels.images().map(|view| Drawing::of(image(view), fill)).collect();
+        let drawings: Vec<Drawing> = pixels.images().map(|view| Drawing::of(image_of(view), fill)).collect();
         let views = drawings.iter().map(|drawing| cn_data::ImageView {
             pixels: &drawing.pixels,
             height: drawing.side,
@@ -152,25 +152,19 @@ impl Trained {
             Transform::Centre { resize } => crate::config::Transform::centre(resize, self.card.image_size),
         }
         .fixed_policy(size)?;
-        let batcher = Batcher::new(self.card.channels, normalisation_of(&self.card)?)?.with_planes(planes(pixels));
-        let images: Vec<Image<'_>> = pixels.images().map(image).collect();
-        let mut logits = Vec::new();
-        for images in images.chunks(BATCH) {
-            let ids: Vec<u32> = (0..).take(images.len()).collect();
-            let geometry = policy.geometries(images, 0, 0, &ids)?;
-            let batch = batcher.batch(images, &geometry, &Device::Cpu)?;
-            logits.extend(self.network.forward(&batch, Mode::Eval)?.flatten_all()?.to_vec1::<f32>()?);
-        }
         let decode = match self.card.activation {
             Activation::Sigmoid => Decode::Sigmoid,
             Activation::Softmax => Decode::Softmax,
         };
-        let ids = (0..).take(images.len()).collect();
-        Ok(cn_learn::Predictions { ids, logits, n_classes: self.card.classes.len(), decode }.probabilities())
+        let config = BatchConfig {
+            eval_batch_size: BATCH,
+            channels: self.card.channels,
+            normalisation: normalisation_of(&self.card)?,
+            planes: planes(pixels),
+            device: Device::Cpu,
+            ..BatchConfig::new(policy.clone(), policy)
+        };
+        let images: Vec<Image<'_>> = pixels.images().map(image_of).collect();
+        Ok(Predictor::new(&config, decode)?.predict(&mut self.network, &images)?.probabilities())
     }
-}
-
-fn image(view: cn_data::ImageView<'_>) -> Image<'_> {
-    let cn_data::ImageView { pixels, height, width, channels } = view;
-    Image { pixels, height, width, channels }
 }

@@ -1,17 +1,12 @@
-//! What a run writes while it trains: epochs, checkpoints.
+//! What a run writes of its epochs and steps while it trains.
 
 use crate::output::Ui;
 use crate::progress::Progress;
 use crate::session::METRICS;
-use crate::signals::Stop;
-use cn_learn::{
-    Checkpoint, EpochEnd, Error, Evaluation, FitStart, Flow, Handler, Moment, PhaseStart, Position, Result, Step,
-    Validated,
-};
+use cn_learn::{EpochEnd, Error, Evaluation, FitStart, Flow, Handler, PhaseStart, Position, Result, Step, Validated};
 use cn_report::{EpochRecord, EpochTable, EventFile, RunFolder, StepRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Steps that a run keeps of itself, about: every tenth of a short run, fewer of a long one.
@@ -250,134 +245,4 @@ struct Event<'a> {
     event: &'static str,
     #[serde(flatten)]
     record: &'a EpochRecord,
-}
-
-/// Writes checkpoints: after each epoch, every so many steps, and when the program is asked to end.
-pub(crate) struct Checkpointer {
-    files: Checkpoints,
-    every: Option<u64>,
-    stop: Stop,
-    /// What must be the same when the run goes on.
-    identity: Value,
-    best: Option<f64>,
-    improved: bool,
-}
-
-impl Checkpointer {
-    pub(crate) fn new(files: Checkpoints, every: Option<u64>, stop: Stop, identity: Value) -> Self {
-        Self { files, every, stop, identity, best: None, improved: false }
-    }
-
-    fn flow(&self) -> Flow {
-        if self.stop.exit_code().is_some() { Flow::Stop } else { Flow::Continue }
-    }
-}
-
-impl Handler for Checkpointer {
-    fn name(&self) -> &'static str {
-        "checkpointer"
-    }
-
-    fn on_step(&mut self, _: &mut Step<'_>) -> Result<Flow> {
-        Ok(self.flow())
-    }
-
-    fn on_validate(&mut self, _: &Validated) -> Result<Flow> {
-        Ok(self.flow())
-    }
-
-    fn on_epoch_end(&mut self, end: &mut EpochEnd<'_>) -> Result<Flow> {
-        let loss = end.record.val_loss;
-        // A NaN is never better.
-        self.improved = self.best.is_none_or(|best| loss < best) && !loss.is_nan();
-        if self.improved {
-            self.best = Some(loss);
-        }
-        Ok(self.flow())
-    }
-
-    fn wants_checkpoint(&mut self, moment: Moment, position: &Position) -> bool {
-        let due = self.every.is_some_and(|every| position.steps_done.is_multiple_of(every));
-        moment == Moment::Epoch || due || self.stop.exit_code().is_some()
-    }
-
-    fn on_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.files.write(&checkpoint.clone().with_extra(self.identity.clone()))?;
-        if std::mem::take(&mut self.improved) { self.files.keep_best() } else { Ok(()) }
-    }
-
-    fn state(&self) -> Option<Value> {
-        self.best.map(Value::from)
-    }
-
-    fn restore(&mut self, state: &Value) -> Result<()> {
-        self.best = state.as_f64();
-        Ok(())
-    }
-}
-
-fn failed(action: &'static str, path: &Path, source: std::io::Error) -> Error {
-    Error::CheckpointFile { action, path: path.to_owned(), source }
-}
-
-/// The folder of checkpoints: the last one, the one before, the best one.
-#[derive(Clone, Debug)]
-pub(crate) struct Checkpoints {
-    folder: PathBuf,
-}
-
-impl Checkpoints {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder }
-    }
-
-    pub(crate) fn last(&self) -> PathBuf {
-        self.folder.join("last.safetensors")
-    }
-
-    fn previous(&self) -> PathBuf {
-        self.folder.join("previous.safetensors")
-    }
-
-    fn best(&self) -> PathBuf {
-        self.folder.join("best.safetensors")
-    }
-
-    fn write(&self, checkpoint: &Checkpoint) -> Result<()> {
-        std::fs::create_dir_all(&self.folder).map_err(|e| failed("write", &self.folder, e))?;
-        let last = self.last();
-        if last.exists() {
-            std::fs::rename(&last, self.previous()).map_err(|e| failed("move", &last, e))?;
-        }
-        checkpoint.write(&last)
-    }
-
-    /// The last one is the best so far.
-    fn keep_best(&self) -> Result<()> {
-        self.link_best().map_err(|e| failed("keep", &self.last(), e))
-    }
-
-    /// A second name for the last one, where the file system knows such names, else a copy.
-    fn link_best(&self) -> std::io::Result<()> {
-        let fresh = self.folder.join("best.tmp");
-        let _ = std::fs::remove_file(&fresh); // Left behind by a crash.
-        std::fs::hard_link(self.last(), &fresh).or_else(|_| std::fs::copy(self.last(), &fresh).map(drop))?;
-        std::fs::rename(fresh, self.best())
-    }
-
-    /// The newest checkpoint that can be read, and what was wrong with newer ones; `None` if there is none at all.
-    ///
-    /// # Errors
-    ///
-    /// If there are some and none can be read: the error of the newest.
-    pub(crate) fn newest(&self) -> Result<Option<(Checkpoint, Option<Error>)>> {
-        let mut first_error = None;
-        for path in [self.last(), self.previous()].into_iter().filter(|path| path.exists()) {
-            match Checkpoint::read(&path) {
-                Ok(checkpoint) => return Ok(Some((checkpoint, first_error))),
-                Err(error) => first_error = first_error.or(Some(error)),
-            }
-        }
-        first_error.map_or(Ok(None), Err)
-    }
 }

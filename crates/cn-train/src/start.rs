@@ -8,10 +8,9 @@ use anyhow::{Context, Result};
 use cn_augment::Normalisation;
 use cn_data::Dataset;
 use cn_ops::Network;
-use cn_report::ModelCard;
+use cn_report::{ModelCard, WeightsOrigin};
 use cn_zoo::{Arch, Fit, HubCache, HubFile, Loaded, WeightFile};
-use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where weights lie that came from elsewhere than the hub.
 const FOLDER: &str = "data/weights";
@@ -89,37 +88,23 @@ pub(crate) fn is_name(weights: &str) -> bool {
     weights == "auto" || Source::NAMED.iter().any(|source| source.name() == weights)
 }
 
-/// A file of weights, as runs note it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Origin {
-    pub(crate) path: PathBuf,
-    /// Repository and commit, where it lies in the hub's cache.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) repo: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) revision: Option<String>,
+/// What the path of a file says about it.
+pub(crate) fn origin_of(path: &Path) -> WeightsOrigin {
+    let (repo, revision) = HubFile::of_path(path).map(|file| (file.repo, file.revision)).unzip();
+    WeightsOrigin { path: path.to_owned(), repo, revision }
 }
 
-impl Origin {
-    /// What the path alone says.
-    pub(crate) fn of_path(path: &Path) -> Self {
-        let hub = HubFile::of_path(path);
-        let (repo, revision) = hub.map(|file| (file.repo, file.revision)).unzip();
-        Self { path: path.to_owned(), repo, revision }
-    }
-
-    fn text(&self) -> String {
-        match (&self.repo, &self.revision) {
-            (Some(repo), Some(revision)) => format!("{repo}, revision {}", &revision[..revision.len().min(12)]),
-            _ => format!("`{}`", self.path.display()),
-        }
+fn origin_text(origin: &WeightsOrigin) -> String {
+    match (&origin.repo, &origin.revision) {
+        (Some(repo), Some(revision)) => format!("{repo}, revision {}", &revision[..revision.len().min(12)]),
+        _ => format!("`{}`", origin.path.display()),
     }
 }
 
 #[derive(Clone)]
 struct Weights {
     /// `None` where they are built in.
-    origin: Option<Origin>,
+    origin: Option<WeightsOrigin>,
     file: WeightFile,
     /// The statistics that they were trained with.
     normalisation: Normalisation,
@@ -200,7 +185,7 @@ impl Start {
     }
 
     /// The file, where there is one.
-    pub(crate) fn origin(&self) -> Option<&Origin> {
+    pub(crate) fn origin(&self) -> Option<&WeightsOrigin> {
         self.weights.as_ref()?.origin.as_ref()
     }
 
@@ -219,7 +204,7 @@ impl Start {
         let what = match (self.source, self.origin()) {
             (Source::Glyphs, _) => format!("{name}, built in, trained on drawn handwriting alone"),
             (Source::File | Source::None, _) | (_, None) => name,
-            (_, Some(origin)) => format!("{name}: {}", origin.text()),
+            (_, Some(origin)) => format!("{name}: {}", origin_text(origin)),
         };
         let mut lines = match (&self.why, self.source) {
             (None, _) => vec![what],
@@ -278,7 +263,7 @@ fn file(path: &Path, config: &Config) -> Result<Weights> {
         Some(card) => model::normalisation_of(&ModelCard::read(card)?)?,
         None => imagenet_normalisation(config.channels)?,
     };
-    Ok(Weights { origin: Some(Origin::of_path(path)), file, normalisation, card: None })
+    Ok(Weights { origin: Some(origin_of(path)), file, normalisation, card: None })
 }
 
 /// What was given by hand comes before what the hub's cache holds.
@@ -289,7 +274,7 @@ fn imagenet(config: &Config) -> Result<Option<Weights>> {
     let found = given.or_else(|| Some(HubCache::from_env()?.find(arch.imagenet_repo(), &HUB_FILES)?.path));
     let Some(path) = found else { return Ok(None) };
     let (file, normalisation) = (open(&path, arch.name())?, imagenet_normalisation(config.channels)?);
-    Ok(Some(Weights { origin: Some(Origin::of_path(&path)), file, normalisation, card: None }))
+    Ok(Some(Weights { origin: Some(origin_of(&path)), file, normalisation, card: None }))
 }
 
 /// ImageNet's statistics; for grey images their means over the channels, see [`Fit::Transfer`].

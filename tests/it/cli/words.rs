@@ -248,6 +248,7 @@ fn synthetic_data_say_so_in_the_first_lines() {
         data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
                   the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
         weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
+                  102 tensors taken
         split     group: 240 images train, 60 judge; 0 of 20 writers on both sides
                   phase 1: 2 epochs, all layers, learning rate 1e-2, one cycle
                   the phases are not those of the recipe `quick`: they are fit_one_cycle(2, 1e-2)

@@ -151,6 +151,14 @@ impl ModelCard {
         self.classes.iter().map(|class| class.label.as_str())
     }
 
+    /// The output that speaks of a label: the one whose class people are shown as `display`, else the one of this
+    /// label.
+    #[must_use]
+    pub fn output_of(&self, label: &str, display: &str) -> Option<usize> {
+        let shown = self.classes.iter().position(|class| class.display == display);
+        shown.or_else(|| self.labels().position(|known| known == label))
+    }
+
     /// The thresholds of the classes: one for all where they are equal.
     ///
     /// # Errors

@@ -117,6 +117,53 @@ fn atomic_writes_replace_and_leave_nothing_behind() {
     assert_eq!(std::fs::read_dir(run.root()).unwrap().count(), 2);
 }
 
+fn manifest() -> Manifest {
+    let hash = |digit: &str| digit.repeat(64);
+    Manifest {
+        schema: MANIFEST_SCHEMA,
+        started: "2026-01-31T12:00:00Z".into(),
+        command: vec!["cn-train".into(), "train".into()],
+        data: DataHashes {
+            name: "toy".into(),
+            n_images: 12,
+            content_sha256: hash("1"),
+            index_sha256: hash("2"),
+            split_sha256: hash("3"),
+        },
+        weights: WeightsHash { name: "none".into(), sha256: hash("4") },
+        weights_from: None,
+        config_sha256: hash("5"),
+        versions: Versions { cn_train: "0.1.0".into() },
+        isa: "avx2".into(),
+        kernel_plan: 1,
+        threads: 2,
+        machine: Machine { os: "linux".into(), arch: "x86_64".into(), cpu: None, cores: 2 },
+    }
+}
+
+#[test]
+fn a_manifest_comes_back_as_it_was_written() {
+    let (_dir, run) = folder();
+    manifest().write(run.manifest()).unwrap();
+    assert_eq!(Manifest::read(run.manifest()).unwrap(), manifest());
+    let newer = Manifest { schema: MANIFEST_SCHEMA + 1, ..manifest() };
+    newer.write(run.manifest()).unwrap();
+    assert!(matches!(Manifest::read(run.manifest()), Err(Error::Schema { found: 2, supported: 1, .. })));
+}
+
+#[test]
+fn what_changes_the_result_stands_in_the_way_of_going_on() {
+    let old = manifest();
+    let other = Manifest { threads: 1, started: "2027-01-31T12:00:00Z".into(), ..manifest() };
+    assert_eq!(old.differences(&other), [""; 0]);
+    let weights = WeightsHash { sha256: "6".repeat(64), ..old.weights.clone() };
+    let changed = Manifest { isa: "avx512".into(), kernel_plan: 2, weights, ..manifest() };
+    let lines = old.differences(&changed);
+    let starts = ["initial weights: 444", "instruction set: avx2, now avx512", "kernel plan: 1, now 2"];
+    assert_eq!(lines.len(), starts.len());
+    assert!(lines.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{lines:?}");
+}
+
 fn record(epoch: usize) -> EpochRecord {
     EpochRecord {
         epoch,

@@ -2,8 +2,9 @@
 
 use super::Context;
 use crate::args::InspectArgs;
+use crate::glyphs;
 use crate::problem::Problem;
-use crate::start::Origin;
+use crate::start::origin_of;
 use anyhow::{Context as _, Result};
 use cn_data::Digest;
 use cn_report::{ModelCard, RunFolder, Summary};
@@ -80,6 +81,12 @@ struct SourcePart {
 }
 
 pub(super) fn run(context: &Context<'_>, args: &InspectArgs) -> Result<()> {
+    if args.path == Path::new(glyphs::NAME) && !args.path.exists() {
+        let inspection = built_in()?;
+        context.ui.result(text(&inspection));
+        context.ui.json(&inspection);
+        return Ok(());
+    }
     let path = weights_of(&args.path)?;
     let inspection = inspect(&path)?;
     context.ui.result(text(&inspection));
@@ -131,26 +138,42 @@ fn run_of(path: &Path) -> Option<RunFolder> {
 fn inspect(path: &Path) -> Result<Inspection> {
     let file = WeightFile::open(path)?;
     let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let (licence, source) = known(path)?;
+    let licence = licence.or_else(|| file.metadata().get("license").cloned());
+    Ok(Inspection { licence, source, ..inspection(path, &file, &bytes)? })
+}
+
+/// The weights that the program carries.
+fn built_in() -> Result<Inspection> {
+    let (file, card) = glyphs::open()?;
+    let source = SourcePart { data: Some(card.data.name), ..SourcePart::default() };
+    let inspection = inspection(Path::new(glyphs::NAME), &file, cn_zoo::glyphs::WEIGHTS)?;
+    // Packed files leave out the counters of norms, which the hash covers.
+    let weights_sha256 = card.weights.sha256;
+    Ok(Inspection { weights_sha256, licence: Some(env!("CARGO_PKG_LICENSE").into()), source, ..inspection })
+}
+
+/// All that the bytes themselves say.
+fn inspection(path: &Path, file: &WeightFile, bytes: &[u8]) -> Result<Inspection> {
     let named: Vec<_> = file.tensors().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
     let tensors: Vec<TensorPart> = named.iter().map(|(name, tensor)| tensor_part(name, tensor)).collect();
-    let (network, unknown) = match ResNetConfig::of_file(&file) {
+    let (network, unknown) = match ResNetConfig::of_file(file) {
         Ok(config) => (Some(network_part(&config)), None),
         Err(error) => (None, Some(error.to_string())),
     };
-    let (licence, source) = known(path)?;
     Ok(Inspection {
         file: path.to_owned(),
         format: file.format().name(),
         bytes: bytes.len() as u64,
-        sha256: Digest::of(&bytes).to_string(),
+        sha256: Digest::of(bytes).to_string(),
         weights_sha256: cn_zoo::weights_sha256(&named)?,
         network,
         parameters: tensors.iter().filter(|t| t.parameter).map(TensorPart::elements).sum(),
         groups: groups(&tensors),
         tensors,
         metadata: file.metadata().clone(),
-        licence: licence.or_else(|| file.metadata().get("license").cloned()),
-        source,
+        licence: None,
+        source: SourcePart::default(),
         unknown,
     })
 }
@@ -207,8 +230,8 @@ fn known(path: &Path) -> Result<(Option<String>, SourcePart)> {
         source.started_from = if run.is_finished() { Some(Summary::read(run.summary())?.weights) } else { None };
         return Ok((None, source));
     }
-    let Origin { repo, revision, .. } = Origin::of_path(path);
-    (source.repo, source.revision) = (repo, revision);
+    let origin = origin_of(path);
+    (source.repo, source.revision) = (origin.repo, origin.revision);
     source.from = noted(path);
     Ok((HubFile::of_path(path).and_then(|file| file.licence()), source))
 }
@@ -258,7 +281,7 @@ fn source_lines(inspection: &Inspection) -> Vec<(&'static str, String)> {
     }
     if let Some(data) = data {
         let started = started_from.as_ref().map_or(String::new(), |from| format!(", starting from {from}"));
-        lines.push(("source", format!("a run, trained on {data}{started}")));
+        lines.push(("source", format!("trained on {data}{started}")));
     }
     if lines.len() == 1 {
         lines.push(("source", "not known here".into()));

@@ -1,6 +1,6 @@
 //! `train`: the main job.
 
-pub(super) mod manifest;
+mod manifest;
 mod phases;
 mod result;
 mod resume;
@@ -13,16 +13,16 @@ use crate::destination;
 use crate::host;
 use crate::output::Ui;
 use crate::problem::Problem;
-use crate::recorder::{Checkpointer, Checkpoints, Recorder};
+use crate::recorder::Recorder;
 use crate::session;
 use crate::signals::Stop;
 use crate::start::{Start, loaded_line};
 use anyhow::{Context as _, Result};
 use cn_data::{Cache, Dataset};
-use cn_learn::{Handler, Learner, Outcome, StopOnNan};
+use cn_learn::{CheckpointFolder, Handler, Learner, Outcome, SaveCheckpoints, StopOnNan};
 use cn_ops::Network;
-use cn_report::RunFolder;
-use manifest::Manifest;
+use cn_report::{Manifest, RunFolder};
+use manifest::{identity, manifest};
 use phases::Layers;
 use std::sync::Arc;
 
@@ -65,8 +65,8 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
     run.create()?;
     write_settings(&run, &prepared.config)?;
     let mut prepared = prepared;
-    let manifest = Manifest::new(&mut prepared)?;
-    manifest.write(&run)?;
+    let manifest = manifest(&mut prepared)?;
+    manifest.write(run.manifest())?;
     fit(context, run, prepared, &manifest, None)
 }
 
@@ -192,6 +192,17 @@ fn dry_run(ui: Ui, prepared: Prepared) -> Result<u8> {
     Ok(0)
 }
 
+/// After each epoch, as often as the settings say, and when the program is asked to end.
+fn checkpoints(run: &RunFolder, config: &Config, stop: &Stop) -> SaveCheckpoints {
+    let stop = stop.clone();
+    let save = SaveCheckpoints::to(CheckpointFolder::new(run.checkpoints()));
+    let save = save.stop_when(move || stop.exit_code().is_some());
+    match config.checkpoint_every {
+        Some(steps) => save.every(steps),
+        None => save,
+    }
+}
+
 /// Trains from the start, or from a checkpoint, and closes the run.
 fn fit(
     context: &Context<'_>,
@@ -202,13 +213,11 @@ fn fit(
 ) -> Result<u8> {
     let stop = Stop::listen()?;
     let mut recorder = Recorder::new(context.ui, run.clone(), context.start);
-    let files = Checkpoints::new(run.checkpoints());
-    let mut checkpointer =
-        Checkpointer::new(files, prepared.config.checkpoint_every, stop.clone(), manifest.identity());
+    let mut checkpoints = checkpoints(&run, &prepared.config, &stop).with_extra(identity(manifest));
     let mut nan = StopOnNan::every(16);
     let phases = prepared.config.phase.clone();
     let outcome = {
-        let handlers: &mut [&mut dyn Handler] = &mut [&mut recorder, &mut checkpointer, &mut nan];
+        let handlers: &mut [&mut dyn Handler] = &mut [&mut recorder, &mut checkpoints, &mut nan];
         match checkpoint {
             None => prepared.learner.fit(&phases, handlers),
             Some(checkpoint) => {

@@ -19,11 +19,7 @@ pub(super) struct ClassMap {
 impl ClassMap {
     /// Maps by what people are shown, else by the label; outputs that the data set has no label for are left out.
     pub(super) fn new(card: &ModelCard, index: &Index) -> Result<Self> {
-        let place = |label: &str| {
-            let display = index.display(label);
-            let shown = card.classes.iter().position(|class| class.display == display);
-            shown.or_else(|| card.classes.iter().position(|class| class.label == label))
-        };
+        let place = |label: &str| card.output_of(label, index.display(label));
         let counts = index.class_counts();
         let unknown: Vec<&str> = counts.keys().copied().filter(|label| place(label).is_none()).collect();
         if !unknown.is_empty() {

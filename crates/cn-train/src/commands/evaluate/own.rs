@@ -1,14 +1,13 @@
 //! The data that a model was trained with, so that nobody takes what it saw for news.
 
 use crate::args::{BatchArgs, Common, ConfigArgs, DataArgs};
-use crate::commands::train::manifest::Manifest;
 use crate::config::{Config, DataConfig};
 use crate::data::Plan;
 use crate::model::Trained;
 use crate::output::Ui;
 use anyhow::Result;
 use cn_data::{Cache, Dataset, Index};
-use cn_report::RunFolder;
+use cn_report::{Manifest, RunFolder};
 use std::collections::HashSet;
 
 /// The data of a run.
@@ -68,7 +67,9 @@ fn described(stored: &Config, flags: &DataArgs) -> Result<DataConfig> {
 /// The data where the run found them.
 fn unmoved(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Result<Dataset> {
     let dataset = Plan::new(config)?.load(ui, config, cache)?;
-    if Manifest::read(run).is_ok_and(|manifest| manifest.data_sha256()[1] != dataset.content_sha256().to_string()) {
+    if Manifest::read(run.manifest())
+        .is_ok_and(|manifest| manifest.data.content_sha256 != dataset.content_sha256().to_string())
+    {
         ui.warn("the data have changed since the run: images that judge may have been trained on");
     }
     Ok(dataset)
@@ -76,13 +77,12 @@ fn unmoved(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Result<Dat
 
 /// The data of another folder, if they are those of the run by their hashes.
 fn moved(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Option<Dataset> {
-    let manifest = Manifest::read(run).ok()?;
-    let [index, content] = manifest.data_sha256();
+    let manifest = Manifest::read(run.manifest()).ok()?;
     let plan = Plan::new(config).ok()?;
     // Most other data are told apart before they are decoded. Damaged images leave the index only then.
-    if !config.skip_damaged && plan.index.sha256().to_string() != index {
+    if !config.skip_damaged && plan.index.sha256().to_string() != manifest.data.index_sha256 {
         return None;
     }
     let dataset = plan.load(ui, config, cache).ok()?;
-    (dataset.content_sha256().to_string() == content).then_some(dataset)
+    (dataset.content_sha256().to_string() == manifest.data.content_sha256).then_some(dataset)
 }

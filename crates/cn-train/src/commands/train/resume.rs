@@ -1,15 +1,14 @@
 //! `train --resume`: going on with a run.
 
 use super::super::Context;
-use super::manifest::Manifest;
+use super::manifest::{manifest, settings_sha256};
 use super::{Choice, cache, dry_run, fit, prepare};
 use crate::args::TrainArgs;
 use crate::config::Config;
 use crate::problem::Problem;
-use crate::recorder::Checkpoints;
 use anyhow::Result;
-use cn_learn::Checkpoint;
-use cn_report::{RunFolder, Summary};
+use cn_learn::{Checkpoint, CheckpointFolder};
+use cn_report::{Manifest, RunFolder, Summary};
 
 /// Goes on where the run stopped; a finished one shows its result, or gets back weights that were lost.
 pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> Result<u8> {
@@ -22,7 +21,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
     let stored = Config::of_run(&run.config())?;
     let config = stored.with_flags(context.common, &args.config)?.resolved()?;
     refuse(run, args, &stored.differences(&config))?;
-    let found = Checkpoints::new(run.checkpoints()).newest()?;
+    let found = CheckpointFolder::new(run.checkpoints()).newest()?;
     if run.is_finished() {
         let weights = run.weights();
         if found.is_none() {
@@ -33,26 +32,30 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
         }
         context.ui.warn(format_args!("`{}` is missing: it is written again from a checkpoint", weights.display()));
     }
-    refuse_edited(run, args, found.as_ref().map(|(checkpoint, _)| checkpoint), &stored)?;
+    refuse_edited(run, args, found.as_ref().map(|found| &found.checkpoint), &stored)?;
     let mut prepared = prepare(context, config, cache(args), Choice::Asked)?;
-    let manifest = Manifest::new(&mut prepared)?;
-    match Manifest::read(run) {
+    let manifest = manifest(&mut prepared)?;
+    match Manifest::read(run.manifest()) {
         Ok(old) => {
             refuse(run, args, &old.differences(&manifest))?;
-            if let Some(version) = old.other_build(&manifest) {
+            if old.versions != manifest.versions {
+                let version = &old.versions.cn_train;
                 context.ui.warn(format_args!("the run was begun by cn-train {version}: bits may differ"));
             }
         }
         // Stopped before it was written.
         Err(_) if found.is_none() && args.dry_run => {}
-        Err(_) if found.is_none() => manifest.clone().with_settings_of(run)?.write(run)?,
-        Err(error) => return Err(error),
+        // With the settings that are on disk, whatever flags say now.
+        Err(_) if found.is_none() => {
+            Manifest { config_sha256: settings_sha256(run)?, ..manifest.clone() }.write(run.manifest())?;
+        }
+        Err(error) => return Err(error.into()),
     }
-    let checkpoint = found.map(|(checkpoint, damage)| {
-        if let Some(damage) = damage {
+    let checkpoint = found.map(|found| {
+        if let Some(damage) = found.damage {
             context.ui.warn(format_args!("{damage}; the one before it is used"));
         }
-        checkpoint
+        found.checkpoint
     });
     let step = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.position().steps_done);
     context.ui.say(format_args!("resume    `{}` at step {step}", run.root().display()));
@@ -88,8 +91,8 @@ fn refuse(run: &RunFolder, args: &TrainArgs, differences: &[String]) -> Result<(
 /// Refuses settings that were edited after the run began: its checkpoints were made with others.
 fn refuse_edited(run: &RunFolder, args: &TrainArgs, checkpoint: Option<&Checkpoint>, stored: &Config) -> Result<()> {
     // Without a manifest, nothing was computed with them yet, or what follows says what is wrong.
-    let Ok(manifest) = Manifest::read(run) else { return Ok(()) };
-    if args.force || manifest.has_settings_of(run)? {
+    let Ok(manifest) = Manifest::read(run.manifest()) else { return Ok(()) };
+    if args.force || manifest.config_sha256 == settings_sha256(run)? {
         return Ok(());
     }
     let phases = match checkpoint {
