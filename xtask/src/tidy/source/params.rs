@@ -5,12 +5,9 @@ use super::{line_of, words};
 
 /// Functions that others have declared, and who.
 const GIVEN: [(&str, &str); 1] = [("forward_t", "candle's `ModuleT`")];
-/// The crate that is being freed of them; elsewhere each one is an error.
-const LISTED: &str = "crates/cn-train/";
 
 /// Reports each parameter of type `bool`, in tests too.
 pub(super) fn check(file: &str, code: &str, findings: &mut Vec<Finding>) {
-    let level = if file.starts_with(LISTED) { Level::Warning } else { Level::Error };
     for (at, _) in words(code).filter(|(_, word)| *word == "fn") {
         let Some((name, params)) = signature(&code[at + 2..]) else {
             continue;
@@ -20,7 +17,7 @@ pub(super) fn check(file: &str, code: &str, findings: &mut Vec<Finding>) {
         }
         for param in split(params).into_iter().filter_map(|param| flag(param)) {
             let text = format!("`{name}` takes the bool `{param}`, make it two functions or an enum");
-            findings.push(Finding::new(level, file, line_of(code, at), text));
+            findings.push(Finding::new(Level::Error, file, line_of(code, at), text));
         }
     }
 }
@@ -133,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_program_is_warned() {
-        assert!(found("crates/cn-train/src/a.rs", "fn f(a: bool) {}")[0].contains("warning: "));
+    fn the_program_is_no_exception() {
+        assert!(found("crates/cn-train/src/a.rs", "fn f(a: bool) {}")[0].contains("takes the bool `a`"));
     }
 }
