@@ -1,6 +1,7 @@
 //! The program as people use it: what it prints, what it leaves behind, how it ends.
 
 mod cli;
+mod cross_validation;
 mod drawings;
 mod end_to_end;
 mod glyphs;

@@ -235,10 +235,20 @@ pub(crate) struct EvaluateArgs {
     /// Judge the images of these groups alone: `3,14`, or a file with one on each line
     #[arg(long, value_name = "LIST|FILE")]
     pub(crate) groups: Option<String>,
+    /// Repeat the training of the run K times, by groups where they are known, so that each image is judged once, by a
+    /// model that saw none of its group; the same command goes on with what was stopped
+    #[arg(
+        long,
+        value_name = "K",
+        value_parser = clap::value_parser!(u32).range(2..=1000),
+        conflicts_with_all = ["synthetic", "split", "groups", "limit"]
+    )]
+    pub(crate) cross_validate: Option<u32>,
     /// How many of the images with the highest loss to list
     #[arg(long, value_name = "N", default_value_t = 9)]
     pub(crate) top: usize,
     /// Write the predictions as a table, and the top losses as a picture, to this folder
+    /// [default with --cross-validate: cross-validation-K in the run]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Use this many of the images, balanced by class; with --synthetic, draw this many

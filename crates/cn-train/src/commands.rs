@@ -57,7 +57,7 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
     let work = || match command {
         Command::Train(args) => train::run(context, &args),
         Command::LrFind(args) => lr_find::run(context, &args).map(|()| 0),
-        Command::Evaluate(args) => evaluate::run(context, &args).map(|()| 0),
+        Command::Evaluate(args) => evaluate::run(context, &args),
         Command::Predict(args) => predict::run(context, &args).map(|()| 0),
         Command::Compare(args) => compare::run(context, &args).map(|()| 0),
         Command::Report(args) => report::run(context, &args).map(|()| 0),

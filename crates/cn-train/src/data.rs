@@ -165,6 +165,12 @@ pub(crate) fn all(ui: Ui, config: &Config, cache: Cache) -> Result<(Index, Pixel
     Ok((index, loaded.pixels))
 }
 
+/// Every image that a training with these settings uses, on one side or the other.
+pub(crate) fn training(ui: Ui, config: &Config, cache: Cache) -> Result<(Index, Pixels)> {
+    let dataset = Plan::new(config)?.load(ui, config, cache)?;
+    Ok((dataset.index().clone(), dataset.pixels().clone()))
+}
+
 /// `n` of the images, the same ones every time, balanced by class.
 pub(crate) fn choose(index: &Index, n: usize) -> Result<Vec<u32>> {
     let limited = index.limit(n, LIMIT_SEED)?;

@@ -1,6 +1,7 @@
 //! `evaluate`: honest numbers about a trained model.
 
 mod classes;
+mod cross;
 pub(super) mod own;
 
 use super::Context;
@@ -39,7 +40,20 @@ struct Judged {
     groups: String,
 }
 
-pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<()> {
+/// What a model says about images, and how good that is.
+struct Judgement<'a> {
+    judged: &'a Judged,
+    names: &'a ClassNames,
+    answers: Answers<'a>,
+    quality: Quality,
+    top: Vec<ImageLoss>,
+}
+
+/// Judges, and returns the exit code.
+pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<u8> {
+    if let Some(k) = args.cross_validate {
+        return cross::run(context, args, k);
+    }
     let mut trained = Trained::open(&args.model)?;
     args.out.as_deref().map_or(Ok(()), destination::check)?;
     let judged = judged(context, args, &trained)?;
@@ -54,14 +68,15 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<()> {
     let img_s = judged.pixels.len() as f64 / started.elapsed().as_secs_f64();
     let table = map.table(&judged.index, &probabilities)?;
     let answers = table.answers(map.thresholds()?)?;
-    let top = table.top_losses(args.top);
-    if let Some(folder) = &args.out {
-        write(folder, &judged, &answers, &top, map.names())?;
-    }
     let quality = Quality::of(&answers, tuning(&trained)?.as_ref(), trained.card.activation)?;
-    show(context, args, &judged, &answers, &quality, &top, map.names());
-    context.ui.json(&summary(args, &judged, &answers, &quality, &top, img_s));
-    Ok(())
+    let top = table.top_losses(args.top);
+    let judgement = Judgement { judged: &judged, names: map.names(), answers, quality, top };
+    if let Some(folder) = &args.out {
+        write(folder, &judgement)?;
+    }
+    show(context, args, &judgement);
+    context.ui.json(&summary(args, &judgement, &json!({ "infer_img_s": img_s })));
+    Ok(0)
 }
 
 /// Predictions for a part of the run's training images, where the run kept them.
@@ -140,15 +155,8 @@ fn own_images(own: &Own, args: &EvaluateArgs) -> Result<Judged> {
     Ok(Judged { index, pixels, part, n_trained, groups: data::groups_name(&own.config) })
 }
 
-fn show(
-    context: &Context<'_>,
-    args: &EvaluateArgs,
-    judged: &Judged,
-    answers: &Answers<'_>,
-    quality: &Quality,
-    top: &[ImageLoss],
-    names: &ClassNames,
-) {
+fn show(context: &Context<'_>, args: &EvaluateArgs, judgement: &Judgement<'_>) {
+    let Judgement { judged, names, answers, quality, top } = judgement;
     let ui = context.ui;
     let n = judged.index.len();
     let which = match (judged.part, judged.n_trained) {
@@ -185,14 +193,9 @@ fn show(
     }
 }
 
-fn summary(
-    args: &EvaluateArgs,
-    judged: &Judged,
-    answers: &Answers<'_>,
-    quality: &Quality,
-    top: &[ImageLoss],
-    img_s: f64,
-) -> serde_json::Value {
+/// All of it as JSON, with `more` at the end.
+fn summary(args: &EvaluateArgs, judgement: &Judgement<'_>, more: &serde_json::Value) -> serde_json::Value {
+    let Judgement { judged, answers, quality, top, .. } = judgement;
     let val = serde_json::to_value(answers.val_summary()).unwrap_or_default();
     let table = answers.table();
     let top: Vec<_> =
@@ -204,21 +207,16 @@ fn summary(
         "counts": answers.counts(), "classes": answers.class_scores(), "rankings": table.class_rankings(),
         "quality": quality, "confusion": answers.confusion(),
         "most_confused": answers.most_confused(1), "groups": answers.group_scores(),
-        "top_losses": top, "infer_img_s": img_s,
+        "top_losses": top,
     });
-    if let (Some(summary), Some(val)) = (summary.as_object_mut(), val.as_object()) {
-        summary.extend(val.clone());
+    if let Some(summary) = summary.as_object_mut() {
+        [&val, more].into_iter().filter_map(|part| part.as_object()).for_each(|part| summary.extend(part.clone()));
     }
     summary
 }
 
-fn write(
-    folder: &std::path::Path,
-    judged: &Judged,
-    answers: &Answers<'_>,
-    top: &[ImageLoss],
-    names: &ClassNames,
-) -> Result<()> {
+fn write(folder: &std::path::Path, judgement: &Judgement<'_>) -> Result<()> {
+    let Judgement { judged, names, answers, top, .. } = judgement;
     destination::make(folder)?;
     answers.table().write(folder.join("predictions.csv"))?;
     if !top.is_empty() {

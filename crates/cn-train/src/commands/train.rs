@@ -6,7 +6,7 @@ mod result;
 mod resume;
 
 use super::Context;
-use crate::args::TrainArgs;
+use crate::args::{BatchArgs, ConfigArgs, TrainArgs};
 use crate::config::{Config, REAL_DATA};
 use crate::data::{self, Plan};
 use crate::destination;
@@ -62,9 +62,29 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
     if args.dry_run {
         return dry_run(context.ui, prepared);
     }
+    begin(context, run, prepared)
+}
+
+/// Trains with these settings to the folder, or goes on with what was trained there; returns the exit code.
+pub(super) fn train(context: &Context<'_>, config: Config, run: RunFolder, cache: Cache) -> Result<u8> {
+    if !run.holds_run() {
+        let prepared = prepare(context, config, cache, Choice::Asked)?;
+        return begin(context, run, prepared);
+    }
+    let differences = Config::of_run(&run.config())?.differences(&config);
+    if !differences.is_empty() {
+        let problem =
+            format!("`{}` was trained with other settings:\n  {}", run.root().display(), differences.join("\n  "));
+        return Err(Problem::failure(problem).hint("choose another `--out`, or remove that folder").into());
+    }
+    let batch = BatchArgs { no_cache: cache == Cache::Off, ..BatchArgs::default() };
+    let config = ConfigArgs { batch, ..ConfigArgs::default() };
+    resume::run(context, &TrainArgs { config, ..TrainArgs::default() }, &run)
+}
+
+fn begin(context: &Context<'_>, run: RunFolder, mut prepared: Prepared) -> Result<u8> {
     run.create()?;
     write_settings(&run, &prepared.config)?;
-    let mut prepared = prepared;
     let manifest = manifest(&mut prepared)?;
     manifest.write(run.manifest())?;
     fit(context, run, prepared, &manifest, None)

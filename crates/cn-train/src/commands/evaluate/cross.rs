@@ -1,0 +1,147 @@
+//! `evaluate --cross-validate K`: the training of a run K times, each time judged on what it left out.
+
+use super::{Judged, Judgement, show, summary, write};
+use crate::args::{BatchArgs, ConfigArgs, EvaluateArgs, Part};
+use crate::commands::{Context, train};
+use crate::config::{Config, LossKind};
+use crate::data;
+use crate::destination;
+use crate::problem::Problem;
+use anyhow::Result;
+use cn_data::{Cache, Index, Pixels, SplitMethod};
+use cn_report::{Activation, ClassNames, Predictions, Quality, RunFolder, Summary, Thresholds, write_atomic};
+use serde::Serialize;
+use serde_json::json;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::time::Instant;
+
+/// One of the K runs.
+#[derive(Debug, Serialize)]
+struct Fold {
+    run: String,
+    n_train: usize,
+    n_val: usize,
+    exact_match: f64,
+    top1: f64,
+    /// Groups with images on both sides; `null` where groups are unknown.
+    groups_shared: Option<usize>,
+}
+
+/// Trains what is not trained yet, and judges each image by the run that did not see it; returns the exit code.
+pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs, k: u32) -> Result<u8> {
+    let config = config(context, args)?;
+    let folder = args.out.clone().unwrap_or_else(|| args.model.join(format!("cross-validation-{k}")));
+    destination::check(&folder)?;
+    let cache = || if args.no_cache { Cache::Off } else { Cache::User };
+    let runs: Vec<RunFolder> = (1..=k).map(|fold| RunFolder::new(folder.join(format!("fold-{fold}")))).collect();
+    let of_fold = |fold| Config { split: SplitMethod::KFold { k, fold }.to_string(), ..config.clone() };
+    for (fold, run) in (0..k).zip(&runs) {
+        context.ui.say(format_args!("fold      {} of {k}: `{}`", fold + 1, run.root().display()));
+        let context = &Context { common: context.common, ui: context.ui, start: Instant::now() };
+        let code = train::train(context, of_fold(fold), run.clone(), cache())?;
+        if code != 0 {
+            context.ui.say("the same command goes on with the folds that are left");
+            return Ok(code);
+        }
+        context.ui.say("");
+    }
+    let (folds, table) = gathered(&runs)?;
+    let (index, pixels) = images(context, &of_fold(0), &table, cache())?;
+    let names = ClassNames::new(table.classes().iter().map(|label| (label, index.display(label))));
+    let answers = table.answers(Thresholds::uniform(config.threshold as f32)?)?;
+    let activation = match config.loss {
+        LossKind::Bce => Activation::Sigmoid,
+        LossKind::Softmax => Activation::Softmax,
+    };
+    let quality = Quality::of(&answers, None, activation)?;
+    let judged = Judged { index, pixels, part: Part::All, n_trained: Some(0), groups: data::groups_name(&config) };
+    let top = table.top_losses(args.top);
+    let judgement = Judgement { judged: &judged, names: &names, answers, quality, top };
+    write(&folder, &judgement)?;
+    context.ui.say(fold_table(&folds));
+    show(context, args, &judgement);
+    let summary = summary(args, &judgement, &json!({ "folds": folds }));
+    write_atomic(folder.join("summary.json"), &serde_json::to_vec_pretty(&summary)?)?;
+    context.ui.json(&summary);
+    Ok(0)
+}
+
+/// The settings of the run, with its data where they are now.
+fn config(context: &Context<'_>, args: &EvaluateArgs) -> Result<Config> {
+    let run = RunFolder::new(&args.model);
+    if !run.holds_run() {
+        return Err(Problem::usage(format!(
+            "`{}` is no folder of a run, and only a run can be repeated",
+            args.model.display()
+        ))
+        .hint("train once, then `cn-train evaluate RUN --cross-validate 5`")
+        .into());
+    }
+    let batch = BatchArgs { data: args.data.clone(), ..BatchArgs::default() };
+    let flags = ConfigArgs { batch, ..ConfigArgs::default() };
+    let config = Config::of_run(&run.config())?.with_flags(context.common, &flags)?.resolved()?;
+    if config.synthetic.steps.is_some() {
+        return Err(Problem::usage("endless handwriting has no parts to leave out")
+            .hint("cross-validate a run on images that are there: `--data DIR` in its training")
+            .into());
+    }
+    Ok(Config { val_groups: Vec::new(), ..config })
+}
+
+/// What all runs say, together.
+fn gathered(runs: &[RunFolder]) -> Result<(Vec<Fold>, Predictions)> {
+    let (mut folds, mut all) = (Vec::new(), None::<Predictions>);
+    for run in runs {
+        let Summary { data, val, .. } = Summary::read(run.summary())?;
+        folds.push(Fold {
+            run: run.root().display().to_string(),
+            n_train: data.n_train,
+            n_val: data.n_val,
+            exact_match: val.exact_match,
+            top1: val.top1,
+            groups_shared: data.groups_shared,
+        });
+        let own = Predictions::read(run.predictions())?;
+        match &mut all {
+            None => all = Some(own),
+            Some(all) => own.rows().iter().try_for_each(|row| all.push(row.clone()))?,
+        }
+    }
+    let all = all.ok_or_else(|| Problem::usage("there are no folds"))?;
+    Ok((folds, all))
+}
+
+/// The images in the order of the table.
+fn images(context: &Context<'_>, config: &Config, table: &Predictions, cache: Cache) -> Result<(Index, Pixels)> {
+    let (index, pixels) = data::training(context.ui, config, cache)?;
+    let id: HashMap<&str, u32> = index.records().iter().map(|record| record.path.as_str()).zip(0..).collect();
+    let known = |path: &str| {
+        id.get(path).copied().ok_or_else(|| {
+            Problem::failure(format!("`{path}` was judged, and is not among the images now"))
+                .hint("restore the data, or name another `--out` to train all folds again")
+        })
+    };
+    let ids = table.rows().iter().map(|row| known(&row.path)).collect::<Result<Vec<u32>, Problem>>()?;
+    let pixels = Pixels::from_images(ids.iter().map(|&id| pixels.image(id)))?;
+    Ok((index.subset(&ids)?, pixels))
+}
+
+fn fold_table(folds: &[Fold]) -> String {
+    let mut out = format!(
+        "{:<6}{:>8}{:>8}{:>14}{:>10}{:>16}\n",
+        "fold", "train", "judge", "exact match", "top-1", "shared groups"
+    );
+    for (i, fold) in folds.iter().enumerate() {
+        let Fold { n_train, n_val, exact_match, top1, groups_shared, .. } = fold;
+        let shared = groups_shared.map_or_else(|| "unknown".into(), |n| n.to_string());
+        writeln!(out, "{:<6}{n_train:>8}{n_val:>8}{exact_match:>14.4}{top1:>10.4}{shared:>16}", i + 1)
+            .expect("a string takes any text");
+    }
+    let mean = |of: fn(&Fold) -> f64| folds.iter().map(of).sum::<f64>() / folds.len() as f64;
+    let exact = mean(|fold| fold.exact_match);
+    let deviation = folds.iter().map(|fold| (fold.exact_match - exact).powi(2)).sum::<f64>() / (folds.len() - 1) as f64;
+    writeln!(out, "exact match by folds: {exact:.4}, standard deviation {:.4}", deviation.sqrt())
+        .expect("a string takes any text");
+    out
+}

@@ -1,0 +1,78 @@
+//! Every image judged once, by a model that did not see it.
+
+use crate::cli::check;
+use crate::run::Place;
+use expect_test::expect;
+use std::collections::BTreeSet;
+
+const TRAIN: &str =
+    "train --synthetic --limit 210 --image-size 32 --batch-size 16 --epochs 1 --freeze-epochs 0 --lr 2e-3 --out run";
+
+#[test]
+fn folds_judge_every_image_once_and_go_on_after_a_stop() {
+    let place = Place::new();
+    place.result(TRAIN);
+    let result = place.result("evaluate run --cross-validate 3");
+    assert_eq!((result["n"].as_u64(), result["split"].as_str()), (Some(210), Some("all")));
+    let folds = result["folds"].as_array().expect("folds");
+    assert_eq!(folds.len(), 3);
+    let sum = |key: &str| folds.iter().map(|fold| fold[key].as_u64().expect("a number")).sum::<u64>();
+    assert_eq!((sum("n_val"), sum("n_train"), sum("groups_shared")), (210, 420, 0));
+    let mean = |key: &str| {
+        let right = |fold: &serde_json::Value| fold[key].as_f64().zip(fold["n_val"].as_f64());
+        folds.iter().filter_map(right).map(|(share, n)| share * n).sum::<f64>() / 210.0
+    };
+    assert!((mean("exact_match") - result["exact_match"].as_f64().expect("a share")).abs() < 1e-9);
+
+    // No fold trained on the writers that it judged: all of them together judge each image once.
+    let table = place.read("run/cross-validation-3/predictions.csv");
+    let paths: Vec<&str> = table.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
+    assert_eq!((paths.len(), paths.iter().collect::<BTreeSet<_>>().len()), (210, 210));
+    assert_eq!(place.json("run/cross-validation-3/summary.json"), result);
+
+    // A fold that is missing is trained again, and comes out as it was; the others stay.
+    let before = place.json("run/cross-validation-3/fold-2/summary.json");
+    std::fs::remove_dir_all(place.path("run/cross-validation-3/fold-2")).expect("removed");
+    let again = place.result("evaluate run --cross-validate 3");
+    assert_eq!(place.json("run/cross-validation-3/fold-2/summary.json")["weights_sha256"], before["weights_sha256"]);
+    assert_eq!(again["exact_match"], result["exact_match"]);
+
+    check(&place, "evaluate run --cross-validate 3 --seed 7", expect![[r#"
+        --- stdout
+        fold      1 of 3: `run/cross-validation-3/fold-1`
+        --- stderr
+        error: `run/cross-validation-3/fold-1` was trained with other settings:
+          seed: 42, now 7
+
+        hint: choose another `--out`, or remove that folder
+        --- exit 1
+    "#]]);
+}
+
+#[test]
+fn only_runs_can_be_repeated() {
+    let place = Place::new();
+    check(&place, "evaluate glyphs --cross-validate 5", expect![[r#"
+        --- stderr
+        error: `glyphs` is no folder of a run, and only a run can be repeated
+
+        hint: train once, then `cn-train evaluate RUN --cross-validate 5`
+        --- exit 2
+    "#]]);
+    check(&place, "evaluate glyphs --cross-validate 1", expect![[r#"
+        --- stderr
+        error: invalid value '1' for '--cross-validate <K>': 1 is not in 2..=1000
+
+        For more information, try '--help'.
+        --- exit 2
+    "#]]);
+    check(&place, "evaluate glyphs --cross-validate 5 --split val", expect![[r#"
+        --- stderr
+        error: the argument '--cross-validate <K>' cannot be used with '--split <SPLIT>'
+
+        Usage: cn-train evaluate --cross-validate <K> <RUN|FILE|glyphs>
+
+        For more information, try '--help'.
+        --- exit 2
+    "#]]);
+}
