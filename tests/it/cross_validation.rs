@@ -37,7 +37,10 @@ fn folds_judge_every_image_once_and_go_on_after_a_stop() {
     assert_eq!(place.json("run/cross-validation-3/fold-2/summary.json")["weights_sha256"], before["weights_sha256"]);
     assert_eq!(again["exact_match"], result["exact_match"]);
 
-    check(&place, "evaluate run --cross-validate 3 --seed 7", expect![[r#"
+    check(
+        &place,
+        "evaluate run --cross-validate 3 --seed 7",
+        expect![[r#"
         --- stdout
         fold      1 of 3: `run/cross-validation-3/fold-1`
         --- stderr
@@ -46,27 +49,39 @@ fn folds_judge_every_image_once_and_go_on_after_a_stop() {
 
         hint: choose another `--out`, or remove that folder
         --- exit 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn only_runs_can_be_repeated() {
     let place = Place::new();
-    check(&place, "evaluate glyphs --cross-validate 5", expect![[r#"
+    check(
+        &place,
+        "evaluate glyphs --cross-validate 5",
+        expect![[r#"
         --- stderr
         error: `glyphs` is no folder of a run, and only a run can be repeated
 
         hint: train once, then `cn-train evaluate RUN --cross-validate 5`
         --- exit 2
-    "#]]);
-    check(&place, "evaluate glyphs --cross-validate 1", expect![[r#"
+    "#]],
+    );
+    check(
+        &place,
+        "evaluate glyphs --cross-validate 1",
+        expect![[r#"
         --- stderr
         error: invalid value '1' for '--cross-validate <K>': 1 is not in 2..=1000
 
         For more information, try '--help'.
         --- exit 2
-    "#]]);
-    check(&place, "evaluate glyphs --cross-validate 5 --split val", expect![[r#"
+    "#]],
+    );
+    check(
+        &place,
+        "evaluate glyphs --cross-validate 5 --split val",
+        expect![[r#"
         --- stderr
         error: the argument '--cross-validate <K>' cannot be used with '--split <SPLIT>'
 
@@ -74,5 +89,6 @@ fn only_runs_can_be_repeated() {
 
         For more information, try '--help'.
         --- exit 2
-    "#]]);
+    "#]],
+    );
 }

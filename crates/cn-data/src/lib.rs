@@ -9,7 +9,8 @@
 //! - [`Split`]: the ids that train and that judge; fastai's random split bit for bit, whole groups, k-fold;
 //! - [`Pixels`]: all images in one packed buffer, decoded on all cores and cached;
 //! - [`Dataset`]: these together, with the [`Vocabulary`] of the training part and the [`Targets`];
-//! - [`Sampler`]: the batches of an epoch, a function of (seed, epoch).
+//! - [`Sampler`]: the batches of an epoch, a function of (seed, epoch);
+//! - [`Pixels::copies`], [`Pixels::odd_images`]: what to look at before training.
 //!
 //! ```
 //! use cn_data::{Dataset, Index, LoadConfig, Cache, Sampler, SplitConfig};
@@ -38,6 +39,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod cache;
 mod dataset;
 mod decode;
@@ -54,6 +56,7 @@ mod table;
 mod template;
 mod vocabulary;
 
+pub use audit::{Copies, Odd, OddReason};
 pub use cache::Cache;
 pub use dataset::Dataset;
 pub use decode::{BadReason, Channels, DecodeConfig};

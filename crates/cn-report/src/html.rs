@@ -1,5 +1,6 @@
 //! A run as one HTML file: no network, no scripts, pictures inside.
 
+mod audit;
 mod compare;
 mod encode;
 mod looks;
@@ -9,11 +10,12 @@ mod record;
 mod svg;
 mod training;
 
+pub use audit::{AuditPictures, audit_page};
 pub use compare::compare_page;
 
 use crate::error::Result;
 use crate::run_folder::RunFolder;
-use encode::escape;
+pub(crate) use encode::escape;
 use record::Record;
 
 const STYLE: &str = include_str!("html/style.css");

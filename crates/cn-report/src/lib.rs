@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod audit;
 mod compare;
 mod error;
 mod html;
@@ -37,9 +38,10 @@ mod scores;
 mod tensorboard;
 mod text;
 
+pub use audit::{Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, LabelAudit, SuspectLabel};
 pub use compare::{ComparedRun, compare_charts, compare_table, compare_warnings};
 pub use error::{Error, Result};
-pub use html::{compare_page, report_page};
+pub use html::{AuditPictures, audit_page, compare_page, report_page};
 pub use picture::{
     Caption, ImageView, LineChart, Mark, Picture, Scale, Series, Tile, Tone, confusion_picture, finder_curve, grid,
 };
@@ -51,8 +53,8 @@ pub use run_folder::{
 };
 pub use scores::{
     AnswerCounts, Answers, Average, Averages, Bootstrap, Calibration, ClassRanking, ClassScore, ConfusedPair,
-    Confusion, GroupScore, ImageLoss, IntervalSet, Intervals, Ranking, Rate, ReliabilityBin, Temperature, Thresholds,
-    TunedThreshold, bce_with_logits,
+    Confusion, GroupScore, ImageLoss, IntervalSet, Intervals, LabelSuspect, Ranking, Rate, ReliabilityBin,
+    ShiftedClass, ShiftedGroup, Temperature, Thresholds, TunedThreshold, bce_with_logits,
 };
 pub use tensorboard::EventFile;
 pub use text::{

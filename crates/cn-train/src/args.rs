@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Evaluate(EvaluateArgs),
     /// Labels of images, with probabilities
     Predict(PredictArgs),
+    /// What is wrong with the data: copies, leaks, odd and damaged images, suspicious labels, harmful crops
+    Audit(Box<AuditArgs>),
     /// One HTML file about a run, to look at and to send
     Report(ReportArgs),
     /// Several runs side by side: a table, and curves as PNG and HTML
@@ -278,6 +280,29 @@ pub(crate) struct PredictArgs {
     /// Go on without images that are damaged
     #[arg(long)]
     pub(crate) skip_damaged: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AuditArgs {
+    /// Audit the data of this run; what it says about images that it did not train on judges their labels
+    #[arg(value_name = "RUN", conflicts_with_all = ["recipe", "config"])]
+    pub(crate) run: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) batch: BatchArgs,
+    /// Judge all labels by K trainings, as `evaluate RUN --cross-validate K`; uses those that are there
+    #[arg(
+        long,
+        value_name = "K",
+        requires = "run",
+        value_parser = clap::value_parser!(u32).range(2..=1000)
+    )]
+    pub(crate) cross_validate: Option<u32>,
+    /// How many suspicious labels to show
+    #[arg(long, value_name = "N", default_value_t = 36)]
+    pub(crate) top: usize,
+    /// Folder for audit.html, audit.json and labels.csv [default: audit in the run, else runs/audit]
+    #[arg(long, help_heading = "Output", value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod audit;
 mod compare;
 mod completions;
 mod evaluate;
@@ -59,6 +60,7 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
         Command::LrFind(args) => lr_find::run(context, &args).map(|()| 0),
         Command::Evaluate(args) => evaluate::run(context, &args),
         Command::Predict(args) => predict::run(context, &args).map(|()| 0),
+        Command::Audit(args) => audit::run(context, &args),
         Command::Compare(args) => compare::run(context, &args).map(|()| 0),
         Command::Report(args) => report::run(context, &args).map(|()| 0),
         Command::Inspect(args) => inspect::run(context, &args).map(|()| 0),

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 pub(crate) use overlay::groups_of;
-pub(crate) use transform::Transform;
+pub(crate) use transform::{INK, Transform};
 
 /// Recipes by name; the first one is the default.
 const RECIPES: [(&str, &str); 6] = [

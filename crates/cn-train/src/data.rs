@@ -91,17 +91,25 @@ impl Plan {
 
     /// Decodes or draws the images; those that cannot be used are left out where the settings allow it, and named.
     pub(crate) fn load(self, ui: Ui, config: &Config, cache: Cache) -> Result<Dataset> {
-        let Some(samples) = self.samples else { return self.decode(ui, config, cache) };
-        let pixels = draw(config, &samples)?;
-        if config.synthetic.steps.is_some() {
-            return Ok(Dataset::with_vocabulary(self.index, pixels, self.split, characters()?)?);
-        }
-        Ok(Dataset::new(self.index, pixels, self.split)?)
+        let (dataset, skipped) = self.load_naming(config, cache)?;
+        name_skipped(ui, &skipped);
+        Ok(dataset)
     }
 
-    fn decode(self, ui: Ui, config: &Config, cache: Cache) -> Result<Dataset> {
+    /// The same, with the images that were left out.
+    pub(crate) fn load_naming(self, config: &Config, cache: Cache) -> Result<(Dataset, Vec<BadImage>)> {
+        let Some(samples) = self.samples else { return self.decode(config, cache) };
+        let pixels = draw(config, &samples)?;
+        let dataset = if config.synthetic.steps.is_some() {
+            Dataset::with_vocabulary(self.index, pixels, self.split, characters()?)?
+        } else {
+            Dataset::new(self.index, pixels, self.split)?
+        };
+        Ok((dataset, Vec::new()))
+    }
+
+    fn decode(self, config: &Config, cache: Cache) -> Result<(Dataset, Vec<BadImage>)> {
         let loaded = Pixels::load(&self.index, &load_config(config, cache))?;
-        name_skipped(ui, &loaded.skipped);
         let (index, split) = if loaded.skipped.is_empty() {
             (self.index, self.split)
         } else {
@@ -109,7 +117,7 @@ impl Plan {
             let split = split_files(config, &index)?.0;
             (index, split)
         };
-        Ok(Dataset::new(index, loaded.pixels, split)?)
+        Ok((Dataset::new(index, loaded.pixels, split)?, loaded.skipped))
     }
 }
 

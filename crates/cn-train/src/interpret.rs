@@ -152,7 +152,7 @@ fn gallery_rows(answers: &Answers<'_>) -> Vec<usize> {
 }
 
 /// The bytes of images through a policy.
-fn rendered(config: &Config, dataset: &Dataset, ids: &[u32], policy: &Policy) -> Result<Vec<Vec<u8>>> {
+pub(crate) fn rendered(config: &Config, dataset: &Dataset, ids: &[u32], policy: &Policy) -> Result<Vec<Vec<u8>>> {
     let batcher = Batcher::new(config.channels, Normalisation::none())?;
     let images: Vec<Image<'_>> = ids.iter().map(|&id| image_of(dataset.pixels().image(id))).collect();
     let geometry = policy.geometries(&images, config.seed, 0, ids)?;
@@ -162,7 +162,8 @@ fn rendered(config: &Config, dataset: &Dataset, ids: &[u32], policy: &Policy) ->
     Ok(pixels.chunks_exact(len).map(<[u8]>::to_vec).collect())
 }
 
-fn view<'a>(config: &Config, pixels: &'a [u8]) -> Result<ImageView<'a>> {
+/// Those bytes as a picture shows them.
+pub(crate) fn view<'a>(config: &Config, pixels: &'a [u8]) -> Result<ImageView<'a>> {
     let side = config.image_size as usize;
     Ok(match config.channels {
         1 => ImageView::grey(side, side, pixels)?,

@@ -5,7 +5,7 @@ use crate::picture::Picture;
 use crate::run_folder::GalleryImage;
 
 /// Text that can be no markup.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -1,7 +1,7 @@
 //! `evaluate`: honest numbers about a trained model.
 
 mod classes;
-mod cross;
+pub(super) mod cross;
 pub(super) mod own;
 
 use super::Context;

@@ -5,7 +5,7 @@ use cn_augment::{Affine, Framing, MinInk, Policy, PolicyConfig, RandomResizedCro
 use serde::{Deserialize, Serialize};
 
 /// Bytes below this are background of the scans: JPEG leaves rings of up to 15.
-const INK: u8 = 40;
+pub(crate) const INK: u8 = 40;
 
 /// How an image becomes the model's input.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use super::{Judged, Judgement, show, summary, write};
 use crate::args::{BatchArgs, ConfigArgs, EvaluateArgs, Part};
-use crate::commands::{Context, train};
+use crate::commands::Context;
 use crate::config::{Config, LossKind};
 use crate::data;
 use crate::destination;
@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// One of the K runs.
@@ -28,26 +29,55 @@ struct Fold {
     groups_shared: Option<usize>,
 }
 
-/// Trains what is not trained yet, and judges each image by the run that did not see it; returns the exit code.
-pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs, k: u32) -> Result<u8> {
-    let config = config(context, args)?;
-    let folder = args.out.clone().unwrap_or_else(|| args.model.join(format!("cross-validation-{k}")));
-    destination::check(&folder)?;
-    let cache = || if args.no_cache { Cache::Off } else { Cache::User };
+/// K runs that are trained, or their exit code if one was stopped.
+pub(in crate::commands) enum Folds {
+    Stopped(u8),
+    Trained(Vec<RunFolder>),
+}
+
+/// Trains what is not trained yet: the settings `config`, each fold in a folder of its own.
+pub(in crate::commands) fn train(
+    context: &Context<'_>,
+    config: &Config,
+    folder: &Path,
+    k: u32,
+    cache: impl Fn() -> Cache,
+) -> Result<Folds> {
     let runs: Vec<RunFolder> = (1..=k).map(|fold| RunFolder::new(folder.join(format!("fold-{fold}")))).collect();
-    let of_fold = |fold| Config { split: SplitMethod::KFold { k, fold }.to_string(), ..config.clone() };
     for (fold, run) in (0..k).zip(&runs) {
         context.ui.say(format_args!("fold      {} of {k}: `{}`", fold + 1, run.root().display()));
         let context = &Context { common: context.common, ui: context.ui, start: Instant::now() };
-        let code = train::train(context, of_fold(fold), run.clone(), cache())?;
+        let code = super::super::train::train(context, of_fold(config, k, fold), run.clone(), cache())?;
         if code != 0 {
             context.ui.say("the same command goes on with the folds that are left");
-            return Ok(code);
+            return Ok(Folds::Stopped(code));
         }
         context.ui.say("");
     }
-    let (folds, table) = gathered(&runs)?;
-    let (index, pixels) = images(context, &of_fold(0), &table, cache())?;
+    Ok(Folds::Trained(runs))
+}
+
+fn of_fold(config: &Config, k: u32, fold: u32) -> Config {
+    Config { split: SplitMethod::KFold { k, fold }.to_string(), val_groups: Vec::new(), ..config.clone() }
+}
+
+/// Where the folds of a run lie unless something else is said.
+pub(in crate::commands) fn folder(run: &Path, k: u32) -> PathBuf {
+    run.join(format!("cross-validation-{k}"))
+}
+
+/// Judges each image by the run that did not see it; returns the exit code.
+pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs, k: u32) -> Result<u8> {
+    let config = config(context, args)?;
+    let folder = args.out.clone().unwrap_or_else(|| folder(&args.model, k));
+    destination::check(&folder)?;
+    let cache = || if args.no_cache { Cache::Off } else { Cache::User };
+    let runs = match train(context, &config, &folder, k, cache)? {
+        Folds::Stopped(code) => return Ok(code),
+        Folds::Trained(runs) => runs,
+    };
+    let (folds, table) = (folds(&runs)?, gathered(&runs)?);
+    let (index, pixels) = images(context, &of_fold(&config, k, 0), &table, cache())?;
     let names = ClassNames::new(table.classes().iter().map(|label| (label, index.display(label))));
     let answers = table.answers(Thresholds::uniform(config.threshold as f32)?)?;
     let activation = match config.loss {
@@ -86,30 +116,35 @@ fn config(context: &Context<'_>, args: &EvaluateArgs) -> Result<Config> {
             .hint("cross-validate a run on images that are there: `--data DIR` in its training")
             .into());
     }
-    Ok(Config { val_groups: Vec::new(), ..config })
+    Ok(config)
 }
 
-/// What all runs say, together.
-fn gathered(runs: &[RunFolder]) -> Result<(Vec<Fold>, Predictions)> {
-    let (mut folds, mut all) = (Vec::new(), None::<Predictions>);
-    for run in runs {
+fn folds(runs: &[RunFolder]) -> Result<Vec<Fold>> {
+    let fold = |run: &RunFolder| {
         let Summary { data, val, .. } = Summary::read(run.summary())?;
-        folds.push(Fold {
+        Ok(Fold {
             run: run.root().display().to_string(),
             n_train: data.n_train,
             n_val: data.n_val,
             exact_match: val.exact_match,
             top1: val.top1,
             groups_shared: data.groups_shared,
-        });
+        })
+    };
+    runs.iter().map(fold).collect()
+}
+
+/// What all runs say about the images that they did not see.
+pub(in crate::commands) fn gathered(runs: &[RunFolder]) -> Result<Predictions> {
+    let mut all = None::<Predictions>;
+    for run in runs {
         let own = Predictions::read(run.predictions())?;
         match &mut all {
             None => all = Some(own),
             Some(all) => own.rows().iter().try_for_each(|row| all.push(row.clone()))?,
         }
     }
-    let all = all.ok_or_else(|| Problem::usage("there are no folds"))?;
-    Ok((folds, all))
+    Ok(all.ok_or_else(|| Problem::usage("there are no folds"))?)
 }
 
 /// The images in the order of the table.

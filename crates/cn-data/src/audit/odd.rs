@@ -1,0 +1,249 @@
+use std::collections::HashMap;
+use std::fmt;
+
+use rayon::prelude::*;
+
+use crate::{ImageView, Pixels};
+
+/// Levels between the darkest and the brightest value of an image that shows nothing.
+const BLANK: u8 = 16;
+/// Levels between the channels of a pixel that is coloured.
+const COLOURED: u8 = 24;
+/// Share of the images up to which a kind is odd: above it, it is simply the other kind.
+const FEW: f64 = 0.1;
+/// Times the median area, and times the median ratio of sides, beyond which a size is odd where sizes vary.
+const FAR: f64 = 4.0;
+
+/// An image unlike the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Odd {
+    /// Its id.
+    pub id: u32,
+    /// In what way.
+    pub reason: OddReason,
+}
+
+/// In what way an image is unlike the rest.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum OddReason {
+    /// Its values span so few levels that it shows nothing.
+    Blank {
+        /// Levels between the darkest and the brightest value.
+        levels: u8,
+    },
+    /// Its edge is bright where that of nearly all others is dark, or the other way round.
+    Inverted,
+    /// Nearly all others have another size.
+    Size {
+        /// Its height and width.
+        size: [usize; 2],
+        /// Height and width of the others: of most, or the median of each.
+        usual: [usize; 2],
+    },
+    /// Nearly all others are grey.
+    Coloured,
+    /// Nearly all others are coloured.
+    Grey,
+}
+
+impl fmt::Display for OddReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blank { levels } => write!(f, "shows nothing: its values span {levels} levels"),
+            Self::Inverted => f.write_str("inverted: dark and bright are the other way round"),
+            Self::Size { size: [h, w], usual: [usual_h, usual_w] } => {
+                write!(f, "{w}x{h} pixels, where {usual_w}x{usual_h} is usual")
+            }
+            Self::Coloured => f.write_str("coloured among grey images"),
+            Self::Grey => f.write_str("grey among coloured images"),
+        }
+    }
+}
+
+impl Pixels {
+    /// Images that are blank, or of a size, polarity or colour that at most a tenth of the images have; by id.
+    #[must_use]
+    pub fn odd_images(&self) -> Vec<Odd> {
+        let looks: Vec<Look> = (0..self.len() as u32).into_par_iter().map(|id| Look::of(self.image(id))).collect();
+        let few = |n: usize| n > 0 && n as f64 <= FEW * looks.len() as f64;
+        let shown = || looks.iter().filter(|look| look.levels >= BLANK);
+        let (bright, coloured) = (
+            shown().filter(|l| l.edge == Edge::Bright).count(),
+            shown().filter(|l| l.colour == Colour::Coloured).count(),
+        );
+        let (dark, grey) = (shown().count() - bright, shown().count() - coloured);
+        let sizes = self.odd_sizes();
+        let mut odd = Vec::new();
+        for (id, look) in (0..).zip(&looks) {
+            let mut add = |reason| odd.push(Odd { id, reason });
+            if let Some(usual) = sizes.usual_of(self.image(id)) {
+                let image = self.image(id);
+                add(OddReason::Size { size: [image.height, image.width], usual });
+            }
+            if look.levels < BLANK {
+                add(OddReason::Blank { levels: look.levels });
+                continue;
+            }
+            if (look.edge == Edge::Bright && few(bright)) || (look.edge == Edge::Dark && few(dark)) {
+                add(OddReason::Inverted);
+            }
+            match look.colour {
+                Colour::Coloured if few(coloured) => add(OddReason::Coloured),
+                Colour::Grey if few(grey) => add(OddReason::Grey),
+                _ => {}
+            }
+        }
+        odd
+    }
+
+    fn odd_sizes(&self) -> Sizes {
+        let mut counts: HashMap<[usize; 2], usize> = HashMap::new();
+        self.images().for_each(|image| *counts.entry([image.height, image.width]).or_default() += 1);
+        let most = counts.iter().max_by_key(|(size, n)| (**n, **size));
+        match most {
+            Some((&size, &n)) if n as f64 >= (1.0 - FEW) * self.len() as f64 => Sizes::One(size),
+            _ => {
+                let median = |of: fn(ImageView<'_>) -> usize| {
+                    let mut values: Vec<usize> = self.images().map(of).collect();
+                    values.sort_unstable();
+                    values.get(values.len() / 2).copied().unwrap_or(1)
+                };
+                Sizes::Many([median(|image| image.height), median(|image| image.width)])
+            }
+        }
+    }
+}
+
+/// What sizes there are.
+enum Sizes {
+    /// Nearly all images have this one.
+    One([usize; 2]),
+    /// They vary around this one.
+    Many([usize; 2]),
+}
+
+impl Sizes {
+    /// What is usual, if this image's size is not.
+    fn usual_of(&self, image: ImageView<'_>) -> Option<[usize; 2]> {
+        let size = [image.height, image.width];
+        let far = |a: f64, b: f64| a > FAR * b || b > FAR * a;
+        match self {
+            Self::One(usual) => (size != *usual).then_some(*usual),
+            Self::Many(usual) => {
+                let area = |[h, w]: [usize; 2]| (h * w) as f64;
+                let ratio = |[h, w]: [usize; 2]| h as f64 / w as f64;
+                (far(area(size), area(*usual)) || far(ratio(size), ratio(*usual))).then_some(*usual)
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Edge {
+    Dark,
+    Bright,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Colour {
+    Grey,
+    Coloured,
+}
+
+/// An image at a glance.
+struct Look {
+    /// Between the darkest and the brightest value.
+    levels: u8,
+    /// The median of the outermost pixels.
+    edge: Edge,
+    colour: Colour,
+}
+
+impl Look {
+    fn of(image: ImageView<'_>) -> Self {
+        let ImageView { pixels, height, width, channels } = image;
+        let (low, high) = pixels.iter().fold((u8::MAX, 0), |(low, high), &v| (low.min(v), high.max(v)));
+        let row = width * channels;
+        let sides = pixels.chunks_exact(row).flat_map(|row| [&row[..channels], &row[row.len() - channels..]]);
+        let ends = [&pixels[..row], &pixels[(height - 1) * row..]];
+        let mut edge: Vec<u8> = sides.chain(ends).flatten().copied().collect();
+        edge.sort_unstable();
+        let spread = |pixel: &[u8]| pixel.iter().max().zip(pixel.iter().min()).map_or(0, |(high, low)| high - low);
+        let coloured = channels > 1 && pixels.chunks_exact(channels).any(|pixel| spread(pixel) > COLOURED);
+        Self {
+            levels: high.saturating_sub(low),
+            edge: if edge[edge.len() / 2] < 128 { Edge::Dark } else { Edge::Bright },
+            colour: if coloured { Colour::Coloured } else { Colour::Grey },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bright square on black.
+    fn square(side: usize) -> Vec<u8> {
+        let inside = |i: usize| (side / 4..side / 2).contains(&i);
+        (0..side * side).map(|i| if inside(i / side) && inside(i % side) { 200 } else { 0 }).collect()
+    }
+
+    fn reasons(images: &[(Vec<u8>, usize, usize)]) -> Vec<(u32, OddReason)> {
+        let view = |(pixels, side, channels): &(Vec<u8>, usize, usize)| (pixels.clone(), *side, *channels);
+        let owned: Vec<_> = images.iter().map(view).collect();
+        let views = owned.iter().map(|(pixels, side, channels)| ImageView {
+            pixels,
+            height: pixels.len() / side / channels,
+            width: *side,
+            channels: *channels,
+        });
+        let pixels = Pixels::from_images(views).expect("pixels");
+        pixels.odd_images().into_iter().map(|odd| (odd.id, odd.reason)).collect()
+    }
+
+    fn grey(side: usize) -> (Vec<u8>, usize, usize) {
+        (square(side), side, 1)
+    }
+
+    #[test]
+    fn a_few_unlike_the_rest_are_named() {
+        let mut images = vec![grey(16); 40];
+        images[3].0 = vec![7; 256];
+        images[9].0.iter_mut().for_each(|v| *v = 255 - *v);
+        images[21] = grey(8);
+        assert_eq!(
+            reasons(&images),
+            [
+                (3, OddReason::Blank { levels: 0 }),
+                (9, OddReason::Inverted),
+                (21, OddReason::Size { size: [8, 8], usual: [16, 16] })
+            ]
+        );
+    }
+
+    #[test]
+    fn two_kinds_are_not_odd() {
+        let mut images = vec![grey(16); 40];
+        images[..20].iter_mut().for_each(|image| image.0.iter_mut().for_each(|v| *v = 255 - *v));
+        assert_eq!(reasons(&images), []);
+    }
+
+    #[test]
+    fn where_sizes_vary_only_far_ones_are_odd() {
+        let mut images: Vec<_> = (24..64).map(grey).collect();
+        images.push(grey(200));
+        images.push((vec![0; 512].into_iter().chain([90; 512]).collect(), 8, 1));
+        let found = reasons(&images);
+        assert_eq!(found.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [40, 41], "{found:?}");
+    }
+
+    #[test]
+    fn colour_among_grey_is_odd() {
+        let rgb = |square: Vec<u8>| square.into_iter().flat_map(|v| [v; 3]).collect::<Vec<_>>();
+        let mut images = vec![(rgb(square(16)), 16, 3); 40];
+        images[5].0[3 * 100] = 255;
+        images[5].0[3 * 100 + 1] = 0;
+        assert_eq!(reasons(&images), [(5, OddReason::Coloured)]);
+    }
+}

@@ -1,0 +1,308 @@
+//! What was found in a data set before, or after, a model was trained on it.
+
+use crate::text::{Align, Table};
+use serde::Serialize;
+
+/// Rows of a table that are listed before the rest is counted.
+const LISTED: usize = 20;
+/// The share of ink that a crop may lose before it is counted.
+pub const CROP_LOSS: f64 = 0.25;
+
+/// Everything that an audit found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Audit {
+    /// Name of the data set.
+    pub data: String,
+    /// Images that could be decoded.
+    pub n_images: usize,
+    /// Images that train, and that judge.
+    pub n_train: usize,
+    /// Images that judge.
+    pub n_val: usize,
+    /// How they were told apart, such as `group`.
+    pub split: String,
+    /// What groups are called, such as `writers`.
+    pub groups: String,
+    /// Groups, where they are known.
+    pub n_groups: usize,
+    /// Groups with images on both sides of the split.
+    pub groups_shared: usize,
+    /// Images that cannot be used.
+    pub damaged: Vec<AuditNote>,
+    /// Images unlike the rest.
+    pub odd: Vec<AuditNote>,
+    /// Images that show the same.
+    pub copies: Vec<CopySet>,
+    /// Labels that a model contradicts; `None` where no predictions are at hand.
+    pub labels: Option<LabelAudit>,
+    /// What the augmentation cuts off, class by class.
+    pub crops: Vec<CropLoss>,
+}
+
+/// An image, and what is the matter with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditNote {
+    /// Path relative to the data root.
+    pub path: String,
+    /// What is the matter.
+    pub note: String,
+}
+
+/// Images that show the same.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CopySet {
+    /// Two or more.
+    pub images: Vec<CopyImage>,
+    /// 0 for images that agree in every byte.
+    pub distance: f64,
+    /// Whether some train and others judge.
+    pub leaks: bool,
+    /// Whether their labels differ.
+    pub contradicts: bool,
+}
+
+/// One image of a [`CopySet`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CopyImage {
+    /// Path relative to the data root.
+    pub path: String,
+    /// Its labels as people are shown them.
+    pub labels: String,
+    /// `train`, `val`, or `none`.
+    pub part: &'static str,
+}
+
+/// What a model says against the labels.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LabelAudit {
+    /// Where the predictions come from, such as `5 folds`.
+    pub by: String,
+    /// Images that they speak of.
+    pub n_judged: usize,
+    /// Images whose label the model would not have given.
+    pub n_contradicted: usize,
+    /// The most suspicious ones, in order.
+    pub suspects: Vec<SuspectLabel>,
+    /// Groups whose labels look shifted: the group, and what it takes for what.
+    pub shifted: Vec<AuditNote>,
+}
+
+/// A label that a model contradicts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SuspectLabel {
+    /// Path relative to the data root.
+    pub path: String,
+    /// Who made it, where that is known.
+    pub group: Option<String>,
+    /// The label as people are shown it.
+    pub label: String,
+    /// What the model would have said.
+    pub suggested: String,
+    /// -1 (surely wrong, by the model) to 1.
+    pub margin: f64,
+}
+
+/// How often the augmentation cuts off much of the images of a class.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CropLoss {
+    /// The label.
+    pub label: String,
+    /// As people are shown it.
+    pub display: String,
+    /// Training images of the class.
+    pub n: usize,
+    /// Those that lost at least [`CROP_LOSS`] of their ink in one epoch.
+    pub lost: usize,
+}
+
+/// A part of the audit, for text and page alike.
+pub(crate) struct AuditSection {
+    /// Name of the part, by which its picture is found.
+    pub(crate) id: &'static str,
+    pub(crate) title: &'static str,
+    /// What was found, in a sentence or two.
+    pub(crate) finding: String,
+    pub(crate) head: Vec<(&'static str, Align)>,
+    pub(crate) rows: Vec<Vec<String>>,
+    /// Rows that are not listed.
+    pub(crate) more: usize,
+}
+
+impl Audit {
+    /// All findings as text for a terminal.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for section in self.sections() {
+            out += &format!("{}\n{}\n", section.title, indent(&section.finding));
+            if !section.rows.is_empty() {
+                let mut table = Table::new(section.head.iter().copied());
+                section.rows.iter().for_each(|row| table.row(row.iter().cloned()));
+                out += &format!("{}\n", indent(&table.render()));
+            }
+            if section.more > 0 {
+                out += &format!("  and {} more\n", section.more);
+            }
+            out.push('\n');
+        }
+        out
+    }
+
+    pub(crate) fn sections(&self) -> Vec<AuditSection> {
+        let mut sections = vec![self.parts(), self.unusable(), self.unlike(), self.twins()];
+        sections.extend(self.labels.as_ref().map(LabelAudit::section));
+        sections.extend(self.labels.as_ref().map(|labels| labels.shifts(&self.groups)));
+        if !self.crops.is_empty() {
+            sections.push(self.cut());
+        }
+        sections
+    }
+
+    fn parts(&self) -> AuditSection {
+        let Self { n_train, n_val, split, groups, n_groups, groups_shared, .. } = self;
+        let shared = match (n_groups, groups_shared) {
+            (0, _) => "Nobody knows which images belong together, so that nothing keeps them on one side.".into(),
+            (_, 0) => format!("None of the {n_groups} {groups} is on both sides."),
+            (n, shared) => format!(
+                "{shared} of {n} {groups} are on both sides: the score says little about a new one (`--split group`)."
+            ),
+        };
+        AuditSection::plain(
+            "parts",
+            "Training and validation",
+            format!("By `{split}`, {n_train} images train and {n_val} judge. {shared}"),
+        )
+    }
+
+    fn unusable(&self) -> AuditSection {
+        let finding = match self.damaged.len() {
+            0 => "Every file can be read.".into(),
+            n => format!("{n} files cannot be used; `--skip-damaged` leaves them out."),
+        };
+        AuditSection::plain("damaged", "Damaged files", finding).of_notes(&self.damaged)
+    }
+
+    fn unlike(&self) -> AuditSection {
+        let finding = match self.odd.len() {
+            0 => "None is blank, inverted, or of a size or colour of its own.".into(),
+            n => format!("{n} are unlike nearly all others."),
+        };
+        AuditSection::plain("odd", "Odd images", finding).of_notes(&self.odd)
+    }
+
+    fn twins(&self) -> AuditSection {
+        let count = |is: fn(&CopySet) -> bool| self.copies.iter().filter(|set| is(set)).count();
+        let (equal, leaks, contradict) = (count(|s| s.distance == 0.0), count(|s| s.leaks), count(|s| s.contradicts));
+        let finding = match self.copies.len() {
+            0 => "No two images show the same.".into(),
+            n => format!(
+                "{n} sets of images show the same, {equal} of them byte for byte; in {leaks} some train and others \
+                 judge, which flatters the score, and in {contradict} the labels differ."
+            ),
+        };
+        let row = |set: &CopySet| {
+            let images = set.images.iter().map(|image| format!("{} ({}, {})", image.path, image.labels, image.part));
+            let kind = if set.distance == 0.0 { "equal".into() } else { format!("{:.3} apart", set.distance) };
+            vec![images.collect::<Vec<_>>().join("  "), kind, what_matters(set)]
+        };
+        let mut sets: Vec<&CopySet> = self.copies.iter().collect();
+        sets.sort_by_key(|set| std::cmp::Reverse((set.contradicts, set.leaks)));
+        AuditSection::plain("copies", "Copies", finding).of_rows(
+            vec![("images (label, part)", Align::Left), ("how near", Align::Left), ("", Align::Left)],
+            sets.into_iter().map(row).collect(),
+        )
+    }
+
+    fn cut(&self) -> AuditSection {
+        let lost: usize = self.crops.iter().map(|class| class.lost).sum();
+        let n: usize = self.crops.iter().map(|class| class.n).sum();
+        let finding = format!(
+            "In one epoch of this augmentation, {lost} of {n} training images ({}) lose at least {:.0} % of their \
+             ink: enough to make a 三 a 二 with a wrong label.",
+            share(lost, n),
+            100.0 * CROP_LOSS
+        );
+        let row = |class: &CropLoss| {
+            let name = if class.display == class.label {
+                class.label.clone()
+            } else {
+                format!("{} {}", class.label, class.display)
+            };
+            vec![name, class.n.to_string(), class.lost.to_string(), share(class.lost, class.n)]
+        };
+        let mut classes: Vec<&CropLoss> = self.crops.iter().filter(|class| class.lost > 0).collect();
+        classes.sort_by(|a, b| (b.lost * a.n).cmp(&(a.lost * b.n)));
+        AuditSection::plain("crops", "What the augmentation cuts off", finding).of_rows(
+            vec![("class", Align::Left), ("images", Align::Right), ("cut", Align::Right), ("share", Align::Right)],
+            classes.into_iter().map(row).collect(),
+        )
+    }
+}
+
+impl LabelAudit {
+    fn section(&self) -> AuditSection {
+        let Self { by, n_judged, n_contradicted, .. } = self;
+        let finding = format!(
+            "Of {n_judged} images, judged by {by} that did not train on them, {n_contradicted} have a label that the \
+             model would not have given. A hard image stands here beside a wrong label: look at them, from the top."
+        );
+        let row = |suspect: &SuspectLabel| {
+            let group = suspect.group.clone().unwrap_or_default();
+            let SuspectLabel { path, label, suggested, margin, .. } = suspect;
+            vec![path.clone(), group, label.clone(), suggested.clone(), format!("{margin:.3}")]
+        };
+        AuditSection::plain("labels", "Suspicious labels", finding).of_rows(
+            vec![
+                ("image", Align::Left),
+                ("group", Align::Left),
+                ("label", Align::Left),
+                ("model", Align::Left),
+                ("margin", Align::Right),
+            ],
+            self.suspects.iter().map(row).collect(),
+        )
+    }
+
+    fn shifts(&self, groups: &str) -> AuditSection {
+        let finding = match self.shifted.len() {
+            0 => format!("None of the {groups} has several classes that are mostly taken for others."),
+            n => format!(
+                "{n} of the {groups} have several classes that are mostly taken for others: a slip in their labels?"
+            ),
+        };
+        AuditSection::plain("shifted", "Shifted labels", finding).of_notes(&self.shifted)
+    }
+}
+
+fn what_matters(set: &CopySet) -> String {
+    let matters = [(set.contradicts, "labels differ"), (set.leaks, "on both sides")];
+    matters.into_iter().filter(|(is, _)| *is).map(|(_, text)| text).collect::<Vec<_>>().join(", ")
+}
+
+fn share(part: usize, all: usize) -> String {
+    if all == 0 { "–".into() } else { format!("{:.2} %", 100.0 * part as f64 / all as f64) }
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect::<String>().trim_end().to_owned()
+}
+
+impl AuditSection {
+    fn plain(id: &'static str, title: &'static str, finding: String) -> Self {
+        Self { id, title, finding, head: Vec::new(), rows: Vec::new(), more: 0 }
+    }
+
+    fn of_notes(self, notes: &[AuditNote]) -> Self {
+        let rows = notes.iter().map(|note| vec![note.path.clone(), note.note.clone()]).collect();
+        self.of_rows(vec![("what", Align::Left), ("finding", Align::Left)], rows)
+    }
+
+    fn of_rows(self, head: Vec<(&'static str, Align)>, mut rows: Vec<Vec<String>>) -> Self {
+        let more = rows.len().saturating_sub(LISTED);
+        rows.truncate(LISTED);
+        Self { head, rows, more, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! What an audit found, on one page.
+
+use super::STYLE;
+use super::encode::{data_uri, escape};
+use crate::audit::{Audit, AuditSection};
+use crate::error::Result;
+use crate::picture::Picture;
+use crate::text::Align;
+
+/// Pictures of an [`Audit`]; each stands in the section of its kind.
+#[derive(Debug, Clone, Default)]
+pub struct AuditPictures {
+    /// Images unlike the rest.
+    pub odd: Option<Picture>,
+    /// Images that show the same, set by set.
+    pub copies: Option<Picture>,
+    /// Images whose labels are suspicious.
+    pub labels: Option<Picture>,
+    /// Images before and after a crop that cuts off much.
+    pub crops: Option<Picture>,
+}
+
+/// A page with all findings and their pictures; needs nothing else.
+///
+/// # Errors
+///
+/// If a picture cannot be encoded.
+pub fn audit_page(audit: &Audit, pictures: &AuditPictures) -> Result<String> {
+    let (mut links, mut bodies) = (String::new(), String::new());
+    for section in audit.sections() {
+        let picture = match section.id {
+            "odd" => &pictures.odd,
+            "copies" => &pictures.copies,
+            "labels" => &pictures.labels,
+            "crops" => &pictures.crops,
+            _ => &None,
+        };
+        links += &format!("<a href=\"#{}\">{}</a>", section.id, section.title);
+        bodies += &body(&section, picture.as_ref())?;
+    }
+    let data = escape(&audit.data);
+    Ok(format!(
+        "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8>\
+         <meta name=viewport content=\"width=device-width,initial-scale=1\">\
+         <meta name=color-scheme content=\"light dark\"><link rel=icon href=\"data:,\">\
+         <title>{data}: what is in the data</title><style>{STYLE}</style></head>\n<body>\
+         <header><h1>{data}: what is in the data</h1><p class=lead>{} images, looked at before they are believed.</p>\
+         </header>\n<main><nav aria-label=Contents>{links}</nav>\n{bodies}</main></body></html>\n",
+        audit.n_images
+    ))
+}
+
+fn body(section: &AuditSection, picture: Option<&Picture>) -> Result<String> {
+    let AuditSection { id, title, finding, head, rows, more } = section;
+    let class = |align: &Align| if *align == Align::Left { " class=left" } else { "" };
+    let name = |(name, align): &(&str, Align)| format!("<th{}>{}</th>", class(align), escape(name));
+    let head_cells: String = head.iter().map(name).collect();
+    let row = |row: &Vec<String>| {
+        let cell = |(cell, (_, align)): (&String, &(&str, Align))| format!("<td{}>{}</td>", class(align), escape(cell));
+        format!("<tr>{}</tr>", row.iter().zip(head).map(cell).collect::<String>())
+    };
+    let mut body = format!("<section id=\"{id}\"><h2>{title}</h2><p>{}</p>", escape(finding));
+    if let Some(picture) = picture {
+        let uri = data_uri(&picture.to_png()?);
+        body += &format!("<figure><img class=wide src=\"{uri}\" alt=\"{title}: images with captions\"></figure>");
+    }
+    if !rows.is_empty() {
+        let rows: String = rows.iter().map(row).collect();
+        body += &format!(
+            "<div class=scroll><table><thead><tr>{head_cells}</tr></thead><tbody>{rows}</tbody></table></div>"
+        );
+    }
+    if *more > 0 {
+        body += &format!("<p class=soft>and {more} more</p>");
+    }
+    Ok(body + "</section>\n")
+}

@@ -1,0 +1,278 @@
+//! `audit`: what is wrong with the data.
+
+mod pictures;
+
+use super::Context;
+use super::evaluate::cross::{self, Folds};
+use crate::args::{AuditArgs, ConfigArgs};
+use crate::config::{Config, INK};
+use crate::data::{self, Plan, shown};
+use crate::destination;
+use crate::problem::Problem;
+use anyhow::Result;
+use cn_augment::{DrawKey, Image, ink_kept};
+use cn_data::{BadImage, Cache, Dataset};
+use cn_learn::image_of;
+use cn_report::{
+    Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, LabelAudit, LabelSuspect, Predictions, RunFolder,
+    SuspectLabel, audit_page, write_atomic,
+};
+use std::path::{Path, PathBuf};
+
+/// Distance of near copies: what was compressed anew differs by less, another sample of the same hand by more.
+const NEAR: f64 = 0.1;
+/// Share of an image set's bytes near one end of the scale from which it is line drawings on an even ground.
+const GROUND: f64 = 0.6;
+
+/// The data, and what was found.
+struct Found {
+    dataset: Dataset,
+    audit: Audit,
+    /// Predictions that judge the labels, and their order of suspicion.
+    suspects: Option<(Predictions, Vec<LabelSuspect>)>,
+    /// Training images that lose much in the first epoch: id and share kept, the worst first.
+    cut: Vec<(u32, f64)>,
+}
+
+/// Audits, and returns the exit code.
+pub(super) fn run(context: &Context<'_>, args: &AuditArgs) -> Result<u8> {
+    let config = config(context, args)?;
+    let out = args.out.clone().unwrap_or_else(|| args.run.as_deref().unwrap_or(Path::new("runs")).join("audit"));
+    destination::check(&out)?;
+    let cache = || if args.batch.no_cache { Cache::Off } else { Cache::User };
+    let judged_by = match judges(context, args, cache)? {
+        Judges::Stopped(code) => return Ok(code),
+        Judges::Table(table) => table,
+    };
+    let (dataset, damaged) = Plan::new(&config)?.load_naming(&config, cache())?;
+    let found = find(&config, dataset, &damaged, judged_by, args.top)?;
+    write(&out, &config, &found)?;
+    context.ui.result(found.audit.text());
+    context.ui.say(format_args!("with pictures: `{}`", out.join("audit.html").display()));
+    context.ui.json(&found.audit);
+    Ok(0)
+}
+
+/// The settings of the flags, or those of a run with its data where they are now.
+fn config(context: &Context<'_>, args: &AuditArgs) -> Result<Config> {
+    let flags = ConfigArgs { batch: args.batch.clone(), ..ConfigArgs::default() };
+    let config = match &args.run {
+        None => Config::try_from((context.common, &flags))?,
+        Some(run) => {
+            let run = RunFolder::new(run);
+            if !run.holds_run() {
+                return Err(Problem::no_run(run.root()).into());
+            }
+            Config::of_run(&run.config())?.with_flags(context.common, &flags)?.resolved()?
+        }
+    };
+    if config.synthetic.steps.is_some() {
+        return Err(Problem::usage("endless handwriting is drawn for each step, and there is nothing to audit")
+            .hint("audit images that are there: `--data DIR`")
+            .into());
+    }
+    // What is damaged is a finding here, not a reason to stop.
+    Ok(Config { skip_damaged: true, ..config })
+}
+
+/// Who judges the labels, if anybody.
+enum Judges {
+    Stopped(u8),
+    Table(Option<(String, Predictions)>),
+}
+
+fn judges(context: &Context<'_>, args: &AuditArgs, cache: impl Fn() -> Cache) -> Result<Judges> {
+    let Some(run) = &args.run else { return Ok(Judges::Table(None)) };
+    if let Some(k) = args.cross_validate {
+        let config = Config::of_run(&RunFolder::new(run).config())?.resolved()?;
+        return Ok(match cross::train(context, &config, &cross::folder(run, k), k, cache)? {
+            Folds::Stopped(code) => Judges::Stopped(code),
+            Folds::Trained(runs) => Judges::Table(Some((format!("{k} folds"), cross::gathered(&runs)?))),
+        });
+    }
+    if let Some((k, path)) = cross_validated(run) {
+        return Ok(Judges::Table(Some((format!("{k} folds"), Predictions::read(path)?))));
+    }
+    let run = RunFolder::new(run);
+    if !run.predictions().is_file() {
+        return Ok(Judges::Table(None));
+    }
+    context.ui.say("only the labels of the validation part are judged; `--cross-validate 5` judges all\n");
+    let table = Predictions::read(run.predictions())?;
+    Ok(Judges::Table(Some(("the run".into(), table))))
+}
+
+/// The finished cross-validation of most folds.
+fn cross_validated(run: &Path) -> Option<(u32, PathBuf)> {
+    let entries = std::fs::read_dir(run).ok()?.flatten();
+    let found = entries.filter_map(|entry| {
+        let k = entry.file_name().to_str()?.strip_prefix("cross-validation-")?.parse::<u32>().ok()?;
+        let table = entry.path().join("predictions.csv");
+        table.is_file().then_some((k, table))
+    });
+    found.max_by_key(|(k, _)| *k)
+}
+
+fn find(
+    config: &Config,
+    dataset: Dataset,
+    damaged: &[BadImage],
+    judged_by: Option<(String, Predictions)>,
+    top: usize,
+) -> Result<Found> {
+    let index = dataset.index();
+    let path = |id: u32| index.records()[id as usize].path.clone();
+    let odd = dataset.pixels().odd_images();
+    let odd = odd.iter().map(|odd| AuditNote { path: path(odd.id), note: odd.reason.to_string() }).collect();
+    let cut = cut(config, &dataset)?;
+    let suspects = judged_by.as_ref().map(|(_, table)| table.label_suspects());
+    let labels = judged_by
+        .as_ref()
+        .zip(suspects.as_ref())
+        .map(|((by, table), suspects)| labels(&dataset, by, table, suspects, top));
+    let audit = Audit {
+        data: index.name().to_owned(),
+        n_images: index.len(),
+        n_train: dataset.split().train().len(),
+        n_val: dataset.split().val().len(),
+        split: Plan::new(config)?.method.to_string(),
+        groups: data::groups_name(config),
+        n_groups: index.groups().len(),
+        groups_shared: dataset.split().groups_shared(index),
+        damaged: damaged.iter().map(|bad| AuditNote { path: bad.path.clone(), note: bad.reason.to_string() }).collect(),
+        odd,
+        copies: copies(&dataset),
+        labels,
+        crops: cut.as_deref().map(|cut| crops(&dataset, cut)).unwrap_or_default(),
+    };
+    let suspects = judged_by.map(|(_, table)| table).zip(suspects);
+    let mut cut: Vec<(u32, f64)> = cut.unwrap_or_default().into_iter().filter(|(_, kept)| is_cut(*kept)).collect();
+    cut.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    Ok(Found { dataset, audit, suspects, cut })
+}
+
+fn copies(dataset: &Dataset) -> Vec<CopySet> {
+    let records = dataset.index().records();
+    let mut part = vec!["none"; records.len()];
+    dataset.split().train().iter().for_each(|&id| part[id as usize] = "train");
+    dataset.split().val().iter().for_each(|&id| part[id as usize] = "val");
+    let image = |&id: &u32| CopyImage {
+        path: records[id as usize].path.clone(),
+        labels: shown(dataset, &records[id as usize].labels),
+        part: part[id as usize],
+    };
+    let sets = dataset.pixels().copies(NEAR).into_iter();
+    sets.map(|set| {
+        let has = |name| set.ids.iter().any(|&id| part[id as usize] == name);
+        let targets = |id: u32| dataset.targets().classes(id);
+        CopySet {
+            leaks: has("train") && has("val"),
+            contradicts: set.ids.iter().any(|&id| targets(id) != targets(set.ids[0])),
+            images: set.ids.iter().map(image).collect(),
+            distance: set.distance,
+        }
+    })
+    .collect()
+}
+
+fn labels(dataset: &Dataset, by: &str, table: &Predictions, suspects: &[LabelSuspect], top: usize) -> LabelAudit {
+    let several = |classes: &[usize]| match classes {
+        [] => "none".to_owned(),
+        _ => shown(dataset, &classes.iter().map(|&class| table.classes()[class].clone()).collect::<Vec<_>>()),
+    };
+    let suspect = |suspect: &LabelSuspect| {
+        let row = &table.rows()[suspect.row];
+        SuspectLabel {
+            path: row.path.clone(),
+            group: row.group.clone(),
+            label: several(&row.targets),
+            suggested: several(&suspect.suggested),
+            margin: suspect.margin,
+        }
+    };
+    let shifted = table.shifted_groups().into_iter().map(|group| {
+        let classes = group.classes.iter().map(|class| {
+            format!("{} as {} ({} of {})", several(&[class.labelled]), several(&[class.said]), class.n, class.of)
+        });
+        AuditNote { path: group.group.clone(), note: classes.collect::<Vec<_>>().join(", ") }
+    });
+    LabelAudit {
+        by: by.to_owned(),
+        n_judged: suspects.len(),
+        n_contradicted: suspects.iter().filter(|suspect| suspect.margin < 0.0).count(),
+        suspects: suspects.iter().take(top).map(suspect).collect(),
+        shifted: shifted.collect(),
+    }
+}
+
+/// What the first epoch keeps of each training image; `None` where the images are no drawings on an even ground.
+fn cut(config: &Config, dataset: &Dataset) -> Result<Option<Vec<(u32, f64)>>> {
+    let Some(ground) = Ground::of(dataset.pixels().bytes()) else { return Ok(None) };
+    let policy = config.augment.policy(config.image_size)?;
+    let mut found = Vec::with_capacity(dataset.split().train().len());
+    for &id in dataset.split().train() {
+        let view = dataset.pixels().image(id);
+        let inverted: Vec<u8>;
+        let image = match ground {
+            Ground::Dark => image_of(view),
+            Ground::Bright => {
+                inverted = view.pixels.iter().map(|&value| u8::MAX - value).collect();
+                Image { pixels: &inverted, ..image_of(view) }
+            }
+        };
+        let geometry = policy.geometry(image_of(view), DrawKey { seed: config.seed, epoch: 0, id })?;
+        found.push((id, ink_kept(image, &geometry, INK)));
+    }
+    Ok(Some(found))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ground {
+    Dark,
+    Bright,
+}
+
+impl Ground {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let share = |is: fn(u8) -> bool| bytes.iter().filter(|&&v| is(v)).count() as f64 / bytes.len().max(1) as f64;
+        match () {
+            () if share(|v| v < 96) >= GROUND => Some(Self::Dark),
+            () if share(|v| v > 159) >= GROUND => Some(Self::Bright),
+            () => None,
+        }
+    }
+}
+
+fn is_cut(kept: f64) -> bool {
+    kept <= 1.0 - CROP_LOSS
+}
+
+fn crops(dataset: &Dataset, cut: &[(u32, f64)]) -> Vec<CropLoss> {
+    let mut counts = vec![[0usize; 2]; dataset.vocabulary().len()];
+    for &(id, kept) in cut {
+        for &class in dataset.targets().classes(id) {
+            counts[class as usize][0] += 1;
+            counts[class as usize][1] += usize::from(is_cut(kept));
+        }
+    }
+    let labels = dataset.vocabulary().labels().iter().zip(counts);
+    labels
+        .map(|(label, [n, lost])| CropLoss {
+            label: label.clone(),
+            display: dataset.index().display(label).to_owned(),
+            n,
+            lost,
+        })
+        .collect()
+}
+
+fn write(out: &Path, config: &Config, found: &Found) -> Result<()> {
+    destination::make(out)?;
+    let page = audit_page(&found.audit, &pictures::all(config, found)?)?;
+    write_atomic(out.join("audit.html"), page.as_bytes())?;
+    write_atomic(out.join("audit.json"), &serde_json::to_vec_pretty(&found.audit)?)?;
+    if let Some((table, suspects)) = &found.suspects {
+        table.write_label_suspects(suspects, out.join("labels.csv"))?;
+    }
+    Ok(())
+}
