@@ -1,5 +1,6 @@
 //! The program as people use it: what it prints, what it leaves behind, how it ends.
 
+mod audit;
 mod cli;
 mod cross_validation;
 mod drawings;

@@ -167,52 +167,54 @@ fn help_names_every_command() {
         &place,
         "--help",
         expect![[r#"
-        --- stdout
-        Trains image classifiers, and says honestly how good they are.
+            --- stdout
+            Trains image classifiers, and says honestly how good they are.
 
-        Without a command: `train` with every default.
+            Without a command: `train` with every default.
 
-        Usage: cn-train [OPTIONS] [COMMAND]
+            Usage: cn-train [OPTIONS] [COMMAND]
 
-        Commands:
-          train        Train a model, judge it, and keep everything in a run folder (the default command)
-          lr-find      Try growing learning rates, and suggest one
-          evaluate     Honest numbers about a trained model
-          predict      Labels of images, with probabilities
-          report       One HTML file about a run, to look at and to send
-          compare      Several runs side by side: a table, and curves as PNG and HTML
-          inspect      What a weight file or a run's weights hold: tensors, groups, checksums, source
-          show         What is in the data, and a picture of augmented images with their labels
-          synth        Draw a synthetic data set in the published layout
-          completions  Print a completion script for a shell
-          help         Print this message or the help of the given subcommand(s)
+            Commands:
+              train        Train a model, judge it, and keep everything in a run folder (the default command)
+              lr-find      Try growing learning rates, and suggest one
+              evaluate     Honest numbers about a trained model
+              predict      Labels of images, with probabilities
+              audit        What is wrong with the data: copies, leaks, odd and damaged images, suspicious
+                           labels, harmful crops
+              report       One HTML file about a run, to look at and to send
+              compare      Several runs side by side: a table, and curves as PNG and HTML
+              inspect      What a weight file or a run's weights hold: tensors, groups, checksums, source
+              show         What is in the data, and a picture of augmented images with their labels
+              synth        Draw a synthetic data set in the published layout
+              completions  Print a completion script for a shell
+              help         Print this message or the help of the given subcommand(s)
 
-        Options:
-              --device <DEVICE>
-                  Where to compute: auto, cpu, cuda or cuda:N
+            Options:
+                  --device <DEVICE>
+                      Where to compute: auto, cpu, cuda or cuda:N
 
-              --threads <N>
-                  Threads that compute; the result does not depend on it [default: all cores]
+                  --threads <N>
+                      Threads that compute; the result does not depend on it [default: all cores]
 
-              --seed <N>
-                  Seed of everything random [default: 42]
+                  --seed <N>
+                      Seed of everything random [default: 42]
 
-              --json
-                  Print JSON only: one object a line, the last one is the result
+                  --json
+                      Print JSON only: one object a line, the last one is the result
 
-              --quiet
-                  Print the result alone
+                  --quiet
+                      Print the result alone
 
-          -v, --verbose...
-                  Log to stderr; twice for more
+              -v, --verbose...
+                      Log to stderr; twice for more
 
-          -h, --help
-                  Print help (see a summary with '-h')
+              -h, --help
+                      Print help (see a summary with '-h')
 
-          -V, --version
-                  Print version
-        --- exit 0
-    "#]],
+              -V, --version
+                      Print version
+            --- exit 0
+        "#]],
     );
 }
 

@@ -17,7 +17,7 @@ use cn_report::{
     Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, LabelAudit, LabelSuspect, Predictions, RunFolder,
     SuspectLabel, audit_page, write_atomic,
 };
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Distance of near copies: what was compressed anew differs by less, another sample of the same hand by more.
 const NEAR: f64 = 0.1;
@@ -90,8 +90,8 @@ fn judges(context: &Context<'_>, args: &AuditArgs, cache: impl Fn() -> Cache) ->
             Folds::Trained(runs) => Judges::Table(Some((format!("{k} folds"), cross::gathered(&runs)?))),
         });
     }
-    if let Some((k, path)) = cross_validated(run) {
-        return Ok(Judges::Table(Some((format!("{k} folds"), Predictions::read(path)?))));
+    if let Some(runs) = cross_validated(run) {
+        return Ok(Judges::Table(Some((format!("{} folds", runs.len()), cross::gathered(&runs)?))));
     }
     let run = RunFolder::new(run);
     if !run.predictions().is_file() {
@@ -102,15 +102,14 @@ fn judges(context: &Context<'_>, args: &AuditArgs, cache: impl Fn() -> Cache) ->
     Ok(Judges::Table(Some(("the run".into(), table))))
 }
 
-/// The finished cross-validation of most folds.
-fn cross_validated(run: &Path) -> Option<(u32, PathBuf)> {
+/// The cross-validation of most folds whose folds are all finished.
+fn cross_validated(run: &Path) -> Option<Vec<RunFolder>> {
     let entries = std::fs::read_dir(run).ok()?.flatten();
-    let found = entries.filter_map(|entry| {
-        let k = entry.file_name().to_str()?.strip_prefix("cross-validation-")?.parse::<u32>().ok()?;
-        let table = entry.path().join("predictions.csv");
-        table.is_file().then_some((k, table))
-    });
-    found.max_by_key(|(k, _)| *k)
+    let k = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_prefix(cross::PREFIX)?.parse::<u32>().ok();
+    let mut found: Vec<u32> = entries.filter_map(k).collect();
+    found.sort_unstable();
+    let finished = |runs: &Vec<RunFolder>| runs.iter().all(|run| run.is_finished() && run.predictions().is_file());
+    found.into_iter().rev().map(|k| cross::folds_in(&cross::folder(run, k), k)).find(finished)
 }
 
 fn find(

@@ -17,6 +17,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// What the folder of a cross-validation is called, before the number of folds.
+pub(in crate::commands) const PREFIX: &str = "cross-validation-";
+
 /// One of the K runs.
 #[derive(Debug, Serialize)]
 struct Fold {
@@ -43,7 +46,7 @@ pub(in crate::commands) fn train(
     k: u32,
     cache: impl Fn() -> Cache,
 ) -> Result<Folds> {
-    let runs: Vec<RunFolder> = (1..=k).map(|fold| RunFolder::new(folder.join(format!("fold-{fold}")))).collect();
+    let runs = folds_in(folder, k);
     for (fold, run) in (0..k).zip(&runs) {
         context.ui.say(format_args!("fold      {} of {k}: `{}`", fold + 1, run.root().display()));
         let context = &Context { common: context.common, ui: context.ui, start: Instant::now() };
@@ -63,7 +66,12 @@ fn of_fold(config: &Config, k: u32, fold: u32) -> Config {
 
 /// Where the folds of a run lie unless something else is said.
 pub(in crate::commands) fn folder(run: &Path, k: u32) -> PathBuf {
-    run.join(format!("cross-validation-{k}"))
+    run.join(format!("{PREFIX}{k}"))
+}
+
+/// The K runs in the folder of a cross-validation, whether they are there or not.
+pub(in crate::commands) fn folds_in(folder: &Path, k: u32) -> Vec<RunFolder> {
+    (1..=k).map(|fold| RunFolder::new(folder.join(format!("fold-{fold}")))).collect()
 }
 
 /// Judges each image by the run that did not see it; returns the exit code.
