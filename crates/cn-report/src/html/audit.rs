@@ -59,10 +59,13 @@ fn body(section: &AuditSection, picture: Option<&Picture>) -> Result<String> {
         let cell = |(cell, (_, align)): (&String, &(&str, Align))| format!("<td{}>{}</td>", class(align), escape(cell));
         format!("<tr>{}</tr>", row.iter().zip(head).map(cell).collect::<String>())
     };
-    let mut body = format!("<section id=\"{id}\"><h2>{title}</h2><p>{}</p>", escape(finding));
+    let mut body = format!("<section id=\"{id}\"><h2>{title}</h2><p>{}</p>", marked(finding));
     if let Some(picture) = picture {
         let uri = data_uri(&picture.to_png()?);
-        body += &format!("<figure><img class=wide src=\"{uri}\" alt=\"{title}: images with captions\"></figure>");
+        // On a phone the picture is scrolled, so that its captions stay readable.
+        body += &format!(
+            "<figure><div class=scroll><img class=\"wide grid\" src=\"{uri}\" alt=\"{title}: images with captions\"></div></figure>"
+        );
     }
     if !rows.is_empty() {
         let rows: String = rows.iter().map(row).collect();
@@ -74,4 +77,11 @@ fn body(section: &AuditSection, picture: Option<&Picture>) -> Result<String> {
         body += &format!("<p class=soft>and {more} more</p>");
     }
     Ok(body + "</section>\n")
+}
+
+/// Text with what stands between backticks as code.
+fn marked(text: &str) -> String {
+    let parts = escape(text);
+    let part = |(i, part): (usize, &str)| if i % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() };
+    parts.split('`').enumerate().map(part).collect()
 }
