@@ -11,4 +11,5 @@ mod notebook;
 mod precision;
 mod resume;
 mod run;
+mod verify;
 mod weights;

@@ -54,6 +54,10 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Several runs side by side: a table, and curves as PNG and HTML
     Compare(CompareArgs),
+    /// Check every hash of a run: settings, weights, checkpoints, results, and the data where they are
+    Verify(VerifyArgs),
+    /// Train a run again from its folder alone, and compare
+    Reproduce(ReproduceArgs),
     /// What a weight file or a run's weights hold: tensors, groups, checksums, source
     Inspect(InspectArgs),
     /// What is in the data, and a picture of augmented images with their labels
@@ -329,6 +333,32 @@ pub(crate) struct CompareArgs {
     /// Folder for compare.html and the curves
     #[arg(long, help_heading = "Output", value_name = "DIR", default_value = "runs")]
     pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct VerifyArgs {
+    /// Folder of a run
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// Where the run's images are now, if they moved
+    #[arg(long, help_heading = "Data", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReproduceArgs {
+    /// Folder of a finished run
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// Folder for the new run [default: RUN-again]
+    #[arg(long, help_heading = "Output", value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Where the run's images are now, if they moved
+    #[arg(long, help_heading = "Data", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Neither read nor write the cache of decoded images
+    #[arg(long, help_heading = "Data")]
+    pub(crate) no_cache: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -9,9 +9,11 @@ mod lr_find;
 mod pack;
 mod predict;
 mod report;
+mod reproduce;
 mod show;
 mod synth;
 mod train;
+mod verify;
 
 use crate::args::{Args, Command, Common};
 use crate::output::Ui;
@@ -63,6 +65,8 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
         Command::Audit(args) => audit::run(context, &args),
         Command::Compare(args) => compare::run(context, &args).map(|()| 0),
         Command::Report(args) => report::run(context, &args).map(|()| 0),
+        Command::Verify(args) => verify::run(context, &args).map(|()| 0),
+        Command::Reproduce(args) => reproduce::run(context, &args),
         Command::Inspect(args) => inspect::run(context, &args).map(|()| 0),
         Command::Show(args) => show::run(context, &args).map(|()| 0),
         Command::Synth(args) => synth::run(context, &args).map(|()| 0),

@@ -183,6 +183,9 @@ fn help_names_every_command() {
                            labels, harmful crops
               report       One HTML file about a run, to look at and to send
               compare      Several runs side by side: a table, and curves as PNG and HTML
+              verify       Check every hash of a run: settings, weights, checkpoints, results, and the data
+                           where they are
+              reproduce    Train a run again from its folder alone, and compare
               inspect      What a weight file or a run's weights hold: tensors, groups, checksums, source
               show         What is in the data, and a picture of augmented images with their labels
               synth        Draw a synthetic data set in the published layout

@@ -1,6 +1,6 @@
 //! `train`: the main job.
 
-mod manifest;
+pub(super) mod manifest;
 mod phases;
 mod result;
 mod resume;
@@ -24,6 +24,7 @@ use cn_ops::Network;
 use cn_report::{Manifest, RunFolder};
 use manifest::{identity, manifest};
 use phases::Layers;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Everything between settings and the first step.
@@ -80,6 +81,36 @@ pub(super) fn train(context: &Context<'_>, config: Config, run: RunFolder, cache
     let batch = BatchArgs { no_cache: cache == Cache::Off, ..BatchArgs::default() };
     let config = ConfigArgs { batch, ..ConfigArgs::default() };
     resume::run(context, &TrainArgs { config, ..TrainArgs::default() }, &run)
+}
+
+/// The training of `run` once more to the folder `again`, from its settings alone; returns the exit code.
+pub(super) fn again(
+    context: &Context<'_>,
+    run: &RunFolder,
+    again: RunFolder,
+    data: Option<&Path>,
+    cache: Cache,
+) -> Result<u8> {
+    let mut config = Config::of_run(&run.config())?.with_flags(context.common, &ConfigArgs::default())?;
+    if let Some(dir) = data {
+        config.data.dir = Some(dir.to_owned());
+    }
+    let config = config.resolved()?;
+    destination::check(again.root())?;
+    let mut prepared = prepare(context, config.clone(), cache.clone(), Choice::Asked)?;
+    let differences = Manifest::read(run.manifest())?.differences(&manifest(&mut prepared)?);
+    if !differences.is_empty() {
+        let problem =
+            format!("the run `{}` cannot be repeated here:\n  {}", run.root().display(), differences.join("\n  "));
+        return Err(Problem::failure(problem)
+            .hint("restore what differs; `CN_ISA` names an instruction set, `--data DIR` says where the images are now")
+            .into());
+    }
+    if again.holds_run() {
+        drop(prepared);
+        return train(context, config, again, cache);
+    }
+    begin(context, again, prepared)
 }
 
 fn begin(context: &Context<'_>, run: RunFolder, mut prepared: Prepared) -> Result<u8> {

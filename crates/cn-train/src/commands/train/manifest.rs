@@ -49,7 +49,7 @@ pub(super) fn identity(manifest: &Manifest) -> Value {
 }
 
 /// Of the settings that lie in the folder of a run.
-pub(super) fn settings_sha256(run: &RunFolder) -> Result<String> {
+pub(in crate::commands) fn settings_sha256(run: &RunFolder) -> Result<String> {
     let path = run.config();
     let bytes = std::fs::read(&path)
         .map_err(|e| Problem::failure(format!("cannot read the settings `{}`", path.display())).caused_by(e))?;

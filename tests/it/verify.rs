@@ -1,0 +1,127 @@
+//! A run is what it was, or it is said what changed.
+
+use crate::cli::check;
+use crate::run::Place;
+use expect_test::expect;
+use serde_json::Value;
+
+const TRAIN: &str =
+    "train --data data --image-size 32 --batch-size 16 --epochs 2 --freeze-epochs 0 --lr 2e-3 --out run";
+
+fn trained() -> Place {
+    let place = Place::new();
+    place.result("synth --out data --writers 10 --samples 1");
+    place.result(TRAIN);
+    place
+}
+
+/// Names of the checks that came to this.
+fn named<'a>(result: &'a Value, outcome: &str) -> Vec<&'a str> {
+    let checks = result["checks"].as_array().expect("checks").iter();
+    checks.filter(|check| check["outcome"] == outcome).filter_map(|check| check["what"].as_str()).collect()
+}
+
+/// What `verify` finds different after a file was changed, which is then put back.
+fn after(place: &Place, name: &str, change: impl Fn(&mut Vec<u8>)) -> Vec<String> {
+    let whole = std::fs::read(place.path(name)).expect(name);
+    let mut bytes = whole.clone();
+    change(&mut bytes);
+    // The best checkpoint may be a second name of the last one's file.
+    std::fs::remove_file(place.path(name)).expect("removed");
+    place.write(name, &bytes);
+    let ended = place.line("verify run --json");
+    assert_eq!(ended.code, 1, "{}", ended.snapshot());
+    let result: Value = serde_json::from_str(ended.stdout.lines().last().expect("a line")).expect("JSON");
+    place.write(name, whole);
+    named(&result, "different").into_iter().map(str::to_owned).collect()
+}
+
+fn flip(bytes: &mut Vec<u8>) {
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+}
+
+#[test]
+fn every_file_that_changes_is_named() {
+    let place = trained();
+    let result = place.result("verify run");
+    let all = [
+        "manifest.json",
+        "config.toml",
+        "last checkpoint",
+        "previous one",
+        "best one",
+        "summary.json",
+        "model.safetensors",
+        "predictions.csv",
+        "metrics.jsonl",
+        "images",
+        "labels",
+        "split",
+        "initial weights",
+    ];
+    assert_eq!((named(&result, "same"), result["same"].as_bool()), (all.to_vec(), Some(true)));
+
+    assert_eq!(after(&place, "run/model.safetensors", flip), ["model.safetensors"]);
+    assert_eq!(after(&place, "run/checkpoints/previous.safetensors", flip), ["previous one"]);
+    assert_eq!(after(&place, "run/checkpoints/last.safetensors", |bytes| bytes.truncate(1000)), ["last checkpoint"]);
+    assert_eq!(after(&place, "run/config.toml", |bytes| bytes.extend(b"# mine\n")), ["config.toml"]);
+    assert_eq!(after(&place, "run/predictions.csv", |bytes| bytes.truncate(bytes.len() / 2)), ["predictions.csv"]);
+    assert_eq!(after(&place, "data/data/data/input_1_1_1.jpg", flip), ["images"]);
+    let relabel = |bytes: &mut Vec<u8>| {
+        let table = String::from_utf8(bytes.clone()).expect("UTF-8");
+        *bytes = table.replacen("1,1,2,1,一", "1,1,2,2,二", 1).into_bytes();
+    };
+    assert_eq!(after(&place, "data/chinese_mnist.csv", relabel), ["labels"]);
+
+    // Data that are elsewhere are no fault of the run.
+    std::fs::rename(place.path("data"), place.path("moved")).expect("moved");
+    let result = place.result("verify run");
+    assert_eq!(named(&result, "unknown"), ["data"]);
+    assert_eq!(named(&place.result("verify run --data moved"), "same"), all);
+}
+
+#[test]
+fn a_run_is_reproduced_to_the_byte() {
+    let place = trained();
+    let result = place.result("reproduce run --threads 1");
+    assert_eq!((result["same"].as_bool(), result["again"].as_str()), (Some(true), Some("run-again")));
+    let hash = |run: &str| place.json(&format!("{run}/summary.json"))["weights_sha256"].clone();
+    assert_eq!(hash("run"), hash("run-again"));
+
+    // A result that cannot be had again is found out.
+    let summary = place.read("run/summary.json");
+    let sha256 = hash("run").as_str().expect("a hash").to_owned();
+    place.write("run/summary.json", summary.replace(&sha256, &"0".repeat(64)));
+    let ended = place.line("reproduce run");
+    assert_eq!(ended.code, 1, "{}", ended.snapshot());
+    let text =
+        format!("error: `run` came out differently in `run-again`:\n  weights: {}, now {sha256}", "0".repeat(64));
+    assert!(ended.stderr.starts_with(&text), "{}", ended.stderr);
+
+    // Other data are refused before anything is trained.
+    let image = place.path("data/data/data/input_1_1_1.jpg");
+    std::fs::copy(place.path("data/data/data/input_1_1_2.jpg"), image).expect("copied");
+    let ended = place.line("reproduce run --out other");
+    assert!(ended.stderr.starts_with("error: the run `run` cannot be repeated here:\n  data: "), "{}", ended.stderr);
+    assert!(!place.path("other").exists());
+}
+
+#[test]
+fn only_runs_are_verified_and_reproduced() {
+    let place = Place::new();
+    check(&place, "verify missing", expect![[r#"
+        --- stderr
+        error: there is no run in `missing`
+
+        hint: name the folder that holds its config.toml
+        --- exit 1
+    "#]]);
+    check(&place, "reproduce missing", expect![[r#"
+        --- stderr
+        error: there is no run in `missing`
+
+        hint: name the folder that holds its config.toml
+        --- exit 1
+    "#]]);
+}
