@@ -36,7 +36,7 @@ fn after(place: &Place, name: &str, change: impl Fn(&mut Vec<u8>)) -> Vec<String
     named(&result, "different").into_iter().map(str::to_owned).collect()
 }
 
-fn flip(bytes: &mut Vec<u8>) {
+fn flip(bytes: &mut [u8]) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
 }
@@ -62,12 +62,12 @@ fn every_file_that_changes_is_named() {
     ];
     assert_eq!((named(&result, "same"), result["same"].as_bool()), (all.to_vec(), Some(true)));
 
-    assert_eq!(after(&place, "run/model.safetensors", flip), ["model.safetensors"]);
-    assert_eq!(after(&place, "run/checkpoints/previous.safetensors", flip), ["previous one"]);
+    assert_eq!(after(&place, "run/model.safetensors", |bytes| flip(bytes)), ["model.safetensors"]);
+    assert_eq!(after(&place, "run/checkpoints/previous.safetensors", |bytes| flip(bytes)), ["previous one"]);
     assert_eq!(after(&place, "run/checkpoints/last.safetensors", |bytes| bytes.truncate(1000)), ["last checkpoint"]);
     assert_eq!(after(&place, "run/config.toml", |bytes| bytes.extend(b"# mine\n")), ["config.toml"]);
     assert_eq!(after(&place, "run/predictions.csv", |bytes| bytes.truncate(bytes.len() / 2)), ["predictions.csv"]);
-    assert_eq!(after(&place, "data/data/data/input_1_1_1.jpg", flip), ["images"]);
+    assert_eq!(after(&place, "data/data/data/input_1_1_1.jpg", |bytes| flip(bytes)), ["images"]);
     let relabel = |bytes: &mut Vec<u8>| {
         let table = String::from_utf8(bytes.clone()).expect("UTF-8");
         *bytes = table.replacen("1,1,2,1,一", "1,1,2,2,二", 1).into_bytes();
@@ -110,18 +110,26 @@ fn a_run_is_reproduced_to_the_byte() {
 #[test]
 fn only_runs_are_verified_and_reproduced() {
     let place = Place::new();
-    check(&place, "verify missing", expect![[r#"
+    check(
+        &place,
+        "verify missing",
+        expect![[r#"
         --- stderr
         error: there is no run in `missing`
 
         hint: name the folder that holds its config.toml
         --- exit 1
-    "#]]);
-    check(&place, "reproduce missing", expect![[r#"
+    "#]],
+    );
+    check(
+        &place,
+        "reproduce missing",
+        expect![[r#"
         --- stderr
         error: there is no run in `missing`
 
         hint: name the folder that holds its config.toml
         --- exit 1
-    "#]]);
+    "#]],
+    );
 }
