@@ -1,12 +1,16 @@
-//! How far training is: a bar on a terminal, else a line now and then.
+//! How far training is: a live view on a terminal, else a line now and then.
+
+mod live;
+mod view;
 
 use crate::output::Ui;
-use cn_learn::{FitStart, Position};
-use cn_report::clock;
-use indicatif::{ProgressBar, ProgressStyle};
+use cn_learn::{FitStart, Hypers, Position};
+use cn_report::{EpochRecord, clock};
+use live::Live;
 use std::time::{Duration, Instant};
+use view::View;
 
-/// Bars are drawn at most this often.
+/// The view is drawn at most this often.
 const REDRAW: Duration = Duration::from_millis(100);
 /// Lines are printed at most this often.
 const LINE: Duration = Duration::from_secs(30);
@@ -17,8 +21,10 @@ const ENOUGH: usize = 10;
 /// Draws how far a fit is.
 pub(crate) struct Progress {
     ui: Ui,
-    bar: Option<ProgressBar>,
+    live: Option<Live>,
+    view: View,
     plan: Plan,
+    fit_start: Instant,
     epoch_start: Instant,
     steps: usize,
     drawn: Instant,
@@ -45,13 +51,15 @@ impl Plan {
 }
 
 impl Progress {
-    pub(crate) fn new(ui: Ui) -> Self {
+    /// `metric` is the one whose curve is shown.
+    pub(crate) fn new(ui: Ui, metric: &'static str) -> Self {
         let now = Instant::now();
-        let plan = Plan::default();
         Self {
             ui,
-            bar: None,
-            plan,
+            live: None,
+            view: View { metric_name: metric, ..View::default() },
+            plan: Plan::default(),
+            fit_start: now,
             epoch_start: now,
             steps: 0,
             drawn: now,
@@ -67,44 +75,56 @@ impl Progress {
             batch_size: fit.batch_size,
             n_val: fit.n_val,
         };
+        self.fit_start = Instant::now();
+        self.live = if self.ui.has_bars() { Live::new() } else { None };
     }
 
     pub(crate) fn epoch_start(&mut self, position: &Position) {
         (self.epoch_start, self.steps) = (Instant::now(), 0);
         let (before, epochs) = self.plan.epochs(position);
-        self.start_bar(format!("epoch {}/{epochs}", before + 1), self.plan.steps_per_epoch, position.step);
+        self.view.epoch = [before + 1, epochs];
+        self.view.step = [position.step, self.plan.steps_per_epoch];
+        self.view.validated = None;
+        self.draw();
     }
 
     /// After a step; `loss` is asked for only where it is shown.
-    pub(crate) fn step<E>(&mut self, position: &Position, loss: impl FnOnce() -> Result<f32, E>) -> Result<(), E> {
+    pub(crate) fn step<E>(
+        &mut self,
+        position: &Position,
+        hypers: &Hypers,
+        loss: impl FnOnce() -> Result<f32, E>,
+    ) -> Result<(), E> {
         self.steps += 1;
-        let every = if self.bar.is_some() { REDRAW } else { LINE };
+        let every = if self.live.is_some() { REDRAW } else { LINE };
         if self.drawn.elapsed() < every {
             return Ok(());
         }
         self.drawn = Instant::now();
-        let left = match self.steps {
-            0..ENOUGH => String::new(),
-            _ => format!("  {} left", clock(self.left(position))),
-        };
-        let text = format!("{}  loss {:.4}{left}", self.rate(), loss()?);
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(position.step as u64);
-                bar.set_message(text);
-            }
-            None => {
-                let (before, epochs) = self.plan.epochs(position);
-                let (step, steps) = (position.step, self.plan.steps_per_epoch);
-                self.ui.note(format_args!("epoch {}/{epochs}  step {step}/{steps}  {text}", before + 1));
-            }
+        let left = (self.steps >= ENOUGH).then(|| self.left(position));
+        let (rate, loss) = (self.rate(), loss()?);
+        if self.live.is_some() {
+            let view = &mut self.view;
+            view.step[0] = position.step;
+            (view.steps_done, view.img_s, view.left) = (position.steps_done, rate, left);
+            (view.lr, view.momentum) = (hypers.lr.last().copied().unwrap_or(f64::NAN), hypers.momentum);
+            view.train_loss.push(position.steps_done, f64::from(loss));
+            view.lrs.push(position.steps_done, view.lr);
+            self.draw();
+        } else {
+            let (before, epochs) = self.plan.epochs(position);
+            let (step, steps) = (position.step, self.plan.steps_per_epoch);
+            let left = left.map_or_else(String::new, |left| format!("  {} left", clock(left)));
+            let text = format!("{rate:.0} images/s  loss {loss:.4}{left}");
+            self.ui.note(format_args!("epoch {}/{epochs}  step {step}/{steps}  {text}", before + 1));
         }
         Ok(())
     }
 
-    fn rate(&self) -> String {
+    /// Images a second of this epoch.
+    fn rate(&self) -> f64 {
         let images = (self.steps * self.plan.batch_size) as f64;
-        format!("{:.0} images/s", images / self.epoch_start.elapsed().as_secs_f64().max(1e-9))
+        images / self.epoch_start.elapsed().as_secs_f64().max(1e-9)
     }
 
     /// Seconds to the end of all phases, as it goes now.
@@ -116,12 +136,12 @@ impl Progress {
     }
 
     pub(crate) fn validated(&mut self, n_done: usize) {
-        if self.validation_start.is_none() {
-            self.validation_start = Some(Instant::now());
-            self.start_bar("validation".into(), self.plan.n_val, 0);
-        }
-        if let Some(bar) = &self.bar {
-            bar.set_position(n_done as u64);
+        self.validation_start.get_or_insert_with(Instant::now);
+        self.view.validated = Some([n_done, self.plan.n_val]);
+        self.view.step[0] = self.plan.steps_per_epoch;
+        if self.drawn.elapsed() >= REDRAW {
+            self.drawn = Instant::now();
+            self.draw();
         }
     }
 
@@ -132,20 +152,30 @@ impl Progress {
         self.clear();
     }
 
-    /// Takes the bar away, so that a lasting line can be printed.
-    pub(crate) fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
+    /// Adds an epoch to the curves.
+    pub(crate) fn record(&mut self, record: &EpochRecord) {
+        self.view.val_loss.push(record.step, record.val_loss.unwrap_or(f64::NAN));
+        let metric = record.metrics.iter().find(|(name, _)| *name == self.view.metric_name);
+        self.view.metric.push(record.step, metric.map_or(f64::NAN, |(_, value)| value));
+    }
+
+    fn draw(&mut self) {
+        if let Some(live) = &mut self.live {
+            self.view.elapsed = self.fit_start.elapsed().as_secs_f64();
+            live.draw(&self.view);
         }
     }
 
-    fn start_bar(&mut self, name: String, len: usize, position: usize) {
-        self.clear();
-        if !self.ui.has_bars() {
-            return;
+    /// Takes the view away, so that a lasting line can be printed.
+    pub(crate) fn clear(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.clear();
         }
-        let style = ProgressStyle::with_template("{prefix:12} {bar:30} {pos:>5}/{len}  {msg}");
-        let bar = ProgressBar::new(len as u64).with_prefix(name).with_position(position as u64);
-        self.bar = Some(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
     }
 }

@@ -13,6 +13,9 @@ use std::time::Instant;
 const KEPT_STEPS: u64 = 500;
 const SHORTEST_GAP: u64 = 10;
 
+/// The metric whose curve is drawn while training.
+const QUOTED: &str = "exact_match";
+
 /// Keeps the epochs of a run, on disk and in the table that people see.
 pub(crate) struct Recorder {
     ui: Ui,
@@ -62,7 +65,7 @@ impl Recorder {
         Self {
             ui,
             run,
-            progress: Progress::new(ui),
+            progress: Progress::new(ui, QUOTED),
             table: EpochTable::new(METRICS),
             process_start,
             batch_size: 0,
@@ -199,7 +202,8 @@ impl Handler for Recorder {
         self.kept.to_first_step.get_or_insert_with(since_start);
         self.keep_step(step)?;
         let position = step.position;
-        self.progress.step(&position, || step.smooth_loss())?;
+        let hypers = step.hypers;
+        self.progress.step(&position, hypers, || step.smooth_loss())?;
         Ok(Flow::Continue)
     }
 
@@ -214,6 +218,7 @@ impl Handler for Recorder {
         self.ui.say(self.table.row(end.record.epoch, &record));
         self.ui.json(&Event { event: "epoch", record: &record });
         self.tell_epoch(&record)?;
+        self.progress.record(&record);
         self.kept.records.push(record);
         self.evaluation = end.evaluation.cloned();
         self.write()?;

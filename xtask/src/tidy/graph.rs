@@ -41,7 +41,7 @@ enum Reach {
 const RESERVED: [Reserved; 3] = [
     Reserved {
         what: "the command line and errors for people belong to the programs",
-        crates: &["clap", "clap_*", "anyhow", "indicatif"],
+        crates: &["clap", "clap_*", "anyhow", "console", "ratatui"],
         reach: Reach::Direct,
         may: |name| matches!(name, "cn-train" | "xtask"),
     },
