@@ -82,7 +82,8 @@ impl Glyphs {
 fn scan_like(noise: &mut Noise) -> Style {
     let scans = Style::scans();
     Style {
-        em: Spread::new(scans.em.mean * noise.range(0.85, 1.3), scans.em.between, scans.em.within),
+        // Small hands are hard to read: they are drawn oftener than they are met.
+        em: Spread::new(scans.em.mean * noise.range(0.55, 1.3), scans.em.between, scans.em.within),
         aspect: scans.aspect.widened(1.3),
         x: scans.x.widened(1.5),
         y: scans.y.widened(1.3),
