@@ -152,7 +152,7 @@ mod tests {
             let (found, expected) = (losses(learner), losses(channels));
             assert!(expected[0] != expected[1]);
             // Adam makes a whole step even of a gradient that is rounding alone, so that losses drift apart in training.
-            for (i, bound) in [1e-5, 1e-3].into_iter().enumerate() {
+            for (i, bound) in [1e-5, 5e-3].into_iter().enumerate() {
                 let off = (found[i] / expected[i] - 1.0).abs();
                 assert!(off < bound, "{found:?} with planes, {expected:?} with channels");
             }
