@@ -7,6 +7,7 @@ mod drawings;
 mod end_to_end;
 mod glyphs;
 mod grey;
+mod not_finite;
 mod notebook;
 mod precision;
 mod resume;

@@ -9,7 +9,7 @@
 //!
 //! - [`conv`]: convolutions, forward and both gradients; [`conv::ConvShape`] is the type to know.
 //! - [`norm`]: batch normalisation with an optional residual sum and ReLU.
-//! - [`pool`], [`linear`], [`loss`], [`optim`]: what else a network needs.
+//! - [`pool`], [`linear`], [`loss`], [`optim`]: what else a network needs; [`all_finite`]: whether it still computes.
 //! - [`resample`]: crops, resizes and affine maps of 8-bit images.
 //!
 //! ```
@@ -26,6 +26,7 @@
 #![deny(unsafe_code)]
 
 pub mod conv;
+mod finite;
 mod float;
 pub mod linear;
 pub mod loss;
@@ -38,6 +39,7 @@ pub mod resample;
 mod scratch;
 mod simd;
 
+pub use finite::all_finite;
 pub use float::Float;
 pub use parallel::{parallel, with_threads};
 pub use precision::{Precision, PrecisionError};

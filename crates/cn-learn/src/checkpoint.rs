@@ -37,11 +37,19 @@ pub(crate) struct Record {
     pub(crate) position: Position,
     pub(crate) frozen_groups: usize,
     pub(crate) momentum: f64,
+    #[serde(default = "one")]
+    pub(crate) lr_scale: f64,
+    #[serde(default)]
+    pub(crate) skipped: u32,
     pub(crate) adam_steps: Vec<u32>,
     pub(crate) train_loss: SmoothLoss,
     pub(crate) history: Vec<EpochRecord>,
     pub(crate) handlers: BTreeMap<String, Value>,
     pub(crate) extra: Value,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 impl Record {
@@ -71,6 +79,12 @@ impl Checkpoint {
     #[must_use]
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// What the rates of all schedules were multiplied with.
+    #[must_use]
+    pub fn lr_scale(&self) -> f64 {
+        self.record.lr_scale
     }
 
     /// Whether the fit was done.

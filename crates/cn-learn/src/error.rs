@@ -104,6 +104,9 @@ pub enum Error {
         /// What the learner has.
         expected: String,
     },
+    /// A step whose loss or gradients are NaN or infinite; it was not taken.
+    #[error("{0}")]
+    NotFinite(Box<crate::NotFinite>),
     /// The thread that makes batches ended without a word.
     #[error("the thread that makes batches stopped")]
     BatchThread {
@@ -142,6 +145,7 @@ impl Error {
             Self::Outputs { .. } => Some("replace the model's head by one with as many outputs as there are classes"),
             Self::CheckpointDamaged { .. } => Some("use the checkpoint before it"),
             Self::CheckpointFormat { .. } => Some("use the program that wrote it, or train again"),
+            Self::NotFinite(_) => Some("lower the learning rate"),
             Self::Ops(e) => e.hint(),
             Self::Augment(e) => e.hint(),
             _ => None,

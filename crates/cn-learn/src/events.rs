@@ -1,7 +1,7 @@
 //! What hangs on the training loop: progress, history, stopping, saving.
 
 use crate::train_loss::TrainLoss;
-use crate::{Checkpoint, EpochRecord, Evaluation, Hypers, Phase, Position, Result, Weights};
+use crate::{Checkpoint, EpochRecord, Evaluation, Hypers, NotFinite, Phase, Position, Result, Weights};
 use cn_ops::Model;
 use serde_json::Value;
 use std::fmt;
@@ -25,6 +25,8 @@ pub enum Moment {
     Step,
     /// After an epoch with its validation.
     Epoch,
+    /// Before the step at which the fit ends with [`crate::Error::NotFinite`].
+    NotFinite,
 }
 
 /// The start of a fit, or its continuation.
@@ -63,7 +65,7 @@ pub struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// The loss of the batch, before the update. On an accelerator this waits for the device.
+    /// The loss of the last step that was taken, before its update. On an accelerator this waits for the device.
     ///
     /// # Errors
     ///
@@ -79,15 +81,6 @@ impl Step<'_> {
     /// If the device fails.
     pub fn smooth_loss(&mut self) -> Result<f32> {
         Ok(self.losses.smooth()?.value().unwrap_or(f32::NAN))
-    }
-
-    /// How many steps ago the first loss of this phase was NaN or infinite: 0 is this step, `None` if none was.
-    ///
-    /// # Errors
-    ///
-    /// If the device fails.
-    pub fn bad_steps_ago(&mut self) -> Result<Option<u64>> {
-        self.losses.bad_steps_ago()
     }
 }
 
@@ -170,7 +163,7 @@ pub trait Handler {
         Ok(())
     }
 
-    /// After each optimizer step.
+    /// After each optimizer step, or one that was left out.
     ///
     /// # Errors
     ///
@@ -178,6 +171,16 @@ pub trait Handler {
     fn on_step(&mut self, step: &mut Step<'_>) -> Result<Flow> {
         let _ = step;
         Ok(Flow::Continue)
+    }
+
+    /// When a step is left out under [`crate::OnNan::Skip`]; [`Handler::on_step`] follows.
+    ///
+    /// # Errors
+    ///
+    /// Ends the fit.
+    fn on_skipped(&mut self, step: &NotFinite) -> Result<()> {
+        let _ = step;
+        Ok(())
     }
 
     /// After each batch of the validation. [`Flow::Stop`] leaves it at once, and a fit that goes on begins it anew;

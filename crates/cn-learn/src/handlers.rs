@@ -1,6 +1,6 @@
 //! Handlers that most runs want.
 
-use crate::{EpochEnd, EpochRecord, Error, Flow, Handler, PhaseStart, Result, Step, Weights};
+use crate::{EpochEnd, EpochRecord, Error, Flow, Handler, PhaseStart, Result, Weights};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
@@ -185,73 +185,5 @@ impl Handler for SaveBest {
 impl fmt::Debug for SaveBest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SaveBest").field("monitor", &self.monitor).finish_non_exhaustive()
-    }
-}
-
-/// Ends the fit when a training loss is NaN or infinite. The step's update is done by then: a checkpoint from before it
-/// has the last finite weights.
-#[derive(Clone, Debug)]
-pub struct StopOnNan {
-    every: u64,
-    found: Option<BadLoss>,
-}
-
-/// The step whose loss was NaN or infinite.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadLoss {
-    /// The step, from 0 over the learner's life; the last one of its epoch where only the epoch is known.
-    pub step: u64,
-    /// Images of its batch, where it was seen at once.
-    pub ids: Option<Vec<u32>>,
-}
-
-impl StopOnNan {
-    /// Looks at the loss of every step, right after it.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::every(1)
-    }
-
-    /// Looks at all losses every `steps` steps: fewer waits for an accelerator, up to `steps - 1` steps later.
-    #[must_use]
-    pub fn every(steps: u64) -> Self {
-        Self { every: steps.max(1), found: None }
-    }
-
-    /// The first bad step, if one ended the fit.
-    #[must_use]
-    pub fn found(&self) -> Option<&BadLoss> {
-        self.found.as_ref()
-    }
-}
-
-impl Default for StopOnNan {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Handler for StopOnNan {
-    fn name(&self) -> &'static str {
-        "stop-on-nan"
-    }
-
-    fn on_step(&mut self, step: &mut Step<'_>) -> Result<Flow> {
-        if !step.position.steps_done.is_multiple_of(self.every) {
-            return Ok(Flow::Continue);
-        }
-        let Some(ago) = step.bad_steps_ago()? else { return Ok(Flow::Continue) };
-        let ids = (ago == 0).then(|| step.ids.to_vec());
-        self.found = Some(BadLoss { step: step.position.steps_done - 1 - ago, ids });
-        Ok(Flow::Stop)
-    }
-
-    /// Catches what came after the last look.
-    fn on_epoch_end(&mut self, epoch: &mut EpochEnd<'_>) -> Result<Flow> {
-        if epoch.record.train_loss.is_finite() {
-            return Ok(Flow::Continue);
-        }
-        self.found.get_or_insert(BadLoss { step: epoch.record.step - 1, ids: None });
-        Ok(Flow::Stop)
     }
 }

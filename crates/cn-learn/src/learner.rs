@@ -5,7 +5,8 @@ use crate::evaluation::check_outputs;
 use crate::train_loss::TrainLoss;
 use crate::{
     Batches, Checkpoint, EpochEnd, EpochRecord, Error, Evaluation, FitStart, Flow, Handler, Hypers, LrCurve,
-    LrFindConfig, Metric, Moment, Phase, PhaseStart, Position, Rates, Result, Schedule, Score, Step, Weights,
+    LrFindConfig, Metric, Moment, NotFinite, OnNan, Phase, PhaseStart, Position, Rates, Result, Schedule, Score, Step,
+    Weights,
 };
 use cn_ops::{Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model};
 use serde_json::Value;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 mod finder;
+mod guard;
 mod judging;
 mod state;
 
@@ -25,6 +27,8 @@ pub struct LearnerConfig {
     pub adam: AdamConfig,
     /// What is measured after each epoch.
     pub metrics: Vec<Metric>,
+    /// What becomes of a step whose loss or gradients are no numbers.
+    pub on_nan: OnNan,
 }
 
 impl LearnerConfig {
@@ -32,14 +36,14 @@ impl LearnerConfig {
     #[must_use]
     pub fn multi_label(threshold: f64) -> Self {
         let metrics = vec![Metric::accuracy_multi(threshold), Metric::exact_match(threshold), Metric::top1()];
-        Self { loss: Loss::Bce, adam: AdamConfig::default(), metrics }
+        Self { loss: Loss::Bce, adam: AdamConfig::default(), metrics, on_nan: OnNan::Stop }
     }
 
     /// Softmax cross-entropy, fastai's Adam, and `top1`.
     #[must_use]
     pub fn single_label() -> Self {
         let loss = Loss::CrossEntropy { label_smoothing: 0.0 };
-        Self { loss, adam: AdamConfig::default(), metrics: vec![Metric::top1()] }
+        Self { loss, adam: AdamConfig::default(), metrics: vec![Metric::top1()], on_nan: OnNan::Stop }
     }
 }
 
@@ -68,6 +72,9 @@ pub struct Learner<M> {
     history: Vec<EpochRecord>,
     frozen_groups: usize,
     momentum: f64,
+    lr_scale: f64,
+    /// Steps left out since the last one that was taken.
+    skipped: u32,
     restored_handlers: BTreeMap<String, Value>,
 }
 
@@ -92,6 +99,8 @@ impl<M: Model> Learner<M> {
             history: Vec::new(),
             frozen_groups: 0,
             momentum: FIRST_MOMENTUM,
+            lr_scale: 1.0,
+            skipped: 0,
             restored_handlers: BTreeMap::new(),
         })
     }
@@ -204,8 +213,10 @@ impl<M: Model> Learner<M> {
         handlers.iter_mut().try_for_each(|handler| handler.on_epoch_start(&self.position))?;
         let mut batches = self.batches.train(self.position.epochs_done, self.position.step)?;
         while let Some(batch) = batches.next().transpose()? {
-            let hypers = schedule.at(self.step_of_phase());
-            self.train_step(&batch, &hypers)?;
+            let hypers = self.hypers(schedule, self.step_of_phase());
+            if let ControlFlow::Break(bad) = self.train_step(&batch, &hypers)? {
+                self.leave_out(bad, handlers)?;
+            }
             self.position.step += 1;
             self.position.steps_done += 1;
             let flow = self.after_step(&batch.ids, &hypers, handlers)?;
@@ -217,18 +228,54 @@ impl<M: Model> Learner<M> {
         Ok(Flow::Continue)
     }
 
-    /// Forward, loss, backward, update; nothing is copied to the host.
-    fn train_step(&mut self, batch: &Batch, hypers: &Hypers) -> Result<()> {
+    /// Forward, loss, backward, update; the update is left out if a number is none.
+    fn train_step(&mut self, batch: &Batch, hypers: &Hypers) -> Result<ControlFlow<NotFinite>> {
+        let before = guard::Buffers::of(&mut self.model)?;
         let draw = Draw { seed: self.batches.seed(), epoch: self.position.epochs_done, ids: &batch.ids };
-        let logits = self.model.forward(&batch.images, Mode::Train(draw))?;
+        let mode = Mode::Train(draw);
+        let logits = self.model.forward(&batch.images, mode)?;
         check_outputs(&logits, self.batches.source().n_classes())?;
         let (loss, d_logits) = self.config.loss.compute(&logits, &batch.targets)?;
+        if !guard::is_finite(&loss)? {
+            return Ok(ControlFlow::Break(guard::refuse(self, batch, mode, None, &before)?));
+        }
         self.model.parameters().zero_grads()?;
         self.model.backward(&d_logits)?;
+        if let Some(entry) = self.model.parameters().not_finite_grad()? {
+            let name = entry.name.clone();
+            return Ok(ControlFlow::Break(guard::refuse(self, batch, mode, Some(name), &before)?));
+        }
         let hyper = Hyper { lr: &hypers.lr, beta1: hypers.momentum };
         self.optimizer.step(self.model.parameters(), &hyper)?;
         self.momentum = hypers.momentum;
-        self.train_loss.add(loss)
+        self.skipped = 0;
+        self.train_loss.add(loss)?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn hypers(&self, schedule: &Schedule, step: usize) -> Hypers {
+        let mut hypers = schedule.at(step);
+        hypers.lr.iter_mut().for_each(|lr| *lr *= self.lr_scale);
+        hypers
+    }
+
+    /// What the rates of all schedules are multiplied with, 1 unless [`Learner::set_lr_scale`] was called.
+    #[must_use]
+    pub fn lr_scale(&self) -> f64 {
+        self.lr_scale
+    }
+
+    /// Multiplies the rates of all schedules from here on, as for another try after [`Error::NotFinite`].
+    ///
+    /// # Errors
+    ///
+    /// If `scale` is not finite and above 0.
+    pub fn set_lr_scale(&mut self, scale: f64) -> Result<()> {
+        if !(scale.is_finite() && scale > 0.0) {
+            return Err(Error::Setting { name: "lr_scale", value: scale, expected: "a finite number above 0" });
+        }
+        self.lr_scale = scale;
+        Ok(())
     }
 
     fn after_step(&mut self, ids: &[u32], hypers: &Hypers, handlers: &mut [&mut dyn Handler]) -> Result<Flow> {
@@ -265,7 +312,7 @@ impl<M: Model> Learner<M> {
     }
 
     fn record(&mut self, schedule: &Schedule, evaluation: Option<&Evaluation>) -> Result<EpochRecord> {
-        let Hypers { lr, momentum } = schedule.at(self.step_of_phase().saturating_sub(1));
+        let Hypers { lr, momentum } = self.hypers(schedule, self.step_of_phase().saturating_sub(1));
         let Position { phase, epoch, steps_done, .. } = self.position;
         let train_loss = self.train_loss.smooth()?.value().map_or(f64::NAN, f64::from);
         let val_loss = evaluation.map_or(f64::NAN, |e| e.loss);

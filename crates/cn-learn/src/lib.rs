@@ -9,8 +9,8 @@
 //! - [`Phase`]: a stretch of training with its rates, [`Rates`], and whether the body is frozen;
 //! - [`Batches`]: augmented images of a [`Source`] (a [`cn_data::Dataset`] is one), made ahead on a thread;
 //! - [`Predictor`]: what a model says about images, without data set and learner;
-//! - [`Handler`]: what hangs on the loop, such as [`EarlyStopping`], [`SaveCheckpoints`], [`SaveBest`] and
-//!   [`StopOnNan`].
+//! - [`Handler`]: what hangs on the loop, such as [`EarlyStopping`], [`SaveCheckpoints`] and [`SaveBest`];
+//! - [`OnNan`]: what becomes of a step whose numbers are none; it never changes the model.
 //!
 //! ```
 //! use cn_augment::Policy;
@@ -50,6 +50,7 @@ mod interpret;
 mod learner;
 mod lr_find;
 mod metrics;
+mod not_finite;
 mod position;
 mod predictions;
 mod predictor;
@@ -69,11 +70,12 @@ pub use checkpoint::{Checkpoint, CheckpointFolder, NewestCheckpoint, SaveCheckpo
 pub use error::{Error, Result};
 pub use evaluation::Evaluation;
 pub use events::{EpochEnd, FitStart, Flow, Handler, Moment, PhaseStart, Step, Validated};
-pub use handlers::{BadLoss, EarlyStopping, Monitor, SaveBest, StopOnNan};
+pub use handlers::{EarlyStopping, Monitor, SaveBest};
 pub use interpret::{CamMaps, Plane, features, grad_cam, logits, principal_plane};
 pub use learner::{Learner, LearnerConfig, Outcome};
 pub use lr_find::{LrCurve, LrFindConfig, Suggestion, Suggestions};
 pub use metrics::{ClassCounts, Metric};
+pub use not_finite::{BadPlace, NotFinite, OnNan};
 pub use position::{EpochRecord, Position, Score};
 pub use predictions::{Decode, Predictions};
 pub use predictor::Predictor;

@@ -12,8 +12,6 @@ pub(crate) struct TrainLoss {
     unread: Vec<Tensor>,
     smooth: SmoothLoss,
     last: Option<f32>,
-    n_read: u64,
-    first_bad: Option<u64>,
 }
 
 impl TrainLoss {
@@ -36,10 +34,6 @@ impl TrainLoss {
         for loss in Tensor::cat(&unread, 0)?.to_dtype(DType::F32)?.to_vec1::<f32>()? {
             self.smooth.add(loss);
             self.last = Some(loss);
-            if !loss.is_finite() {
-                self.first_bad = self.first_bad.or(Some(self.n_read));
-            }
-            self.n_read += 1;
         }
         Ok(())
     }
@@ -54,12 +48,6 @@ impl TrainLoss {
     pub(crate) fn last(&mut self) -> Result<f32> {
         self.read()?;
         Ok(self.last.unwrap_or(f32::NAN))
-    }
-
-    /// How many steps ago the first loss was that is NaN or infinite.
-    pub(crate) fn bad_steps_ago(&mut self) -> Result<Option<u64>> {
-        self.read()?;
-        Ok(self.first_bad.map(|step| self.n_read - 1 - step))
     }
 }
 
@@ -79,17 +67,6 @@ mod tests {
         }
         assert_eq!(early.smooth()?, late.smooth()?);
         assert_eq!(early.last()?, late.last()?);
-        assert_eq!(late.bad_steps_ago()?, None);
-        Ok(())
-    }
-
-    #[test]
-    fn the_first_bad_loss_is_remembered() -> Result<()> {
-        let mut losses = TrainLoss::default();
-        for loss in [1.0, f32::INFINITY, 1.0, f32::NAN, 2.0] {
-            losses.add(Tensor::new(loss, &Device::Cpu)?)?;
-        }
-        assert_eq!((losses.bad_steps_ago()?, losses.last()?), (Some(3), 2.0));
         Ok(())
     }
 }

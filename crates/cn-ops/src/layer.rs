@@ -161,10 +161,30 @@ impl<'a> Pass<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     wanted: Vec<String>,
+    watch: Watch,
     /// Outputs of the layers that were asked for.
     pub activations: BTreeMap<String, Tensor>,
     /// Gradients of those outputs, once `backward` has run.
     pub gradients: BTreeMap<String, Tensor>,
+    /// The first output with a number that is none, if a trace [watches](Trace::watching_numbers) and found one.
+    pub not_finite: Option<NotFiniteOutput>,
+}
+
+/// Whether a [`Trace`] looks at every number of every output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Watch {
+    #[default]
+    No,
+    Yes,
+}
+
+/// An output with a number that is NaN or infinite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotFiniteOutput {
+    /// Full name of the layer that made it.
+    pub layer: String,
+    /// Those images of the batch, from 0, that have such numbers.
+    pub rows: Vec<usize>,
 }
 
 impl Trace {
@@ -173,12 +193,22 @@ impl Trace {
         Self { wanted: names.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
+    /// A trace that looks for the first output that is not finite, and keeps no copies.
+    #[must_use]
+    pub fn watching_numbers() -> Self {
+        Self { watch: Watch::Yes, ..Self::default() }
+    }
+
     /// Keeps a copy of the output of `name`, if it is wanted; containers call this after each child.
     ///
     /// # Errors
     ///
     /// If the device is out of memory.
     pub fn activation(&mut self, name: &str, value: &Activation) -> Result<()> {
+        if self.watch == Watch::Yes && self.not_finite.is_none() {
+            let rows = rows_not_finite(value)?;
+            self.not_finite = (!rows.is_empty()).then(|| NotFiniteOutput { layer: name.into(), rows });
+        }
         if self.wanted.iter().any(|w| w == name) {
             self.activations.insert(name.into(), value.to_tensor()?);
         }
@@ -196,6 +226,16 @@ impl Trace {
         }
         Ok(())
     }
+}
+
+/// Those rows of the first dimension that have a number that is NaN or infinite.
+fn rows_not_finite(value: &Tensor) -> Result<Vec<usize>> {
+    let row_len = value.elem_count() / value.dims().first().copied().unwrap_or(1).max(1);
+    with_float!("activation", value, T => {
+        let value = read::<T>(value)?;
+        let rows = value.chunks(row_len.max(1)).enumerate();
+        Ok(rows.filter_map(|(i, row)| (!cn_kernels::all_finite(row)).then_some(i)).collect())
+    })
 }
 
 /// What a backward pass does with the gradient of its input.

@@ -81,7 +81,7 @@ pub use dropout::Dropout;
 pub use error::{Error, Result};
 pub use flatten::Flatten;
 pub use global_pool::{ConcatPool, MeanPool};
-pub use layer::{Affine, After, Draw, InputGrad, Layer, Mode, Pass, Slot, Trace, Visit};
+pub use layer::{Affine, After, Draw, InputGrad, Layer, Mode, NotFiniteOutput, Pass, Slot, Trace, Visit};
 pub use linear::Linear;
 pub use loss::{Loss, bce_with_logits, softmax_cross_entropy};
 pub use max_pool::{MaxPool2d, MaxPool2dConfig};

@@ -1,6 +1,6 @@
 //! What a training loop trains.
 
-use crate::{Activation, Entry, Mode, Parameters, Result};
+use crate::{Activation, Entry, Mode, NotFiniteOutput, Parameters, Result};
 use candle_core::Tensor;
 
 /// A classifier that can be trained: images in, logits out, gradients back.
@@ -35,6 +35,17 @@ pub trait Model: Send {
     ///
     /// If a name appears twice.
     fn named_tensors(&mut self) -> Result<Vec<(String, Tensor)>>;
+
+    /// Where `forward` first gives a number that is NaN or infinite, for a model that can tell; runs it once more, with
+    /// all that it does to running statistics.
+    ///
+    /// # Errors
+    ///
+    /// As `forward`.
+    fn find_not_finite(&mut self, images: &Tensor, mode: Mode<'_>) -> Result<Option<NotFiniteOutput>> {
+        let _ = (images, mode);
+        Ok(None)
+    }
 
     /// Overwrites the tensors of these names; the others stay.
     ///

@@ -1,7 +1,10 @@
 //! A layer that can be trained.
 
 use crate::storage::{check_shape, copy_into};
-use crate::{Activation, Entry, Error, InputGrad, Layer, Mode, Model, Parameters, Pass, Pool, Result, Slot};
+use crate::{
+    Activation, Entry, Error, InputGrad, Layer, Mode, Model, NotFiniteOutput, Parameters, Pass, Pool, Result, Slot,
+    Trace,
+};
 use candle_core::{Shape, Tensor};
 use cn_kernels::Precision;
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,6 +89,13 @@ impl Network {
     }
 }
 
+fn pass_of<'a>(pool: &Pool, mode: Mode<'a>) -> Pass<'a> {
+    match mode {
+        Mode::Train(draw) => Pass::train(pool, draw),
+        Mode::Eval => Pass::eval(pool),
+    }
+}
+
 /// Runs a pass on a thread of the pool: else every kernel would hand its work over, and wait, by itself.
 fn in_pool<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| pass())
@@ -99,11 +109,8 @@ impl std::fmt::Debug for Network {
 
 impl Model for Network {
     fn forward(&mut self, images: &Tensor, mode: Mode<'_>) -> Result<Activation> {
-        let pass = match mode {
-            Mode::Train(draw) => Pass::train(&self.pool, draw),
-            Mode::Eval => Pass::eval(&self.pool),
-        };
-        self.forward_pass(images, pass.with_precision(self.precision))
+        let pass = pass_of(&self.pool, mode).with_precision(self.precision);
+        self.forward_pass(images, pass)
     }
 
     fn backward(&mut self, d_logits: &Activation) -> Result<()> {
@@ -130,6 +137,13 @@ impl Model for Network {
         })?;
         check_unique(&tensors)?;
         Ok(tensors)
+    }
+
+    fn find_not_finite(&mut self, images: &Tensor, mode: Mode<'_>) -> Result<Option<NotFiniteOutput>> {
+        let mut trace = Trace::watching_numbers();
+        let pass = pass_of(&self.pool, mode).with_precision(self.precision).traced(&mut trace);
+        self.forward_pass(images, pass)?;
+        Ok(trace.not_finite)
     }
 
     fn load_tensors(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {

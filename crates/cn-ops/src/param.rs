@@ -4,6 +4,7 @@ use crate::storage::{Element, read, shape_error, with_float, write};
 use crate::{Layer, Result, Slot};
 use candle_core::{DType, Device, Shape, Tensor};
 use cn_kernels::linear;
+use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -211,6 +212,22 @@ impl Parameters {
     pub fn grads(&self) -> &Tensor {
         self.state.cleared.store(false, Ordering::Relaxed);
         &self.grads
+    }
+
+    /// The trained entry nearest to the output, if any, whose gradient has a number that is NaN or infinite: where a
+    /// backward pass first met one.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn not_finite_grad(&self) -> Result<Option<&Entry>> {
+        with_float!("gradients", self.grads, T => {
+            let grads = read::<T>(&self.grads)?;
+            let grads = &*grads;
+            let is_bad = |e: &Entry| !cn_kernels::all_finite(&grads[e.offset..e.offset + e.len]);
+            // In parallel, since on nearly every step all of them have to be read.
+            Ok(self.entries.par_iter().rev().filter(|e| e.trainable).find_first(|e| is_bad(e)))
+        })
     }
 
     /// What lies where, in order.

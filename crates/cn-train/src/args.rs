@@ -1,5 +1,6 @@
 //! The flags. What they mean together is decided in `config.rs`.
 
+use crate::config::OnNan;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -179,6 +180,9 @@ pub(crate) struct PhaseArgs {
     /// Write a checkpoint every so many steps, besides those after each epoch
     #[arg(long, help_heading = "Output", value_name = "STEPS")]
     pub(crate) checkpoint_every: Option<u64>,
+    /// At a step whose loss or gradients are NaN or infinite [default: stop]
+    #[arg(long, help_heading = "Training", value_enum, value_name = "WAY")]
+    pub(crate) on_nan: Option<OnNan>,
 }
 
 /// Flags that make a config; a command that has no use for some offers the others alone.

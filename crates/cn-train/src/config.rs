@@ -7,6 +7,7 @@ mod transform;
 
 use crate::args::{Common, ConfigArgs};
 use crate::problem::Problem;
+use clap::ValueEnum;
 use cn_data::{SplitConfig, SplitMethod};
 use cn_learn::Phase;
 use cn_ops::Precision;
@@ -69,6 +70,7 @@ pub(crate) struct Config {
     pub(crate) skip_damaged: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) checkpoint_every: Option<u64>,
+    pub(crate) on_nan: OnNan,
     pub(crate) data: DataConfig,
     pub(crate) synthetic: SyntheticConfig,
     pub(crate) augment: Transform,
@@ -124,6 +126,19 @@ pub(crate) enum StyleKind {
     #[default]
     Scans,
     Wide,
+}
+
+/// What becomes of a run at a step whose loss or gradients are NaN or infinite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OnNan {
+    /// End, with a checkpoint from right before it
+    #[default]
+    Stop,
+    /// Leave the step out and go on
+    Skip,
+    /// Go back to the last checkpoint, and on from there with half the learning rates
+    Rollback,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,6 +230,7 @@ impl Default for Config {
             limit_per_class: None,
             skip_damaged: false,
             checkpoint_every: None,
+            on_nan: OnNan::default(),
             data: DataConfig::default(),
             synthetic: SyntheticConfig::default(),
             augment: Transform::default(),
@@ -401,14 +417,15 @@ impl Config {
         toml::to_string(&self.stored()).map_err(|e| Problem::failure("cannot store settings").caused_by(e))
     }
 
-    /// What differs between two configs, a line each. Threads do not change a result; whether data that moved are
+    /// What differs between two configs, a line each. Threads do not change a result; what to do about numbers that go
+    /// wrong is decided anew when a run goes on; whether data that moved are
     /// still the same, their hash says.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
         let table = |config: &Self| {
             let mut config = config.stored();
             config.data.dir = None;
             let mut table = Table::try_from(config).unwrap_or_default();
-            ["threads", "checkpoint_every"].into_iter().for_each(|key| drop(table.remove(key)));
+            ["threads", "checkpoint_every", "on_nan"].into_iter().for_each(|key| drop(table.remove(key)));
             table
         };
         overlay::differences(&table(self), &table(other))

@@ -3,7 +3,9 @@
 use crate::output::Ui;
 use crate::progress::Progress;
 use crate::session::METRICS;
-use cn_learn::{EpochEnd, Error, Evaluation, FitStart, Flow, Handler, PhaseStart, Position, Result, Step, Validated};
+use cn_learn::{
+    EpochEnd, Error, Evaluation, FitStart, Flow, Handler, NotFinite, PhaseStart, Position, Result, Step, Validated,
+};
 use cn_report::{EpochRecord, EpochTable, EventFile, RunFolder, StepRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -205,6 +207,11 @@ impl Handler for Recorder {
         let hypers = step.hypers;
         self.progress.step(&position, hypers, || step.smooth_loss())?;
         Ok(Flow::Continue)
+    }
+
+    fn on_skipped(&mut self, step: &NotFinite) -> Result<()> {
+        self.ui.warn(format_args!("{step}: left out"));
+        Ok(())
     }
 
     fn on_validate(&mut self, validated: &Validated) -> Result<Flow> {

@@ -1,6 +1,6 @@
 //! Learners from settings and data.
 
-use crate::config::{Config, LossKind};
+use crate::config::{self, Config, LossKind};
 use crate::model::planes;
 use crate::output::Ui;
 use crate::problem::Problem;
@@ -10,11 +10,14 @@ use anyhow::Result;
 use candle_core::Device;
 use cn_augment::Normalisation;
 use cn_data::Dataset;
-use cn_learn::{BatchConfig, Batches, Learner, LearnerConfig, Metric, Source};
+use cn_learn::{BatchConfig, Batches, Learner, LearnerConfig, Metric, OnNan, Source};
 use cn_ops::{AdamConfig, Loss, Network, Precision};
 use cn_report::{Prediction, Predictions};
 use cn_zoo::Loaded;
 use std::sync::Arc;
+
+/// Steps in a row that are left out at most: beyond, nothing trains.
+const SKIPPED: u32 = 10;
 
 /// Names of the metrics, the columns of the table.
 pub(crate) const METRICS: [&str; 3] = ["accuracy_multi", "exact_match", "top1"];
@@ -77,7 +80,11 @@ pub(crate) fn learner_config(config: &Config) -> LearnerConfig {
     };
     let threshold = config.threshold;
     let metrics = vec![Metric::accuracy_multi(threshold), Metric::exact_match(threshold), Metric::top1()];
-    LearnerConfig { loss, adam: AdamConfig::default(), metrics }
+    let on_nan = match config.on_nan {
+        config::OnNan::Skip => OnNan::Skip { at_most: SKIPPED },
+        config::OnNan::Stop | config::OnNan::Rollback => OnNan::Stop,
+    };
+    LearnerConfig { loss, adam: AdamConfig::default(), metrics, on_nan }
 }
 
 /// Refuses images with several labels, or none, where the loss needs exactly one.

@@ -103,9 +103,17 @@ pub struct SaveCheckpoints {
     folder: CheckpointFolder,
     every: Option<u64>,
     stop: Option<Asked>,
+    before_nan: BeforeNan,
     extra: Value,
     monitor: Monitor,
     improved: Improved,
+}
+
+/// What happens before a step whose numbers are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BeforeNan {
+    Writes,
+    Nothing,
 }
 
 /// Whether the epoch that a checkpoint follows was the best so far.
@@ -120,7 +128,8 @@ impl SaveCheckpoints {
     #[must_use]
     pub fn to(folder: CheckpointFolder) -> Self {
         let monitor = Monitor::new("val_loss");
-        Self { folder, every: None, stop: None, extra: Value::Null, monitor, improved: Improved::No }
+        let before_nan = BeforeNan::Writes;
+        Self { folder, every: None, stop: None, before_nan, extra: Value::Null, monitor, improved: Improved::No }
     }
 
     /// Writes every `steps` steps too.
@@ -134,6 +143,12 @@ impl SaveCheckpoints {
     #[must_use]
     pub fn stop_when(self, stop: impl Fn() -> bool + Send + 'static) -> Self {
         Self { stop: Some(Box::new(stop)), ..self }
+    }
+
+    /// Writes nothing right before a step that is not finite, so that the last checkpoint is from some way before it.
+    #[must_use]
+    pub fn not_before_nan(self) -> Self {
+        Self { before_nan: BeforeNan::Nothing, ..self }
     }
 
     /// Gives each checkpoint this to carry, see [`Checkpoint::with_extra`].
@@ -177,7 +192,11 @@ impl Handler for SaveCheckpoints {
 
     fn wants_checkpoint(&mut self, moment: Moment, position: &Position) -> bool {
         let due = self.every.is_some_and(|every| position.steps_done.is_multiple_of(every));
-        moment == Moment::Epoch || due || self.is_stopped()
+        match moment {
+            Moment::Step => due || self.is_stopped(),
+            Moment::Epoch => true,
+            Moment::NotFinite => self.before_nan == BeforeNan::Writes,
+        }
     }
 
     fn on_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {

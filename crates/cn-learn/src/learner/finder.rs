@@ -5,6 +5,7 @@ use crate::lr_find::Tracer;
 use crate::train_loss::TrainLoss;
 use crate::{Hypers, LrCurve, LrFindConfig, Result};
 use cn_ops::Model;
+use std::ops::ControlFlow;
 
 pub(super) fn lr_find<M: Model>(learner: &mut Learner<M>, config: &LrFindConfig) -> Result<LrCurve> {
     config.check()?;
@@ -26,8 +27,11 @@ fn trace<M: Model>(learner: &mut Learner<M>, config: &LrFindConfig) -> Result<Lr
             let Some(lr) = tracer.next_lr() else { return Ok(tracer.finish()) };
             learner.train_loss = TrainLoss::default();
             let hypers = Hypers { lr: vec![lr; n_groups], momentum: learner.momentum };
-            learner.train_step(&batch, &hypers)?;
-            if !tracer.add(learner.train_loss.last()?) {
+            let loss = match learner.train_step(&batch, &hypers)? {
+                ControlFlow::Continue(()) => learner.train_loss.last()?,
+                ControlFlow::Break(_) => f32::NAN,
+            };
+            if !tracer.add(loss) {
                 return Ok(tracer.finish());
             }
             batches.give_back(batch);
@@ -42,5 +46,6 @@ fn put_back<M: Model>(learner: &mut Learner<M>, kept: &crate::Checkpoint) -> Res
     learner.optimizer.load(m, v, &kept.record.adam_steps)?;
     learner.position = kept.record.position;
     learner.momentum = kept.record.momentum;
+    learner.skipped = kept.record.skipped;
     Ok(())
 }

@@ -20,6 +20,8 @@ pub(super) fn checkpoint<M: Model>(learner: &mut Learner<M>) -> Result<Checkpoin
         position: learner.position,
         frozen_groups: learner.frozen_groups,
         momentum: learner.momentum,
+        lr_scale: learner.lr_scale,
+        skipped: learner.skipped,
         adam_steps: learner.optimizer.steps().to_vec(),
         train_loss: learner.train_loss.smooth()?,
         history: learner.history.clone(),
@@ -47,6 +49,7 @@ pub(super) fn restore<M: Model>(learner: &mut Learner<M>, checkpoint: &Checkpoin
     learner.plan.clone_from(&record.plan);
     learner.position = record.position;
     learner.momentum = record.momentum;
+    (learner.lr_scale, learner.skipped) = (record.lr_scale, record.skipped);
     learner.train_loss = TrainLoss::resumed(record.train_loss);
     learner.history.clone_from(&record.history);
     learner.restored_handlers.clone_from(&record.handlers);

@@ -390,3 +390,57 @@ fn products_of_bf16_are_close_in_every_pass() {
         assert_eq!(exact != rounded, Precision::Bf16.is_supported(), "{cosine}");
     }
 }
+
+#[test]
+fn a_number_that_is_none_is_found_where_it_arises() {
+    let images = fill("images", &[4, 16, 16, 1]).to_dtype(DType::F32).unwrap();
+    let ids = [0, 1, 2, 3];
+    let mode = Mode::Train(Draw { seed: 1, epoch: 0, ids: &ids });
+    let mut network = network(DType::F32);
+    assert_eq!(network.find_not_finite(&images, mode).unwrap(), None);
+    let names: Vec<String> = network.parameters().entries().iter().map(|entry| entry.name.clone()).collect();
+    for name in names {
+        let entry = network.parameters().entries().iter().find(|e| e.name == name).unwrap().clone();
+        let value = network.parameters().value_of(&entry).unwrap();
+        let kept = value.copy().unwrap();
+        let mut bad = kept.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        bad[0] = f32::NAN;
+        network.load_tensors(&[(name.clone(), Tensor::from_vec(bad, kept.shape(), &Device::Cpu).unwrap())]).unwrap();
+
+        let found = network.find_not_finite(&images, mode).unwrap().unwrap_or_else(|| panic!("{name}: nothing found"));
+        let layer = name.rsplit_once('.').unwrap().0;
+        assert_eq!(found.rows, [0, 1, 2, 3], "{name}");
+        // A residual sum and its norm are one layer.
+        assert!(found.layer == layer || layer.starts_with(&found.layer), "{name}: found {}", found.layer);
+        // No layer after it, ReLU above all, makes a number of it again.
+        let logits = network.forward(&images, mode).unwrap();
+        let (loss, _) = Loss::Bce.compute(&logits, &targets(4, DType::F32)).unwrap();
+        assert!(!loss.to_scalar::<f32>().unwrap().is_finite(), "{name}");
+        network.load_tensors(&[(name, kept.copy().unwrap())]).unwrap();
+    }
+}
+
+#[test]
+fn an_image_that_is_no_number_is_named() {
+    let images = fill("images", &[4, 16, 16, 1]).to_dtype(DType::F32).unwrap();
+    let mut images = images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    images[2 * 256 + 100] = f32::INFINITY;
+    let images = Tensor::from_vec(images, (4, 16, 16, 1), &Device::Cpu).unwrap();
+    let found = network(DType::F32).find_not_finite(&images, Mode::Eval).unwrap().unwrap();
+    assert_eq!((found.layer.as_str(), found.rows.as_slice()), ("conv1", &[2][..]));
+}
+
+#[test]
+fn a_gradient_that_is_no_number_is_named_from_the_last_layer_back() {
+    let mut network = network(DType::F32);
+    let name_of = |network: &Network| network.parameters().not_finite_grad().unwrap().map(|entry| entry.name.clone());
+    assert_eq!(name_of(&network), None);
+    for name in ["conv1.weight", "layer2.0.bn2.bias", "head.8.weight"] {
+        let entry = network.parameters().entries().iter().find(|e| e.name == name).unwrap().clone();
+        let grad = network.parameters().grad_of(&entry).unwrap().flatten_all().unwrap();
+        grad.slice_set(&Tensor::new(&[f32::NAN], &Device::Cpu).unwrap(), 0, grad.elem_count() - 1).unwrap();
+        assert_eq!(name_of(&network).as_deref(), Some(name));
+    }
+    network.set_trainable(&|entry| entry.name != "head.8.weight").unwrap();
+    assert_eq!(name_of(&network).as_deref(), Some("layer2.0.bn2.bias"), "what is frozen has no gradient");
+}

@@ -7,7 +7,7 @@ mod resume;
 
 use super::Context;
 use crate::args::{BatchArgs, ConfigArgs, TrainArgs};
-use crate::config::{Config, REAL_DATA};
+use crate::config::{Config, OnNan, REAL_DATA};
 use crate::data::{self, Plan};
 use crate::destination;
 use crate::host;
@@ -19,13 +19,16 @@ use crate::signals::Stop;
 use crate::start::{Start, loaded_line};
 use anyhow::{Context as _, Result};
 use cn_data::{Cache, Dataset};
-use cn_learn::{CheckpointFolder, Handler, Learner, Outcome, SaveCheckpoints, StopOnNan};
+use cn_learn::{Checkpoint, CheckpointFolder, Handler, Learner, NotFinite, Outcome, SaveCheckpoints};
 use cn_ops::Network;
 use cn_report::{Manifest, RunFolder};
 use manifest::{identity, manifest};
 use phases::Layers;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Rates are halved no more once they are below this share.
+const SMALLEST_SCALE: f64 = 0.2;
 
 /// Everything between settings and the first step.
 struct Prepared {
@@ -248,6 +251,11 @@ fn checkpoints(run: &RunFolder, config: &Config, stop: &Stop) -> SaveCheckpoints
     let stop = stop.clone();
     let save = SaveCheckpoints::to(CheckpointFolder::new(run.checkpoints()));
     let save = save.stop_when(move || stop.exit_code().is_some());
+    let save = match config.on_nan {
+        // To go back to what is right before the step would meet it again.
+        OnNan::Rollback => save.not_before_nan(),
+        OnNan::Stop | OnNan::Skip => save,
+    };
     match config.checkpoint_every {
         Some(steps) => save.every(steps),
         None => save,
@@ -260,28 +268,28 @@ fn fit(
     run: RunFolder,
     mut prepared: Prepared,
     manifest: &Manifest,
-    checkpoint: Option<cn_learn::Checkpoint>,
+    checkpoint: Option<Checkpoint>,
 ) -> Result<u8> {
     let stop = Stop::listen()?;
-    let mut recorder = Recorder::new(context.ui, run.clone(), context.start);
-    let mut checkpoints = checkpoints(&run, &prepared.config, &stop).with_extra(identity(manifest));
-    let mut nan = StopOnNan::every(16);
-    let phases = prepared.config.phase.clone();
-    let outcome = {
-        let handlers: &mut [&mut dyn Handler] = &mut [&mut recorder, &mut checkpoints, &mut nan];
-        match checkpoint {
-            None => prepared.learner.fit(&phases, handlers),
-            Some(checkpoint) => {
-                prepared.learner.restore(&checkpoint)?;
-                prepared.learner.resume(handlers)
+    let mut from = checkpoint;
+    let start = match prepared.config.on_nan {
+        OnNan::Rollback => Some(prepared.learner.checkpoint()?),
+        OnNan::Stop | OnNan::Skip => None,
+    };
+    let (outcome, recorder) = loop {
+        let mut recorder = Recorder::new(context.ui, run.clone(), context.start);
+        let mut checkpoints = checkpoints(&run, &prepared.config, &stop).with_extra(identity(manifest));
+        let outcome = go(&mut prepared, from.take(), &mut [&mut recorder, &mut checkpoints]);
+        match (outcome, &start) {
+            (Ok(outcome), _) => break (outcome, recorder),
+            (Err(cn_learn::Error::NotFinite(bad)), Some(start)) if prepared.learner.lr_scale() > SMALLEST_SCALE => {
+                drop(recorder);
+                from = Some(roll_back(context.ui, &run, &mut prepared, start, &bad)?);
             }
+            (Err(cn_learn::Error::NotFinite(bad)), _) => return Err(refuse_nan(&run, &prepared.config, &bad).into()),
+            (Err(error), _) => return Err(error).context("training failed"),
         }
     };
-    let outcome = outcome.context("training failed")?;
-    if let Some(bad) = nan.found() {
-        let problem = format!("the loss of step {} is not a finite number", bad.step);
-        return Err(Problem::failure(problem).hint("lower the learning rate: `cn-train lr-find` suggests one").into());
-    }
     if let (Outcome::Stopped, Some(code)) = (outcome, stop.exit_code()) {
         let folder = run.root().display();
         context.ui.result(format_args!("stopped   go on with `cn-train train --resume {folder}`\n"));
@@ -289,4 +297,60 @@ fn fit(
     }
     result::close(context, &run, prepared, &recorder)?;
     Ok(0)
+}
+
+/// One try: from the start, or from a checkpoint with the rates of the learner as they are.
+fn go(
+    prepared: &mut Prepared,
+    from: Option<Checkpoint>,
+    handlers: &mut [&mut dyn Handler],
+) -> cn_learn::Result<Outcome> {
+    let Prepared { config, learner, .. } = prepared;
+    match from {
+        Some(checkpoint) if !checkpoint.phases().is_empty() => {
+            let scale = learner.lr_scale().min(checkpoint.lr_scale());
+            learner.restore(&checkpoint)?;
+            learner.set_lr_scale(scale)?;
+            learner.resume(handlers)
+        }
+        Some(start) => {
+            let scale = learner.lr_scale();
+            learner.restore(&start)?;
+            learner.set_lr_scale(scale)?;
+            learner.fit(&config.phase, handlers)
+        }
+        None => learner.fit(&config.phase, handlers),
+    }
+}
+
+/// Halves the rates; the checkpoint to go on from.
+fn roll_back(
+    ui: Ui,
+    run: &RunFolder,
+    prepared: &mut Prepared,
+    start: &Checkpoint,
+    bad: &NotFinite,
+) -> Result<Checkpoint> {
+    let found = CheckpointFolder::new(run.checkpoints()).newest()?;
+    let from = found.map_or_else(|| start.clone(), |found| found.checkpoint);
+    let scale = prepared.learner.lr_scale() / 2.0;
+    prepared.learner.set_lr_scale(scale)?;
+    let step = from.position().steps_done;
+    ui.warn(format_args!("{bad}; back to step {step}, with {scale} of the learning rates"));
+    Ok(from)
+}
+
+fn refuse_nan(run: &RunFolder, config: &Config, bad: &NotFinite) -> Problem {
+    let tried = match config.on_nan {
+        OnNan::Stop => "",
+        OnNan::Skip => ", as in the steps before it, which were left out",
+        OnNan::Rollback => ", also with an eighth of the learning rates",
+    };
+    let lower = "lower the learning rate: `cn-train lr-find` suggests one";
+    Problem::failure(format!("{bad}{tried}")).hint(match config.on_nan {
+        OnNan::Stop => {
+            format!("{lower}; `cn-train train --resume {} --on-nan skip` leaves such steps out", run.root().display())
+        }
+        OnNan::Skip | OnNan::Rollback => lower.to_owned(),
+    })
 }

@@ -4,7 +4,7 @@ use crate::problem::Problem;
 use strsim::levenshtein;
 use toml::{Table, Value};
 
-const TOP: [&str; 28] = [
+const TOP: [&str; 29] = [
     "recipe",
     "seed",
     "device",
@@ -28,6 +28,7 @@ const TOP: [&str; 28] = [
     "limit_per_class",
     "skip_damaged",
     "checkpoint_every",
+    "on_nan",
     "data",
     "synthetic",
     "augment",

@@ -2,6 +2,7 @@
 
 use crate::args::{Common, ConfigArgs, DataArgs};
 use crate::problem::Problem;
+use clap::ValueEnum;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -33,6 +34,9 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
     set.integer("limit", args.batch.limit)?;
     set.integer("limit_per_class", args.batch.limit_per_class)?;
     set.integer("checkpoint_every", args.phases.checkpoint_every)?;
+    if let Some(way) = args.phases.on_nan {
+        set.text("on_nan", way.to_possible_value().as_ref().map(clap::builder::PossibleValue::get_name));
+    }
     steps(set.0, args.phases.steps)?;
     if let Some(split) = &args.batch.split {
         set.0.insert("split".into(), split.as_str().into());

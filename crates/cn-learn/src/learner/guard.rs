@@ -1,0 +1,66 @@
+//! Steps whose numbers are no numbers.
+
+use super::Learner;
+use crate::batches::Batch;
+use crate::{BadPlace, Error, Handler, Moment, NotFinite, OnNan, Result};
+use candle_core::{DType, Tensor};
+use cn_ops::{Mode, Model};
+use std::collections::HashSet;
+
+/// Copies of what a forward pass changes: running statistics, small beside all else.
+pub(super) struct Buffers(Vec<(String, Tensor)>);
+
+impl Buffers {
+    pub(super) fn of(model: &mut impl Model) -> Result<Self> {
+        let tensors = model.named_tensors()?;
+        let trained: HashSet<&str> = model.parameters().entries().iter().map(|entry| entry.name.as_str()).collect();
+        let buffers = tensors.into_iter().filter(|(name, _)| !trained.contains(name.as_str()));
+        Ok(Self(buffers.map(|(name, tensor)| Ok((name, tensor.copy()?))).collect::<Result<_>>()?))
+    }
+
+    pub(super) fn put_back(&self, model: &mut impl Model) -> Result<()> {
+        Ok(model.load_tensors(&self.0)?)
+    }
+}
+
+pub(super) fn is_finite(loss: &Tensor) -> Result<bool> {
+    Ok(loss.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite())
+}
+
+/// Describes the step that begins at the learner's position, and undoes what it did.
+pub(super) fn refuse<M: Model>(
+    learner: &mut Learner<M>,
+    batch: &Batch,
+    mode: Mode<'_>,
+    gradient: Option<String>,
+    kept: &Buffers,
+) -> Result<NotFinite> {
+    let (place, rows) = match gradient {
+        Some(name) => (BadPlace::Gradient { name }, Vec::new()),
+        None => match learner.model.find_not_finite(&batch.images, mode)? {
+            Some(found) => (BadPlace::Output { layer: found.layer }, found.rows),
+            None => (BadPlace::Loss, Vec::new()),
+        },
+    };
+    kept.put_back(&mut learner.model)?;
+    let all = rows.is_empty() || rows.len() == batch.ids.len();
+    let ids = if all { batch.ids.clone() } else { rows.iter().map(|&row| batch.ids[row]).collect() };
+    let position = learner.position;
+    Ok(NotFinite { step: position.steps_done, epoch: position.epochs_done, place, ids })
+}
+
+impl<M: Model> Learner<M> {
+    /// Goes on without a step, or ends the fit there with everything as it was before it.
+    pub(super) fn leave_out(&mut self, bad: NotFinite, handlers: &mut [&mut dyn Handler]) -> Result<()> {
+        match self.config.on_nan {
+            OnNan::Skip { at_most } if self.skipped < at_most => {
+                self.skipped += 1;
+                handlers.iter_mut().try_for_each(|handler| handler.on_skipped(&bad))
+            }
+            OnNan::Skip { .. } | OnNan::Stop => {
+                self.offer_checkpoint(Moment::NotFinite, handlers)?;
+                Err(Error::NotFinite(Box::new(bad)))
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Numbers that go wrong while a run trains.
+
+use crate::run::Place;
+
+const TRAIN: &str =
+    "train --synthetic --limit 300 --weights none --image-size 32 --batch-size 16 --epochs 1 --freeze-epochs 0";
+
+#[test]
+fn a_rate_that_breaks_the_weights_is_told_with_step_layer_and_images() {
+    let place = Place::new();
+    let ways =
+        [("stop", 0, ""), ("skip", 10, ", as in the steps before it"), ("rollback", 3, ", also with an eighth of")];
+    for (way, n_warnings, tried) in ways {
+        let ended = place.line(&format!("{TRAIN} --lr 1e30 --on-nan {way} --out {way}"));
+        assert_eq!(ended.code, 1, "{}", ended.snapshot());
+        let error = ended.stderr.lines().find(|line| line.starts_with("error: ")).expect("an error");
+        assert!(error.starts_with("error: step "), "{error}");
+        assert!(error.contains("is not finite for the images ") && error.contains(tried), "{way}: {error}");
+        assert!(ended.stderr.contains("lower the learning rate"), "{}", ended.stderr);
+        assert!(!place.path(&format!("{way}/summary.json")).exists());
+        let warnings = ended.stderr.lines().filter(|line| line.starts_with("warning: ")).count();
+        assert_eq!(warnings, n_warnings, "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_rate_that_is_too_high_is_halved_until_it_trains() {
+    let place = Place::new();
+    let ended = place.line(&format!("{TRAIN} --lr 4096 --on-nan rollback --out rolled"));
+    assert_eq!(ended.code, 0, "{}", ended.snapshot());
+    let warning = ended.stderr.lines().rfind(|line| line.starts_with("warning: ")).expect("it was too high");
+    let scale = warning.split(" with ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a share");
+    let scale: f64 = scale.parse().expect(scale);
+    assert!(scale < 1.0 && warning.contains("; back to step 0, with "), "{warning}");
+
+    // No epoch was done, so it is the run with those rates from the start.
+    let plain = place.result(&format!("{TRAIN} --lr {} --out plain", 4096.0 * scale));
+    assert_eq!(place.json("rolled/summary.json")["weights_sha256"], plain["weights_sha256"]);
+}
+
+#[test]
+fn what_to_do_can_be_decided_when_a_run_goes_on() {
+    let place = Place::new();
+    let stopped = place.line(&format!("{TRAIN} --lr 4096 --out run"));
+    assert_eq!(stopped.code, 1, "{}", stopped.snapshot());
+    assert!(stopped.stderr.contains("`cn-train train --resume run --on-nan skip`"), "{}", stopped.stderr);
+    let again = place.line("train --resume run");
+    assert_eq!(again.stderr, stopped.stderr, "the same step");
+    let skipped = place.line("train --resume run --on-nan skip");
+    assert!(skipped.stderr.contains(": left out\n"), "{}", skipped.stderr);
+}
