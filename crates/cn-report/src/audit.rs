@@ -1,7 +1,11 @@
 //! What was found in a data set before, or after, a model was trained on it.
 
+use crate::error::Result;
+use crate::run_folder::json::{nan_as_null, parse};
+use crate::run_folder::read_bytes;
 use crate::text::{Align, Table};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Rows of a table that are listed before the rest is counted.
 const LISTED: usize = 20;
@@ -9,7 +13,7 @@ const LISTED: usize = 20;
 pub const CROP_LOSS: f64 = 0.25;
 
 /// Everything that an audit found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Audit {
     /// Name of the data set.
     pub data: String,
@@ -40,7 +44,7 @@ pub struct Audit {
 }
 
 /// An image, and what is the matter with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditNote {
     /// Path relative to the data root.
     pub path: String,
@@ -49,7 +53,7 @@ pub struct AuditNote {
 }
 
 /// Images that show the same.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CopySet {
     /// Two or more.
     pub images: Vec<CopyImage>,
@@ -62,18 +66,18 @@ pub struct CopySet {
 }
 
 /// One image of a [`CopySet`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyImage {
     /// Path relative to the data root.
     pub path: String,
     /// Its labels as people are shown them.
     pub labels: String,
     /// `train`, `val`, or `none`.
-    pub part: &'static str,
+    pub part: String,
 }
 
 /// What a model says against the labels.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LabelAudit {
     /// Where the predictions come from, such as `5 folds`.
     pub by: String,
@@ -88,7 +92,7 @@ pub struct LabelAudit {
 }
 
 /// A label that a model contradicts.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SuspectLabel {
     /// Path relative to the data root.
     pub path: String,
@@ -99,11 +103,12 @@ pub struct SuspectLabel {
     /// What the model would have said.
     pub suggested: String,
     /// -1 (surely wrong, by the model) to 1.
+    #[serde(with = "nan_as_null")]
     pub margin: f64,
 }
 
 /// How often the augmentation cuts off much of the images of a class.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CropLoss {
     /// The label.
     pub label: String,
@@ -129,6 +134,16 @@ pub(crate) struct AuditSection {
 }
 
 impl Audit {
+    /// What an audit wrote, such as `audit/audit.json` of a run.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, or it is none of an audit.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        parse(&read_bytes(path)?, path, 1)
+    }
+
     /// All findings as text for a terminal.
     #[must_use]
     pub fn text(&self) -> String {

@@ -50,6 +50,7 @@ pub fn report_page(run: &RunFolder) -> Result<String> {
             body: numbers::calibration(&quality),
         },
         Section { id: "map", title: "How the model sees the images", body: looks::embedding(&record) },
+        Section { id: "data", title: "What is in the data", body: audit::findings(&record) },
         Section { id: "training", title: "How it was trained", body: training::curves(&record) },
         Section { id: "augmented", title: "What it was shown", body: looks::augmented(&record) },
         Section { id: "time", title: "Time and memory", body: training::cost(&record) },

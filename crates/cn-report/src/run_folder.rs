@@ -3,7 +3,7 @@
 mod atomic;
 mod epochs;
 mod interpretation;
-mod json;
+pub(crate) mod json;
 mod manifest;
 mod model_card;
 mod predictions;
@@ -72,6 +72,8 @@ paths! {
     predictions = "predictions.csv";
     /// `summary.json`: the [`Summary`].
     summary = "summary.json";
+    /// `audit/audit.json`: an [`Audit`](crate::Audit), where one was made; its pictures are in the page beside it.
+    audit = "audit/audit.json";
     /// `report.html`.
     report = "report.html";
 }

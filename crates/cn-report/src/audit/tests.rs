@@ -9,7 +9,11 @@ fn note(path: &str, note: &str) -> AuditNote {
 }
 
 fn audit() -> Audit {
-    let image = |path: &str, labels: &str, part| CopyImage { path: path.into(), labels: labels.into(), part };
+    let image = |path: &str, labels: &str, part: &str| CopyImage {
+        path: path.into(),
+        labels: labels.into(),
+        part: part.into(),
+    };
     let set = |images: Vec<CopyImage>, distance, leaks, contradicts| CopySet { images, distance, leaks, contradicts };
     Audit {
         data: "toy <1>".into(),
@@ -147,4 +151,15 @@ fn the_page_has_every_finding_and_no_markup_from_data() {
     assert_eq!(page.matches("<img ").count(), 1);
     assert!(page.contains("alt=\"Odd images: images with captions\""));
     assert!(!page.contains("http"), "a page asks nobody for anything");
+}
+
+#[test]
+fn what_was_written_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.json");
+    assert!(matches!(Audit::read(&path), Err(crate::Error::Missing { .. })));
+    std::fs::write(&path, serde_json::to_vec_pretty(&audit()).unwrap()).unwrap();
+    assert_eq!(Audit::read(&path).unwrap(), audit());
+    std::fs::write(&path, "{}").unwrap();
+    assert!(Audit::read(&path).unwrap_err().to_string().contains("audit.json"));
 }

@@ -2,6 +2,7 @@
 
 use super::STYLE;
 use super::encode::{data_uri, escape};
+use super::record::Record;
 use crate::audit::{Audit, AuditSection};
 use crate::error::Result;
 use crate::picture::Picture;
@@ -48,6 +49,18 @@ pub fn audit_page(audit: &Audit, pictures: &AuditPictures) -> Result<String> {
          </header>\n<main><nav aria-label=Contents>{links}</nav>\n{bodies}</main></body></html>\n",
         audit.n_images
     ))
+}
+
+/// What the audit of a run found, without its pictures; nothing, where there was none.
+pub(super) fn findings(record: &Record) -> String {
+    let Some(audit) = &record.audit else { return String::new() };
+    let finding = |section: AuditSection| format!("<dt>{}</dt><dd>{}</dd>", section.title, marked(&section.finding));
+    let findings: String = audit.sections().into_iter().map(finding).collect();
+    format!(
+        "<p>An audit looked at {} images. Its tables and pictures are in <code>audit/audit.html</code> of the run.</p>\
+         <dl>{findings}</dl>",
+        audit.n_images
+    )
 }
 
 fn body(section: &AuditSection, picture: Option<&Picture>) -> Result<String> {

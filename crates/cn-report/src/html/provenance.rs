@@ -23,7 +23,7 @@ pub(super) fn again(record: &Record) -> String {
         (
             "model",
             format!(
-                "{} from weights “{}”, {} epochs, batches of {}",
+                "{} from weights “{}”, epochs: {}, images a batch: {}",
                 summary.arch, summary.weights, summary.epochs, summary.batch_size
             ),
         ),

@@ -1,5 +1,6 @@
 //! What a run's folder holds, all of it read.
 
+use crate::audit::Audit;
 use crate::error::Result;
 use crate::run_folder::{
     EpochRecord, GalleryImage, Interpretation, ModelCard, Predictions, RunFolder, StepRecord, Summary, gallery_file,
@@ -21,6 +22,7 @@ pub(super) struct Record {
     pub(super) manifest: Value,
     pub(super) settings: String,
     pub(super) interpretation: Option<Interpretation>,
+    pub(super) audit: Option<Audit>,
     tuning: Option<Predictions>,
     rows: HashMap<String, usize>,
 }
@@ -42,6 +44,7 @@ impl Record {
             manifest: manifest.unwrap_or_default(),
             settings: std::fs::read_to_string(run.config()).unwrap_or_default(),
             interpretation,
+            audit: run.audit().is_file().then(|| Audit::read(run.audit())).transpose()?,
             tuning: run.tuning().is_file().then(|| Predictions::read(run.tuning())).transpose()?,
             rows,
             run: run.clone(),

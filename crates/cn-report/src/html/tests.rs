@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
-    Activation, ClassCard, DataCard, DataSummary, EmbeddedImage, EpochRecord, GalleryImage, ImageView, Interpretation,
-    MODEL_SCHEMA, ModelCard, Normalisation, Prediction, Predictions, SUMMARY_SCHEMA, SecondsSummary, StepRecord,
-    Summary, Transform, WeightsCard,
+    Activation, Audit, AuditNote, ClassCard, DataCard, DataSummary, EmbeddedImage, EpochRecord, GalleryImage,
+    ImageView, Interpretation, MODEL_SCHEMA, ModelCard, Normalisation, Prediction, Predictions, SUMMARY_SCHEMA,
+    SecondsSummary, StepRecord, Summary, Transform, WeightsCard,
 };
 
 fn card() -> ModelCard {
@@ -163,4 +163,31 @@ fn several_labels_get_a_table_for_each() {
     let page = page_of(None, &[0, 1], write_interpretation);
     assert!(!page.contains("id=\"confusion\"") && page.contains("Yes and no, label by label"));
     assert!(page.contains("nobody can tell"));
+}
+
+#[test]
+fn what_an_audit_found_is_in_the_report() {
+    let page = page_of(None, &[0], |run| {
+        let note = AuditNote { path: "9.png".into(), note: "ends early".into() };
+        let audit = Audit {
+            data: "toy".into(),
+            n_images: 20,
+            n_train: 16,
+            n_val: 4,
+            split: "group".into(),
+            groups: "writers".into(),
+            n_groups: 5,
+            groups_shared: 0,
+            damaged: vec![note],
+            odd: Vec::new(),
+            copies: Vec::new(),
+            labels: None,
+            crops: Vec::new(),
+        };
+        std::fs::create_dir(run.audit().parent().unwrap()).unwrap();
+        std::fs::write(run.audit(), serde_json::to_vec(&audit).unwrap()).unwrap();
+    });
+    assert!(page.contains("<section id=\"data\">") && page.contains("An audit looked at 20 images"));
+    assert!(page.contains("1 files cannot be used; <code>--skip-damaged</code>"));
+    assert!(!page_of(None, &[0], |_| ()).contains("<section id=\"data\">"));
 }

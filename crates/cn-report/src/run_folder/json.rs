@@ -29,7 +29,7 @@ pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 }
 
 /// Parses bytes that begin at `first_line` of the file.
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path, first_line: u64) -> Result<T> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path, first_line: u64) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|source| Error::Json {
         path: path.to_owned(),
         line: first_line + (source.line() as u64).saturating_sub(1),

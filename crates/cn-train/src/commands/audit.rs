@@ -158,7 +158,7 @@ fn copies(dataset: &Dataset) -> Vec<CopySet> {
     let image = |&id: &u32| CopyImage {
         path: records[id as usize].path.clone(),
         labels: shown(dataset, &records[id as usize].labels),
-        part: part[id as usize],
+        part: part[id as usize].to_owned(),
     };
     let sets = dataset.pixels().copies(NEAR).into_iter();
     sets.map(|set| {
