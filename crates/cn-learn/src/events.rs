@@ -105,10 +105,17 @@ pub struct EpochEnd<'a> {
     pub record: &'a EpochRecord,
     /// Predictions on the validation part, if there is one.
     pub evaluation: Option<&'a Evaluation>,
+    pub(crate) left_out: bool,
     pub(crate) model: &'a mut dyn Model,
 }
 
 impl EpochEnd<'_> {
+    /// Whether [`LearnerConfig::validate_every`](crate::LearnerConfig) left the validation of this epoch out.
+    #[must_use]
+    pub fn is_left_out(&self) -> bool {
+        self.left_out
+    }
+
     /// A copy of all parameters and buffers, on the host.
     ///
     /// # Errors

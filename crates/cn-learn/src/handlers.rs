@@ -38,6 +38,11 @@ impl Monitor {
         self.best = best;
     }
 
+    /// Whether the epoch has the number: all but the training loss need a validation.
+    fn sees(&self, epoch: &EpochEnd<'_>) -> bool {
+        !epoch.is_left_out() || self.name == "train_loss"
+    }
+
     /// Whether the record's number is better than all before.
     pub(crate) fn improves(&mut self, record: &EpochRecord) -> Result<bool> {
         let value = record.get(&self.name);
@@ -82,6 +87,9 @@ impl Handler for EarlyStopping {
     }
 
     fn on_epoch_end(&mut self, epoch: &mut EpochEnd<'_>) -> Result<Flow> {
+        if !self.monitor.sees(epoch) {
+            return Ok(Flow::Continue);
+        }
         self.waited = if self.monitor.improves(epoch.record)? { 0 } else { self.waited + 1 };
         Ok(if self.waited >= self.patience.max(1) { Flow::EndPhase } else { Flow::Continue })
     }
@@ -160,7 +168,7 @@ impl Handler for SaveBest {
     }
 
     fn on_epoch_end(&mut self, epoch: &mut EpochEnd<'_>) -> Result<Flow> {
-        if self.monitor.improves(epoch.record)? {
+        if self.monitor.sees(epoch) && self.monitor.improves(epoch.record)? {
             let weights = epoch.weights()?;
             match &mut self.save {
                 Some(save) => {

@@ -11,6 +11,7 @@ use crate::{
 use cn_ops::{Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 mod finder;
@@ -29,6 +30,8 @@ pub struct LearnerConfig {
     pub metrics: Vec<Metric>,
     /// What becomes of a step whose loss or gradients are no numbers.
     pub on_nan: OnNan,
+    /// Epochs from one validation to the next; the last epoch of a phase is always validated.
+    pub validate_every: NonZeroUsize,
 }
 
 impl LearnerConfig {
@@ -36,14 +39,26 @@ impl LearnerConfig {
     #[must_use]
     pub fn multi_label(threshold: f64) -> Self {
         let metrics = vec![Metric::accuracy_multi(threshold), Metric::exact_match(threshold), Metric::top1()];
-        Self { loss: Loss::Bce, adam: AdamConfig::default(), metrics, on_nan: OnNan::Stop }
+        Self {
+            loss: Loss::Bce,
+            adam: AdamConfig::default(),
+            metrics,
+            on_nan: OnNan::Stop,
+            validate_every: NonZeroUsize::MIN,
+        }
     }
 
     /// Softmax cross-entropy, fastai's Adam, and `top1`.
     #[must_use]
     pub fn single_label() -> Self {
         let loss = Loss::CrossEntropy { label_smoothing: 0.0 };
-        Self { loss, adam: AdamConfig::default(), metrics: vec![Metric::top1()], on_nan: OnNan::Stop }
+        Self {
+            loss,
+            adam: AdamConfig::default(),
+            metrics: vec![Metric::top1()],
+            on_nan: OnNan::Stop,
+            validate_every: NonZeroUsize::MIN,
+        }
     }
 }
 
@@ -290,14 +305,17 @@ impl<M: Model> Learner<M> {
 
     /// Validates, records, and moves on to the next epoch or phase.
     fn end_epoch(&mut self, phase: &Phase, schedule: &Schedule, handlers: &mut [&mut dyn Handler]) -> Result<Flow> {
-        let ControlFlow::Continue(evaluation) = self.validate(handlers)? else {
+        let left_out = !self.is_validated(phase);
+        let validated = if left_out { ControlFlow::Continue(None) } else { self.validate(handlers)? };
+        let ControlFlow::Continue(evaluation) = validated else {
             // The epoch is trained and not yet judged, so that going on begins with its validation.
             self.offer_checkpoint(Moment::Step, handlers)?;
             return Ok(Flow::Stop);
         };
         let record = self.record(schedule, evaluation.as_ref())?;
         self.history.push(record.clone());
-        let mut end = EpochEnd { record: &record, evaluation: evaluation.as_ref(), model: &mut self.model };
+        let model = &mut self.model;
+        let mut end = EpochEnd { record: &record, evaluation: evaluation.as_ref(), left_out, model };
         let mut flow = Flow::Continue;
         for handler in handlers.iter_mut() {
             flow = flow.max(handler.on_epoch_end(&mut end)?);

@@ -2,6 +2,7 @@
 
 use crate::config::OnNan;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// Trains image classifiers, and says honestly how good they are.
@@ -180,6 +181,9 @@ pub(crate) struct PhaseArgs {
     /// Write a checkpoint every so many steps, besides those after each epoch
     #[arg(long, help_heading = "Output", value_name = "STEPS")]
     pub(crate) checkpoint_every: Option<u64>,
+    /// Validate every so many epochs, and after the last one of a phase [default: 1]
+    #[arg(long, help_heading = "Training", value_name = "EPOCHS")]
+    pub(crate) validate_every: Option<NonZeroUsize>,
     /// At a step whose loss or gradients are NaN or infinite [default: stop]
     #[arg(long, help_heading = "Training", value_enum, value_name = "WAY")]
     pub(crate) on_nan: Option<OnNan>,

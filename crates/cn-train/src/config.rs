@@ -12,6 +12,7 @@ use cn_data::{SplitConfig, SplitMethod};
 use cn_learn::Phase;
 use cn_ops::Precision;
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
@@ -71,6 +72,8 @@ pub(crate) struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) checkpoint_every: Option<u64>,
     pub(crate) on_nan: OnNan,
+    /// Epochs.
+    pub(crate) validate_every: NonZeroUsize,
     pub(crate) data: DataConfig,
     pub(crate) synthetic: SyntheticConfig,
     pub(crate) augment: Transform,
@@ -231,6 +234,7 @@ impl Default for Config {
             skip_damaged: false,
             checkpoint_every: None,
             on_nan: OnNan::default(),
+            validate_every: NonZeroUsize::MIN,
             data: DataConfig::default(),
             synthetic: SyntheticConfig::default(),
             augment: Transform::default(),
@@ -425,7 +429,9 @@ impl Config {
             let mut config = config.stored();
             config.data.dir = None;
             let mut table = Table::try_from(config).unwrap_or_default();
-            ["threads", "checkpoint_every", "on_nan"].into_iter().for_each(|key| drop(table.remove(key)));
+            ["threads", "checkpoint_every", "on_nan", "validate_every"]
+                .into_iter()
+                .for_each(|key| drop(table.remove(key)));
             table
         };
         overlay::differences(&table(self), &table(other))

@@ -84,7 +84,8 @@ pub(crate) fn learner_config(config: &Config) -> LearnerConfig {
         config::OnNan::Skip => OnNan::Skip { at_most: SKIPPED },
         config::OnNan::Stop | config::OnNan::Rollback => OnNan::Stop,
     };
-    LearnerConfig { loss, adam: AdamConfig::default(), metrics, on_nan }
+    let validate_every = config.validate_every;
+    LearnerConfig { loss, adam: AdamConfig::default(), metrics, on_nan, validate_every }
 }
 
 /// Refuses images with several labels, or none, where the loss needs exactly one.

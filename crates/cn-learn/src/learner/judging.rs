@@ -1,6 +1,6 @@
 //! What a learner's model says, and how well.
 
-use super::Learner;
+use super::{Learner, Phase};
 use crate::evaluation::{Judge, decode, evaluate};
 use crate::predictor::predict;
 use crate::{Evaluation, Flow, Handler, Predictions, Result};
@@ -9,6 +9,12 @@ use cn_ops::Model;
 use std::ops::ControlFlow;
 
 impl<M: Model> Learner<M> {
+    /// Whether the epoch that was just trained is to be validated.
+    pub(super) fn is_validated(&self, phase: &Phase) -> bool {
+        let done = self.position.epoch + 1;
+        done >= phase.epochs || done.is_multiple_of(self.config.validate_every.get())
+    }
+
     /// Loss, metrics and predictions on the validation part.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::{N_VAL, SEED, batches, bits, learner, network, two_phases};
 use crate::{EarlyStopping, Monitor, SaveBest, Validated};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use cn_ops::Network;
 
 mod by_hand;
@@ -310,6 +310,29 @@ fn early_stopping_ends_the_phase_and_the_next_one_follows() -> Result<()> {
     let epochs: Vec<_> = learner.history().iter().map(|r| (r.phase, r.epoch)).collect();
     assert_eq!(epochs, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]);
     assert_eq!(learner.position().epochs_done, 6);
+    Ok(())
+}
+
+#[test]
+fn epochs_without_validation_train_the_same_and_are_not_waited_for() -> Result<()> {
+    let fit = |every: usize, patience| {
+        let validate_every = NonZeroUsize::new(every).expect("not 0");
+        let config = LearnerConfig { validate_every, ..LearnerConfig::multi_label(0.5) };
+        let mut learner = Learner::new(network()?, batches(8, SEED)?, config)?;
+        let mut stop = EarlyStopping::new(Monitor::new("exact_match").min_delta(2.0), patience);
+        let mut best = SaveBest::in_memory(Monitor::new("exact_match"));
+        learner.fit_one_cycle(8, Rates::Uniform(1e-2), &mut [&mut stop, &mut best])?;
+        let judged = learner.history().iter().filter(|r| !r.val_loss.is_nan()).map(|r| r.epoch).collect::<Vec<_>>();
+        Ok::<_, Error>((judged, learner.checkpoint()?.weights))
+    };
+    let ((every, all), (some, left_out)) = (fit(1, 9)?, fit(3, 9)?);
+    assert_eq!((every.len(), some), (8, vec![2, 5, 7]));
+    for ((name, a), (_, b)) in all.tensors().iter().zip(left_out.tensors()) {
+        let bits = |t: &Tensor| t.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>();
+        assert_eq!(bits(a)?, bits(b)?, "{name}");
+    }
+    // Two validations that bring nothing after the first one.
+    assert_eq!(fit(2, 2)?.0, [1, 3, 5]);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use crate::problem::Problem;
 use strsim::levenshtein;
 use toml::{Table, Value};
 
-const TOP: [&str; 29] = [
+const TOP: [&str; 30] = [
     "recipe",
     "seed",
     "device",
@@ -29,6 +29,7 @@ const TOP: [&str; 29] = [
     "skip_damaged",
     "checkpoint_every",
     "on_nan",
+    "validate_every",
     "data",
     "synthetic",
     "augment",

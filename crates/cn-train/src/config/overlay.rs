@@ -3,6 +3,7 @@
 use crate::args::{Common, ConfigArgs, DataArgs};
 use crate::problem::Problem;
 use clap::ValueEnum;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -34,6 +35,7 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
     set.integer("limit", args.batch.limit)?;
     set.integer("limit_per_class", args.batch.limit_per_class)?;
     set.integer("checkpoint_every", args.phases.checkpoint_every)?;
+    set.integer("validate_every", args.phases.validate_every.map(NonZeroUsize::get))?;
     if let Some(way) = args.phases.on_nan {
         set.text("on_nan", way.to_possible_value().as_ref().map(clap::builder::PossibleValue::get_name));
     }
