@@ -1,4 +1,21 @@
-//! One process at a time: an advisory file lock that the system lets go when its holder dies.
+//! One process at a time: an advisory lock on a file, which the system lets go when its holder dies.
+//!
+//! A holder that is killed, or whose machine lost power, leaves at most a file that nobody holds. Those who only read
+//! need no lock.
+//!
+//! ```
+//! # fn main() -> std::io::Result<()> {
+//! use cn_lock::{AfterUse, Attempt, Lock};
+//! let path = std::env::temp_dir().join(format!("cn-lock-example-{}", std::process::id()));
+//! let held = Lock::acquire(&path, AfterUse::Removed, || println!("somebody else works there: waiting"))?;
+//! // Whoever comes meanwhile learns who holds it.
+//! let Attempt::Busy { holder } = Lock::try_acquire(&path, AfterUse::Removed)? else { unreachable!() };
+//! assert_eq!(holder, Some(std::process::id()));
+//! drop(held);
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -6,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 /// What becomes of the lock's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AfterUse {
+pub enum AfterUse {
     /// Nobody else uses it.
     Removed,
     /// Other programs lock it too, and expect it to stay.
@@ -15,10 +32,22 @@ pub(crate) enum AfterUse {
 
 /// A held lock. Dropping it lets the next process in.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     file: File,
     path: PathBuf,
     after: AfterUse,
+}
+
+/// What [`Lock::try_acquire`] came to.
+#[derive(Debug)]
+pub enum Attempt {
+    /// The lock is ours.
+    Held(Lock),
+    /// Another one has it.
+    Busy {
+        /// Its process, if it has written down which.
+        holder: Option<u32>,
+    },
 }
 
 impl Lock {
@@ -27,10 +56,10 @@ impl Lock {
     /// # Errors
     ///
     /// If the file cannot be made or the file system has no locks.
-    pub(crate) fn acquire(path: &Path, after: AfterUse, on_wait: impl FnOnce()) -> io::Result<Self> {
+    pub fn acquire(path: &Path, after: AfterUse, on_wait: impl FnOnce()) -> io::Result<Self> {
         let mut on_wait = Some(on_wait);
         loop {
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+            let file = open(path)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -41,21 +70,56 @@ impl Lock {
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // The holder before us removed its file: what we locked then has no name, and
-            // a third process may hold a new one. Only the lock on the named file counts.
-            if is_file_at(&file, path)? {
-                let mut lock = Self { file, path: path.to_owned(), after };
-                lock.write_owner();
+            if let Some(lock) = Self::of(file, path, after)? {
                 return Ok(lock);
             }
         }
     }
 
-    /// Leaves the process id in the file, for a person who wonders. Nothing reads it.
-    fn write_owner(&mut self) {
+    /// Takes the lock at `path`, or says who has it; never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lock::acquire`].
+    pub fn try_acquire(path: &Path, after: AfterUse) -> io::Result<Attempt> {
+        loop {
+            let file = open(path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(Attempt::Busy { holder: holder(path) }),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            if let Some(lock) = Self::of(file, path, after)? {
+                return Ok(Attempt::Held(lock));
+            }
+        }
+    }
+
+    /// The lock on `file`, which is locked, unless its holder before us removed it: what we locked then has no name,
+    /// and a third process may hold a new one. Only the lock on the named file counts.
+    fn of(file: File, path: &Path, after: AfterUse) -> io::Result<Option<Self>> {
+        if !is_file_at(&file, path)? {
+            return Ok(None);
+        }
+        let mut lock = Self { file, path: path.to_owned(), after };
+        lock.write_holder();
+        Ok(Some(lock))
+    }
+
+    /// Leaves the process id in the file, for messages to whoever comes next.
+    fn write_holder(&mut self) {
         let _ = self.file.set_len(0);
         let _ = writeln!(self.file, "{}", std::process::id());
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+}
+
+/// The process that holds the lock at `path`, as far as its file says: some systems let nobody read a locked file.
+fn holder(path: &Path) -> Option<u32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 impl Drop for Lock {
@@ -85,73 +149,4 @@ fn is_file_at(_file: &File, _path: &Path) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{BufRead, BufReader};
-    use std::process::{Command, Stdio};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::{Duration, Instant};
-
-    #[test]
-    fn eight_threads_never_meet_inside() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lock");
-        let (inside, visits) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..25 {
-                        let _lock = Lock::acquire(&path, AfterUse::Removed, || {}).unwrap();
-                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                        visits.fetch_add(1, Ordering::SeqCst);
-                        std::thread::yield_now();
-                        inside.fetch_sub(1, Ordering::SeqCst);
-                    }
-                });
-            }
-        });
-        assert_eq!(visits.into_inner(), 200);
-        assert!(!path.exists() || cfg!(not(unix)), "the lock file stayed");
-    }
-
-    /// Not a test of its own: the process that `a_killed_holder_lets_the_next_one_in` starts and kills.
-    #[test]
-    fn holder_for_the_next_test() {
-        if let Ok(path) = std::env::var("XTASK_TEST_HOLD_LOCK") {
-            let _lock = Lock::acquire(Path::new(&path), AfterUse::Removed, || {}).unwrap();
-            println!("held");
-            std::thread::sleep(Duration::from_secs(60));
-        }
-    }
-
-    #[test]
-    fn a_killed_holder_lets_the_next_one_in() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lock");
-        let mut holder = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "lock::tests::holder_for_the_next_test", "--nocapture"])
-            .env("XTASK_TEST_HOLD_LOCK", &path)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
-        assert!(lines.map_while(Result::ok).any(|line| line.contains("held")));
-
-        let mut waited = false;
-        let begin = std::thread::scope(|scope| {
-            let next = scope.spawn(|| {
-                let lock = Lock::acquire(&path, AfterUse::Removed, || waited = true).unwrap();
-                drop(lock);
-                Instant::now()
-            });
-            std::thread::sleep(Duration::from_millis(100));
-            assert!(!next.is_finished(), "two processes held the lock");
-            holder.kill().unwrap(); // SIGKILL: no destructor runs.
-            let killed = Instant::now();
-            next.join().unwrap().duration_since(killed)
-        });
-        holder.wait().unwrap();
-        assert!(waited);
-        assert!(begin < Duration::from_secs(1), "{begin:?} after the kill");
-    }
-}
+mod tests;
