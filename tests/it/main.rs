@@ -7,6 +7,8 @@ mod drawings;
 mod end_to_end;
 mod glyphs;
 mod grey;
+mod locks;
+mod memory;
 mod not_finite;
 mod notebook;
 mod precision;

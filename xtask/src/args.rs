@@ -45,6 +45,13 @@ impl Args {
         Ok(found)
     }
 
+    /// Takes `--flag` out, and says whether it was there.
+    pub(crate) fn flag(&mut self, flag: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|arg| arg != flag);
+        self.0.len() < before
+    }
+
     /// Takes the first word that is no flag out, if there is one.
     ///
     /// # Errors

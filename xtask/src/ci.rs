@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: what `.ci/run` runs after the tests.
 
 use crate::args::Args;
-use crate::{tidy, workspace};
+use crate::{tidy, torture, workspace};
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -45,9 +45,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
         println!("took {:.0} s", begin.elapsed().as_secs_f64());
     }
-    println!("running: cargo xtask tidy");
-    if let Err(error) = tidy::run(Args::new(Vec::new())) {
-        failed.push(error.to_string());
+    let own: [(&str, fn(Args) -> Result<()>, &[&str]); 2] =
+        [("tidy", tidy::run, &[]), ("torture", torture::run, &["--short"])];
+    for (name, task, flags) in own {
+        println!("running: cargo xtask {name} {}", flags.join(" "));
+        if let Err(error) = task(Args::new(flags.iter().map(|flag| (*flag).to_owned()).collect())) {
+            failed.push(error.to_string());
+        }
     }
     if !failed.is_empty() {
         bail!("{}", failed.join("; "));

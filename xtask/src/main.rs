@@ -10,11 +10,12 @@ mod download;
 mod fetch_data;
 mod fetch_weights;
 mod hint;
-mod lock;
 mod progress;
+mod raw_zip;
 #[cfg(test)]
 mod test_server;
 mod tidy;
+mod torture;
 mod unpack;
 mod workspace;
 
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 /// Usage, what it does in a line, and the function.
 type Task = (&'static str, &'static str, fn(Args) -> anyhow::Result<()>);
 
-const TASKS: [Task; 5] = [
+const TASKS: [Task; 6] = [
     (fetch_data::USAGE, "gets Chinese MNIST, checks every file, writes `dataset.toml`", fetch_data::run),
     (
         fetch_weights::USAGE,
@@ -32,6 +33,7 @@ const TASKS: [Task; 5] = [
         fetch_weights::run,
     ),
     ("bench [FLAGS of `cn-train bench`]", "measures images a second, in a release build", bench::run),
+    (torture::USAGE, "keeps or breaks the promises of docs/reliability.md, an hour or `--short`", torture::run),
     ("tidy", "checks the rules of the tree: layers, licences, unsafe code, sizes, the code map", tidy::run),
     ("ci", "everything that must hold besides the tests: fmt, clippy, docs, benches, tidy", ci::run),
 ];

@@ -66,6 +66,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut findings = Vec::new();
     graph.check_layers(&mut findings);
     graph.check_licences(&mut findings);
+    graph.check_sources(&mut findings);
+    graph.check_unused(&tree, &mut findings);
     here.list_duplicates(&tree, &mut findings);
     map::check(&tree, &graph, &mut findings);
     source::check(&tree, &mut findings);
@@ -75,6 +77,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     for finding in &findings {
         println!("{finding}");
     }
+    println!("tidy: advisories were not checked, since their database is not here; `cargo audit` does it");
     let errors = findings.iter().filter(|f| f.level == Level::Error).count();
     let warnings = findings.len() - errors;
     if errors > 0 {

@@ -113,7 +113,7 @@ impl Checkpoint {
     ///
     /// [`Error::CheckpointFile`]; an old file is intact then, and nothing else is left behind.
     pub fn write(&self, path: &Path) -> Result<()> {
-        file::write(self, path)
+        file::write(self, path, None)
     }
 
     /// Reads a file, and checks all of it.

@@ -69,12 +69,14 @@ pub enum Error {
         known: Vec<String>,
     },
     /// A file of a checkpoint that cannot be read or written.
-    #[error("cannot {action} the checkpoint `{}`", path.display())]
+    #[error("cannot {action} the checkpoint `{}`{}", path.display(), bytes.map_or_else(String::new, |n| format!(" of {n} bytes")))]
     CheckpointFile {
         /// What was tried.
         action: &'static str,
         /// The file.
         path: PathBuf,
+        /// How large it is to be, where it is written.
+        bytes: Option<u64>,
         /// Why it failed.
         source: std::io::Error,
     },

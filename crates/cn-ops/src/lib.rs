@@ -86,7 +86,7 @@ pub use linear::Linear;
 pub use loss::{Loss, bce_with_logits, softmax_cross_entropy};
 pub use max_pool::{MaxPool2d, MaxPool2dConfig};
 pub use model::Model;
-pub use network::Network;
+pub use network::{ActivationBytes, Network};
 pub use param::{Entry, Param, Parameters};
 pub use relu::Relu;
 pub use residual::Residual;

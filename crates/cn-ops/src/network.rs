@@ -2,8 +2,8 @@
 
 use crate::storage::{check_shape, copy_into};
 use crate::{
-    Activation, Entry, Error, InputGrad, Layer, Mode, Model, NotFiniteOutput, Parameters, Pass, Pool, Result, Slot,
-    Trace,
+    Activation, Draw, Entry, Error, InputGrad, Layer, Mode, Model, NotFiniteOutput, Parameters, Pass, Pool, Result,
+    Slot, Trace,
 };
 use candle_core::{Shape, Tensor};
 use cn_kernels::Precision;
@@ -100,6 +100,70 @@ fn pass_of<'a>(pool: &Pool, mode: Mode<'a>) -> Pass<'a> {
 fn in_pool<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| pass())
 }
+
+/// Memory of activations and their gradients, for each image of a batch; it grows with the batch and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActivationBytes {
+    /// A step that trains all parameters.
+    pub train: usize,
+    /// A pass in evaluation mode that keeps nothing, in memory of its own.
+    pub eval: usize,
+}
+
+impl Network {
+    /// Finds out what activations of images `(H, W, C)` need, by a pass of two images of zeros each way. Values and
+    /// buffers are as before afterwards; gradients are not, and memory of the pool that nobody uses is freed.
+    ///
+    /// # Errors
+    ///
+    /// If the shape does not fit the network, or memory runs out.
+    pub fn activation_bytes(&mut self, image: [usize; 3]) -> Result<ActivationBytes> {
+        let before = self.buffers()?;
+        let measured = self.measure(image);
+        for (buffer, value) in &before {
+            copy_into(buffer, value)?;
+        }
+        self.pool.clear();
+        measured
+    }
+
+    /// Those tensors that passes in training mode write to, with copies of their values.
+    fn buffers(&mut self) -> Result<Vec<(Tensor, Tensor)>> {
+        let mut buffers = Vec::new();
+        self.layer.visit("", &mut |_, slot| {
+            if let Slot::Buffer(buffer) = slot {
+                buffers.push((buffer.clone(), buffer.force_contiguous()?.copy()?));
+            }
+            Ok(())
+        })?;
+        Ok(buffers)
+    }
+
+    fn measure(&mut self, [height, width, channels]: [usize; 3]) -> Result<ActivationBytes> {
+        let like = self.parameters.values();
+        // One image alone has no variance where it has one pixel.
+        let images = Tensor::zeros((IMAGES, height, width, channels), like.dtype(), like.device())?;
+        let draw = Draw { seed: 0, epoch: 0, ids: &[0, 1] };
+        let train = self.allocated_by(|network| {
+            let logits = network.forward(&images, Mode::Train(draw))?;
+            let d_logits = Activation::from(logits.zeros_like()?);
+            network.backward(&d_logits)
+        })?;
+        let eval = self.allocated_by(|network| network.forward(&images, Mode::Eval).map(drop))?;
+        Ok(ActivationBytes { train: train.div_ceil(IMAGES), eval: eval.div_ceil(IMAGES) })
+    }
+
+    /// What the pool, emptied first, asks for.
+    fn allocated_by(&mut self, pass: impl FnOnce(&mut Self) -> Result<()>) -> Result<usize> {
+        self.pool.clear();
+        let before = self.pool.allocated();
+        pass(self)?;
+        Ok(self.pool.allocated() - before)
+    }
+}
+
+/// Images that a measurement sees.
+const IMAGES: usize = 2;
 
 impl std::fmt::Debug for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -32,6 +32,14 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// Another process writes to the run.
+    #[error("another process{} writes to the run `{}`", holder.map_or_else(String::new, |id| format!(" ({id})")), path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// The process, where it is known.
+        holder: Option<u32>,
+    },
     /// JSON that is damaged or has other keys than expected.
     #[error("`{}` line {line} column {column}: not the JSON that was expected", path.display())]
     Json {
@@ -181,6 +189,9 @@ impl Error {
             Self::Write { .. } => "check the free space and that you may write there",
             Self::Missing { .. } => "name the folder of a run that was trained to its end",
             Self::RunExists { .. } => "choose another `--out`, or continue it with `--resume`",
+            Self::Busy { .. } => {
+                "wait for its end, stop it (`kill` with its number: it saves first), or choose another `--out`"
+            }
             Self::Json { .. } | Self::Csv { .. } | Self::Header { .. } | Self::Cell { .. } => {
                 "the file was cut or edited: restore it, or evaluate the run again"
             }

@@ -48,8 +48,8 @@ pub use picture::{
 pub use run_folder::{
     Activation, ClassCard, DataCard, DataHashes, DataSummary, EmbeddedImage, EpochRecord, GalleryImage, Interpretation,
     MANIFEST_SCHEMA, MODEL_SCHEMA, Machine, Manifest, Metrics, ModelCard, Normalisation, Prediction, Predictions,
-    RunFolder, SUMMARY_SCHEMA, SecondsSummary, StepRecord, Summary, Transform, ValSummary, Versions, WeightsCard,
-    WeightsHash, WeightsOrigin, write_atomic,
+    RunFolder, RunLock, SUMMARY_SCHEMA, SecondsSummary, StepRecord, Summary, Transform, ValSummary, Versions,
+    WeightsCard, WeightsHash, WeightsOrigin, write_atomic,
 };
 pub use scores::{
     AnswerCounts, Answers, Average, Averages, Bootstrap, Calibration, ClassRanking, ClassScore, ConfusedPair,

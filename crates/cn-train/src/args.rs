@@ -143,9 +143,28 @@ pub(crate) struct BatchArgs {
     /// Side of the model's input, in pixels
     #[arg(long, help_heading = "Model", value_name = "PX")]
     pub(crate) image_size: Option<u32>,
-    /// Images a step
-    #[arg(long, help_heading = "Training", value_name = "N")]
-    pub(crate) batch_size: Option<usize>,
+    /// Images a step; auto: as the recipe says, or the largest power of two below it that memory has room for
+    #[arg(long, help_heading = "Training", value_name = "N|auto")]
+    pub(crate) batch_size: Option<BatchSize>,
+}
+
+/// How many images a step takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BatchSize {
+    /// As many as memory has room for.
+    Auto,
+    Images(usize),
+}
+
+impl std::str::FromStr for BatchSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Images).map_err(|e| format!("{e}, expected a number or auto")),
+        }
+    }
 }
 
 /// Flags that make a model.
@@ -213,6 +232,9 @@ pub(crate) struct TrainArgs {
     /// Resume although data or settings differ
     #[arg(long, help_heading = "Output", requires = "resume")]
     pub(crate) force: bool,
+    /// Begin although memory may not be enough
+    #[arg(long, help_heading = "Training")]
+    pub(crate) ignore_memory: bool,
     /// Do everything up to the first step, and write nothing
     #[arg(long, help_heading = "Output")]
     pub(crate) dry_run: bool,

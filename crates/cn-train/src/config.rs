@@ -5,7 +5,7 @@ mod overlay;
 mod phases;
 mod transform;
 
-use crate::args::{Common, ConfigArgs};
+use crate::args::{BatchSize, Common, ConfigArgs};
 use crate::problem::Problem;
 use clap::ValueEnum;
 use cn_data::{SplitConfig, SplitMethod};
@@ -57,6 +57,9 @@ pub(crate) struct Config {
     pub(crate) threshold: f64,
     pub(crate) image_size: u32,
     pub(crate) batch_size: usize,
+    /// Whether `batch_size` may become smaller where memory is short; what it came to is stored.
+    #[serde(skip)]
+    pub(crate) fit_batch: bool,
     /// A method of cn-data, or `auto`: by group where groups are known.
     pub(crate) split: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,6 +228,7 @@ impl Default for Config {
             threshold: 0.5,
             image_size: 64,
             batch_size: 64,
+            fit_batch: false,
             split: "auto".into(),
             split_seed: None,
             val_fraction: 0.2,
@@ -250,7 +254,14 @@ impl TryFrom<(&Common, &ConfigArgs)> for Config {
     /// The recipe, under the file, under the flags; checked, with nothing left open but the data.
     fn try_from((common, args): (&Common, &ConfigArgs)) -> Result<Self, Problem> {
         let file = args.batch.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
-        let named = file.get("recipe").and_then(toml::Value::as_str);
+        let named = match file.get("recipe") {
+            Some(toml::Value::String(name)) => Some(name.as_str()),
+            Some(other) => {
+                return Err(Problem::usage(format!("`recipe` is {other}, expected a name"))
+                    .hint(format!("the default is `recipe = \"{}\"`", RECIPES[0].0)));
+            }
+            None => None,
+        };
         let name = args.batch.recipe.as_deref().or(named).unwrap_or(RECIPES[0].0).to_owned();
         let mut table = recipe(&name)?;
         overlay::merge(&mut table, file);
@@ -277,6 +288,7 @@ impl Config {
         overlay::flags(&mut table, common, args)?;
         let mut config = parse(table)?;
         config.phase = phases::with_flags(&config.phase, &args.phases)?;
+        config.fit_batch = args.batch.batch_size == Some(BatchSize::Auto);
         Ok(config)
     }
 

@@ -36,7 +36,7 @@ impl Plan {
         }
         let plan = if config.data.synthetic { Self::synthetic(config)? } else { Self::files(config)? };
         let n = plan.split.train().len();
-        if config.batch_size > n {
+        if config.batch_size > n && !config.fit_batch {
             let problem = format!("a batch of {} images is larger than the training part of {n}", config.batch_size);
             return Err(Problem::usage(problem).hint("use a smaller `--batch-size`, or more images").into());
         }

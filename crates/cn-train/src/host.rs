@@ -6,8 +6,56 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Largest resident memory of this process in MiB, where the system tells; else 0.
 pub(crate) fn peak_rss_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib / 1024)
+    kib_of(&status, "VmHWM:").map_or(0, |kib| kib / 1024)
+}
+
+/// Resident memory of this process in bytes, where the system tells; else 0.
+pub(crate) fn rss() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    kib_of(&status, "VmRSS:").map_or(0, |kib| kib << 10)
+}
+
+/// Memory in bytes that this process may still take: what the machine has free or can free, or less where a control
+/// group allows less. `None` where the system does not tell.
+pub(crate) fn available_memory() -> Option<u64> {
+    let machine = kib_of(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")? << 10;
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    Some(groups.lines().filter_map(group_left).fold(machine, u64::min))
+}
+
+/// What the control group of a line of `/proc/self/cgroup`, and those around it, leave.
+fn group_left(line: &str) -> Option<u64> {
+    let mut parts = line.splitn(3, ':').skip(1);
+    let (controllers, group) = (parts.next()?, parts.next()?.trim_start_matches('/'));
+    let (root, limit, usage) = match controllers {
+        "" => ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        _ if controllers.split(',').any(|name| name == "memory") => {
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+        }
+        _ => return None,
+    };
+    let root = Path::new(root);
+    // In a container, the group's own path is often the root of what can be seen.
+    let folders = root.join(group);
+    let folders = folders.ancestors().take_while(|folder| folder.starts_with(root));
+    folders.filter_map(|folder| left_in(folder, limit, usage)).min()
+}
+
+/// Limit without use; files that the system caches can be dropped, so that they do not count.
+fn left_in(folder: &Path, limit: &str, usage: &str) -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    let limit: u64 = read(limit)?.trim().parse().ok()?;
+    let usage: u64 = read(usage)?.trim().parse().ok()?;
+    let stat = read("memory.stat").unwrap_or_default();
+    let of = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    let cached = of("total_inactive_file ").or_else(|| of("inactive_file ")).unwrap_or(0);
+    Some(limit.saturating_sub(usage.saturating_sub(cached)))
+}
+
+/// The number of kibibytes behind `name` in a table of `/proc`.
+fn kib_of(table: &str, name: &str) -> Option<u64> {
+    let line = table.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Begins the peak of [`peak_rss_mib`] anew with the present memory, where the system can.
@@ -57,6 +105,25 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_leaves_its_limit_without_what_it_uses() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+        let left = || left_in(folder.path(), "memory.max", "memory.current");
+        assert_eq!(left(), None);
+        write("memory.current", "700\n");
+        write("memory.max", "max\n");
+        assert_eq!(left(), None, "no limit");
+        write("memory.max", "1000\n");
+        assert_eq!(left(), Some(300));
+        write("memory.stat", "anon 500\ninactive_file 150\n");
+        assert_eq!(left(), Some(450));
+        write("memory.max", "400\n");
+        assert_eq!(left(), Some(0));
+        assert_eq!(kib_of("MemTotal:  5 kB\nMemAvailable:   12 kB\n", "MemAvailable:"), Some(12));
+        assert!(group_left("3:cpu,cpuacct:/x").is_none());
+    }
 
     #[test]
     fn timestamps_know_leap_years() {

@@ -10,6 +10,7 @@ mod destination;
 mod glyphs;
 mod host;
 mod interpret;
+mod memory;
 mod model;
 mod output;
 mod problem;

@@ -33,19 +33,24 @@ pub(crate) fn settle_precision(ui: Ui, config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-/// A learner at the start of the recipe, and what was taken of its weights.
+/// A network with the weights to start from, and what was taken of them.
+pub(crate) fn network(config: &Config, dataset: &Dataset, start: &Start) -> Result<(Network, Option<Loaded>)> {
+    start.for_data(dataset)?.build(config, dataset.vocabulary().len())
+}
+
+/// A learner at the start of the recipe.
 pub(crate) fn learner(
     config: &Config,
     dataset: Arc<Dataset>,
     start: &Start,
-) -> Result<(Learner<Network>, Option<Loaded>)> {
-    let (network, loaded) = start.for_data(&dataset)?.build(config, dataset.vocabulary().len())?;
+    network: Network,
+) -> Result<Learner<Network>> {
     let batches = batches(config, dataset, start.normalisation(config)?)?;
     let mut learner = Learner::new(network, batches, learner_config(config))?;
     if config.freeze_pretrained && start.is_pretrained() {
         learner.freeze()?;
     }
-    Ok((learner, loaded))
+    Ok(learner)
 }
 
 /// The batches of the settings.
@@ -133,7 +138,9 @@ mod tests {
     fn learner_on(config: &Config) -> Learner<Network> {
         let ui = Ui::new(&crate::args::Common::default());
         let dataset = Plan::new(config).and_then(|plan| plan.load(ui, config, Cache::Off)).expect("drawn");
-        learner(config, Arc::new(dataset), &Start::scratch()).expect("a learner").0
+        let start = Start::scratch();
+        let (network, _) = network(config, &dataset, &start).expect("a network");
+        learner(config, Arc::new(dataset), &start, network).expect("a learner")
     }
 
     /// Losses before and after the training of one epoch.

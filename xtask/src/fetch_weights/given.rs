@@ -3,10 +3,10 @@
 use super::{Checked, Fetched, Job, Outcome, hash};
 use crate::download::download;
 use crate::hint::Hinted;
-use crate::lock::{AfterUse, Lock};
 use crate::progress::Unit;
 use crate::workspace;
 use anyhow::{Context, Result, bail};
+use cn_lock::{AfterUse, Lock};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Read;

@@ -7,11 +7,12 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Arrows that are allowed in the code that ships; tests and examples may use more.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("cn-random", &[]),
+    ("cn-lock", &[]),
     ("cn-kernels", &[]),
     ("cn-cuda", &[]),
-    ("cn-report", &["cn-random"]),
+    ("cn-report", &["cn-lock", "cn-random"]),
     ("cn-data", &["cn-random"]),
     ("cn-synth", &["cn-random"]),
     ("cn-augment", &["cn-kernels", "cn-cuda", "cn-random"]),
@@ -19,7 +20,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("cn-zoo", &["cn-ops", "cn-random"]),
     ("cn-learn", &["cn-data", "cn-augment", "cn-ops", "cn-random"]),
     ("cn-train", &["cn-augment", "cn-data", "cn-learn", "cn-ops", "cn-random", "cn-report", "cn-synth", "cn-zoo"]),
-    ("xtask", &[]),
+    ("xtask", &["cn-lock"]),
 ];
 
 /// A family of crates that only some of ours may use.
@@ -78,10 +79,14 @@ struct Package {
     name: String,
     version: String,
     licence: Option<String>,
+    /// Where it comes from; `None` for a folder on this machine.
+    source: Option<String>,
     /// From the workspace's root; only for members.
     manifest: Option<String>,
     /// Ids that the shipped code uses: not those for tests.
     uses: Vec<String>,
+    /// What the code calls the crates that it names in its `Cargo.toml`, those for tests too.
+    extern_names: BTreeSet<String>,
 }
 
 /// The packages of `cargo metadata`.
@@ -106,8 +111,10 @@ impl Graph {
                 name: text(&package["name"]).context("a package without a name")?,
                 version: text(&package["version"]).unwrap_or_default(),
                 licence: text(&package["license"]),
+                source: text(&package["source"]),
                 manifest,
                 uses: Vec::new(),
+                extern_names: BTreeSet::new(),
             };
             packages.insert(id, package);
         }
@@ -115,6 +122,7 @@ impl Graph {
             let Some(package) = node["id"].as_str().and_then(|id| packages.get_mut(id)) else {
                 continue;
             };
+            package.extern_names = list(&node["deps"]).iter().filter_map(|dep| text(&dep["name"])).collect();
             package.uses = list(&node["deps"])
                 .iter()
                 .filter(|dep| list(&dep["dep_kinds"]).iter().any(|kind| kind["kind"] != "dev"))
@@ -216,6 +224,43 @@ impl Graph {
         }
     }
 
+    /// Whatever is not ours comes from one registry, where a version never changes.
+    pub(super) fn check_sources(&self, findings: &mut Vec<Finding>) {
+        let foreign = || self.packages.values().filter(|package| package.manifest.is_none());
+        let registries: BTreeSet<&str> =
+            foreign().filter_map(|package| package.source.as_deref()).filter(|source| is_registry(source)).collect();
+        for Package { name, version, source, .. } in foreign() {
+            let place = match source.as_deref() {
+                Some(source) if is_registry(source) => continue,
+                Some(source) => format!("from `{source}`"),
+                None => "from a folder outside of the workspace".to_owned(),
+            };
+            let text = format!("`{name}` {version} comes {place}, take a version of the registry");
+            findings.push(Finding::error("Cargo.lock", 1, text));
+        }
+        if registries.len() > 1 {
+            let all: Vec<_> = registries.into_iter().collect();
+            let text = format!("crates come from several registries, {}, keep to one", all.join(" and "));
+            findings.push(Finding::error("Cargo.lock", 1, text));
+        }
+    }
+
+    /// Crates that a `Cargo.toml` of ours names and no code of it does.
+    pub(super) fn check_unused(&self, tree: &Tree, findings: &mut Vec<Finding>) {
+        for (package, manifest) in self.members() {
+            let folder = manifest.trim_end_matches("Cargo.toml");
+            // The tests of the program lie at the top.
+            let belongs =
+                |file: &str| file.starts_with(folder) || (package.name == "cn-train" && file.starts_with("tests/it/"));
+            let code = tree.texts().filter(|(file, _)| file.ends_with(".rs") && belongs(file));
+            let code: Vec<&str> = code.map(|(_, text)| text).collect();
+            for name in package.extern_names.iter().filter(|name| !code.iter().any(|text| has_word(text, name))) {
+                let text = format!("`{}` names `{name}` and never uses it, take it out", package.name);
+                findings.push(Finding::error(manifest, 1, text));
+            }
+        }
+    }
+
     /// Crates that are built in more than one version.
     pub(super) fn list_duplicates(&self, tree: &Tree, findings: &mut Vec<Finding>) {
         let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -231,6 +276,18 @@ impl Graph {
             findings.push(Finding::warning("Cargo.lock", line, text));
         }
     }
+}
+
+fn is_registry(source: &str) -> bool {
+    source.starts_with("registry+") || source.starts_with("sparse+")
+}
+
+/// Whether `text` holds `word` by itself.
+fn has_word(text: &str, word: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        !text[..at].chars().next_back().is_some_and(part) && !text[at + word.len()..].chars().next().is_some_and(part)
+    })
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
@@ -316,6 +373,49 @@ mod tests {
         let found =
             layers(&[("cn-kernels", &["candle-core"]), ("candle-core", &[]), ("cn-learn", &["clap"]), ("clap", &[])]);
         assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_than_the_registry_is_found() {
+        let package =
+            |name: &str, source: Value| json!({"id": name, "name": name, "version": "1.0.0", "source": source});
+        let registry = json!("registry+https://registry.example/index");
+        let found = |packages: &[Value]| {
+            let metadata = json!({"workspace_root": "/w", "workspace_members": [], "packages": packages});
+            let mut findings = Vec::new();
+            Graph::new(&metadata).unwrap().check_sources(&mut findings);
+            findings.into_iter().map(|f| f.to_string()).collect::<Vec<_>>()
+        };
+        let good = [package("a", registry.clone()), package("b", registry.clone())];
+        assert!(found(&good).is_empty());
+        let git = found(&[package("a", registry.clone()), package("c", json!("git+https://example.org/c?rev=1#1"))]);
+        assert!(git.len() == 1 && git[0].contains("`c` 1.0.0 comes from `git+"), "{git:?}");
+        assert!(found(&[package("d", Value::Null)])[0].contains("from a folder"));
+        let two = found(&[package("a", registry), package("b", json!("sparse+https://other.example/"))]);
+        assert!(two.len() == 1 && two[0].contains("several registries"), "{two:?}");
+    }
+
+    #[test]
+    fn a_crate_that_is_named_and_not_used_is_found() {
+        let metadata = json!({
+            "workspace_root": "/w", "workspace_members": ["cn-a"],
+            "packages": [{"id": "cn-a", "name": "cn-a", "manifest_path": "/w/crates/cn-a/Cargo.toml"}],
+            "resolve": {"nodes": [{"id": "cn-a", "deps": [
+                {"name": "serde_json", "pkg": "x", "dep_kinds": [{"kind": null}]},
+                {"name": "csv", "pkg": "y", "dep_kinds": [{"kind": "dev"}]},
+            ]}]},
+        });
+        let graph = Graph::new(&metadata).unwrap();
+        let unused = |code: &str| {
+            let manifest = "[dependencies]\nserde_json = \"1\"\ncsv = \"1\"\n";
+            let tree = Tree::of(&[("crates/cn-a/Cargo.toml", manifest), ("crates/cn-a/src/lib.rs", code)]);
+            let mut findings = Vec::new();
+            graph.check_unused(&tree, &mut findings);
+            findings.into_iter().map(|f| f.to_string()).collect::<Vec<_>>()
+        };
+        assert!(unused("use serde_json::Value;\nfn f() { csv::Reader::new() }").is_empty());
+        let found = unused("use serde_json::Value; // my_csv");
+        assert!(found.len() == 1 && found[0].contains("`cn-a` names `csv`"), "{found:?}");
     }
 
     #[test]

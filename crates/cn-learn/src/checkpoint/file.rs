@@ -16,13 +16,18 @@ const MODEL: &str = "model.";
 const ADAM: [&str; 2] = ["adam.m", "adam.v"];
 const DIGEST_LEN: usize = 32;
 
-pub(super) fn write(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
-    let failed = |source| Error::CheckpointFile { action: "write", path: path.to_owned(), source };
+/// Writes to `path`; what has that name already becomes `previous`, where that is wanted, once the new file is whole.
+pub(super) fn write(checkpoint: &Checkpoint, path: &Path, previous: Option<&Path>) -> Result<()> {
+    let bytes = Some(size(checkpoint));
+    let failed = |source| Error::CheckpointFile { action: "write", path: path.to_owned(), bytes, source };
     let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
     // Always the same name: what a killed process leaves behind is overwritten by the next one.
     let temporary = folder.join(format!(".{}.tmp", name.to_string_lossy()));
     let written = write_file(checkpoint, &temporary).and_then(|()| {
+        if let Some(previous) = previous.filter(|_| path.exists()) {
+            std::fs::rename(path, previous)?;
+        }
         std::fs::rename(&temporary, path)?;
         sync_folder(&folder)
     });
@@ -36,6 +41,11 @@ pub(super) fn write(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
 /// A rename is on disk once its folder is.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// Bytes of the tensors, which all else is small beside.
+fn size(checkpoint: &Checkpoint) -> u64 {
+    named(checkpoint).iter().map(|(_, tensor)| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64).sum()
 }
 
 fn write_file(checkpoint: &Checkpoint, path: &Path) -> io::Result<()> {
@@ -132,6 +142,7 @@ pub(super) fn read(path: &Path) -> Result<Checkpoint> {
     let bytes = std::fs::read(path).map_err(|source| Error::CheckpointFile {
         action: "read",
         path: path.to_owned(),
+        bytes: None,
         source,
     })?;
     parse(&bytes).map_err(|broken| match broken {

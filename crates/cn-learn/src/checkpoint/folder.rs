@@ -1,8 +1,10 @@
 //! The checkpoints of a run: the last, the one before it, the best.
 
+use super::file;
 use crate::{Checkpoint, EpochEnd, Error, Flow, Handler, Moment, Monitor, Position, Result, Step, Validated};
 use serde_json::Value;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A folder with `last.safetensors`, `previous.safetensors` and `best.safetensors`.
@@ -50,14 +52,22 @@ impl CheckpointFolder {
     ///
     /// # Errors
     ///
-    /// [`Error::CheckpointFile`]; one of the two files is intact then.
+    /// [`Error::CheckpointFile`]; the two files are intact then, or one of them if they could not be renamed.
     pub fn write(&self, checkpoint: &Checkpoint) -> Result<()> {
         std::fs::create_dir_all(&self.path).map_err(|e| failed("write", &self.path, e))?;
+        // The two that are there stay until the new one is on the disk.
+        file::write(checkpoint, &self.last(), Some(&self.previous()))
+    }
+
+    /// Moves the last checkpoint, which cannot be read, out of the way to `damaged.safetensors`: the next one would
+    /// make it the previous one, in place of the one that can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CheckpointFile`].
+    pub fn set_damaged_aside(&self) -> Result<()> {
         let last = self.last();
-        if last.exists() {
-            std::fs::rename(&last, self.previous()).map_err(|e| failed("move", &last, e))?;
-        }
-        checkpoint.write(&last)
+        std::fs::rename(&last, self.path.join("damaged.safetensors")).map_err(|e| failed("move", &last, e))
     }
 
     /// Keeps the last checkpoint as the best: a second name for its file, where the file system knows such names, else
@@ -85,6 +95,8 @@ impl CheckpointFolder {
         for path in [self.last(), self.previous()].into_iter().filter(|path| path.exists()) {
             match Checkpoint::read(&path) {
                 Ok(checkpoint) => return Ok(Some(NewestCheckpoint { checkpoint, damage })),
+                // Whoever writes to the run has just made it the previous one.
+                Err(Error::CheckpointFile { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                 Err(error) => damage = damage.or(Some(error)),
             }
         }
@@ -93,7 +105,7 @@ impl CheckpointFolder {
 }
 
 fn failed(action: &'static str, path: &Path, source: std::io::Error) -> Error {
-    Error::CheckpointFile { action, path: path.to_owned(), source }
+    Error::CheckpointFile { action, path: path.to_owned(), bytes: None, source }
 }
 
 type Asked = Box<dyn Fn() -> bool + Send>;
@@ -297,6 +309,34 @@ mod tests {
         std::fs::write(folder.previous(), "nothing").expect("written");
         let error = folder.newest().expect_err("both are damaged");
         assert!(error.to_string().contains("last.safetensors"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_damaged_one_never_takes_the_place_of_a_good_one() -> Result<()> {
+        let (_dir, folder) = folder();
+        trained(SaveCheckpoints::to(folder.clone()))?;
+        std::fs::write(folder.last(), "nothing").expect("written");
+        let good = folder.newest()?.expect("one is whole").checkpoint;
+        folder.set_damaged_aside()?;
+        assert!(folder.newest()?.expect("still there").damage.is_none());
+        folder.write(&good)?;
+        assert_eq!((steps(&folder.previous()), steps(&folder.last())), (6, 6));
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_write_that_fails_leaves_both() -> Result<()> {
+        let (_dir, folder) = folder();
+        trained(SaveCheckpoints::to(folder.clone()))?;
+        let last = Checkpoint::read(&folder.last())?;
+        // A folder has the name that is written to first.
+        let temporary = folder.last().with_file_name(".last.safetensors.tmp");
+        std::fs::create_dir(&temporary).expect("made");
+        let error = folder.write(&last).expect_err("it cannot be written");
+        assert!(error.to_string().contains("last.safetensors` of "), "{error}");
+        assert_eq!((steps(&folder.previous()), steps(&folder.last())), (6, 12));
         Ok(())
     }
 

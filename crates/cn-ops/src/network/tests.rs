@@ -73,6 +73,33 @@ fn step(network: &mut Network, adam: &mut Adam, images: &Tensor, epoch: u32) -> 
 }
 
 #[test]
+fn the_memory_of_a_step_is_known_before_it_and_nothing_else_changes() {
+    let bits = |network: &mut Network| -> Vec<Vec<f64>> {
+        let tensors = network.named_tensors().unwrap();
+        tensors.iter().map(|(_, tensor)| values(&tensor.to_dtype(DType::F64).unwrap())).collect()
+    };
+    for side in [12, 19] {
+        let mut network = network(DType::F32);
+        let mut adam = Adam::new(network.parameters(), AdamConfig::default()).unwrap();
+        let images = |batch: usize| fill("x", &[batch, side, side, 1]).to_dtype(DType::F32).unwrap();
+        step(&mut network, &mut adam, &images(3), 0);
+        let before = bits(&mut network);
+        let bytes = network.activation_bytes([side, side, 1]).unwrap();
+        assert_eq!(bits(&mut network), before);
+
+        let start = network.pool().allocated();
+        step(&mut network, &mut adam, &images(4), 1);
+        assert_eq!(network.pool().allocated() - start, 4 * bytes.train);
+        network.pool().clear();
+        let start = network.pool().allocated();
+        network.forward(&images(4), Mode::Eval).unwrap();
+        assert_eq!(network.pool().allocated() - start, 4 * bytes.eval);
+        assert!(bytes.eval < bytes.train);
+    }
+    assert!(network(DType::F32).activation_bytes([12, 12, 5]).is_err(), "five channels");
+}
+
+#[test]
 fn gradients_of_a_whole_network_are_those_of_finite_differences() {
     let x = fill("x", &[4, 12, 12, 1]);
     for mode in [training(4), Mode::Eval] {

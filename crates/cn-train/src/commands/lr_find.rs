@@ -5,6 +5,7 @@ use crate::args::{ConfigArgs, LrFindArgs};
 use crate::config::Config;
 use crate::data::Plan;
 use crate::destination;
+use crate::memory::{self, Shortage};
 use crate::problem::Problem;
 use crate::session;
 use crate::start::Start;
@@ -25,7 +26,9 @@ pub(super) fn run(context: &Context<'_>, args: &LrFindArgs) -> Result<()> {
     let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };
     let dataset = Arc::new(Plan::new(&config)?.load(context.ui, &config, cache)?);
     session::check_labels(&config, &dataset)?;
-    let (mut learner, _) = session::learner(&config, dataset, &start)?;
+    let (mut network, _) = session::network(&config, &dataset, &start)?;
+    memory::settle(context.ui, &mut config, &dataset, &mut network, Shortage::Warned)?;
+    let mut learner = session::learner(&config, dataset, &start, network)?;
     match config.phase.first().and_then(|phase| phase.frozen) {
         _ if args.unfrozen => learner.unfreeze()?,
         Some(true) => learner.freeze()?,

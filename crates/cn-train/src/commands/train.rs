@@ -11,6 +11,7 @@ use crate::config::{Config, OnNan, REAL_DATA};
 use crate::data::{self, Plan};
 use crate::destination;
 use crate::host;
+use crate::memory::{self, Shortage};
 use crate::output::Ui;
 use crate::problem::Problem;
 use crate::recorder::Recorder;
@@ -21,7 +22,7 @@ use anyhow::{Context as _, Result};
 use cn_data::{Cache, Dataset};
 use cn_learn::{Checkpoint, CheckpointFolder, Handler, Learner, NotFinite, Outcome, SaveCheckpoints};
 use cn_ops::Network;
-use cn_report::{Manifest, RunFolder};
+use cn_report::{Manifest, RunFolder, RunLock};
 use manifest::{identity, manifest};
 use phases::Layers;
 use std::path::Path;
@@ -62,7 +63,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
     let endless = config.synthetic.steps.is_some();
     let asked = endless || args.config.batch.data.synthetic || config.data.dir.is_some();
     let choice = if asked { Choice::Asked } else { Choice::Default };
-    let prepared = prepare(context, config, cache(args), choice)?;
+    let prepared = prepare(context, config, cache(args), choice, shortage(args))?;
     if args.dry_run {
         return dry_run(context.ui, prepared);
     }
@@ -72,7 +73,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
 /// Trains with these settings to the folder, or goes on with what was trained there; returns the exit code.
 pub(super) fn train(context: &Context<'_>, config: Config, run: RunFolder, cache: Cache) -> Result<u8> {
     if !run.holds_run() {
-        let prepared = prepare(context, config, cache, Choice::Asked)?;
+        let prepared = prepare(context, config, cache, Choice::Asked, Shortage::Refused)?;
         return begin(context, run, prepared);
     }
     let differences = Config::of_run(&run.config())?.differences(&config);
@@ -100,7 +101,7 @@ pub(super) fn again(
     }
     let config = config.resolved()?;
     destination::check(again.root())?;
-    let mut prepared = prepare(context, config.clone(), cache.clone(), Choice::Asked)?;
+    let mut prepared = prepare(context, config.clone(), cache.clone(), Choice::Asked, Shortage::Refused)?;
     let differences = Manifest::read(run.manifest())?.differences(&manifest(&mut prepared)?);
     if !differences.is_empty() {
         let problem =
@@ -117,6 +118,7 @@ pub(super) fn again(
 }
 
 fn begin(context: &Context<'_>, run: RunFolder, mut prepared: Prepared) -> Result<u8> {
+    let _lock = lock(context.ui, &run)?;
     run.create()?;
     write_settings(&run, &prepared.config)?;
     let manifest = manifest(&mut prepared)?;
@@ -128,9 +130,15 @@ fn cache(args: &TrainArgs) -> Cache {
     if args.config.batch.no_cache { Cache::Off } else { Cache::User }
 }
 
+fn shortage(args: &TrainArgs) -> Shortage {
+    if args.ignore_memory { Shortage::Warned } else { Shortage::Refused }
+}
+
 /// A folder that holds a run, or cannot be one, is refused before anything else.
 fn check_folder(run: &RunFolder) -> Result<()> {
     if run.holds_run() {
+        // One that is being trained gets the word for that.
+        run.lock()?;
         return Err(cn_report::Error::RunExists { path: run.root().to_owned() }.into());
     }
     if run.root().exists() && !run.root().is_dir() {
@@ -141,12 +149,28 @@ fn check_folder(run: &RunFolder) -> Result<()> {
     Ok(())
 }
 
+/// Keeps other writers out of the run for as long as the result lives.
+fn lock(ui: Ui, run: &RunFolder) -> Result<RunLock> {
+    let lock = run.lock()?;
+    if !lock.is_held() {
+        let folder = run.root().display();
+        ui.warn(format_args!("the file system of `{folder}` has no locks: let no other process write there"));
+    }
+    Ok(lock)
+}
+
 fn write_settings(run: &RunFolder, config: &Config) -> Result<()> {
     Ok(cn_report::write_atomic(run.config(), config.to_toml()?.as_bytes())?)
 }
 
 /// Opens weights and data, cheap checks first, and says what will be done.
-fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, choice: Choice) -> Result<Prepared> {
+fn prepare(
+    context: &Context<'_>,
+    mut config: Config,
+    cache: Cache,
+    choice: Choice,
+    shortage: Shortage,
+) -> Result<Prepared> {
     let ui = context.ui;
     introduce(ui, &config, choice);
     session::settle_precision(ui, &mut config)?;
@@ -158,7 +182,7 @@ fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, choice: Choi
     let dataset = Arc::new(plan.load(ui, &config, cache)?);
     session::check_labels(&config, &dataset)?;
     remark(ui, &config, &dataset);
-    let (learner, loaded) = session::learner(&config, Arc::clone(&dataset), &start)?;
+    let (mut network, loaded) = session::network(&config, &dataset, &start)?;
     if let Some(loaded) = &loaded {
         ui.say(format_args!("{:10}{}", "", loaded_line(loaded)));
         ui.json(&serde_json::json!({
@@ -166,8 +190,11 @@ fn prepare(context: &Context<'_>, mut config: Config, cache: Cache, choice: Choi
             "missing": loaded.missing, "skipped": loaded.skipped, "stem_summed": loaded.stem_summed,
         }));
     }
+    let memory = memory::settle(ui, &mut config, &dataset, &mut network, shortage)?;
+    let learner = session::learner(&config, Arc::clone(&dataset), &start, network)?;
     let prepared = Prepared { config, start, dataset, split, learner };
     describe(ui, &prepared);
+    ui.say(format_args!("memory    {memory}"));
     Ok(prepared)
 }
 

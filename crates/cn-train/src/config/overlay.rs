@@ -1,6 +1,6 @@
 //! One table of settings over another.
 
-use crate::args::{Common, ConfigArgs, DataArgs};
+use crate::args::{BatchSize, Common, ConfigArgs, DataArgs};
 use crate::problem::Problem;
 use clap::ValueEnum;
 use std::num::NonZeroUsize;
@@ -30,7 +30,9 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
     set.text("arch", args.model.arch.as_deref());
     set.text("weights", args.model.weights.as_deref());
     set.integer("image_size", args.batch.image_size)?;
-    set.integer("batch_size", args.batch.batch_size)?;
+    if let Some(BatchSize::Images(n)) = args.batch.batch_size {
+        set.integer("batch_size", Some(n))?;
+    }
     set.integer("split_seed", args.batch.split_seed)?;
     set.integer("limit", args.batch.limit)?;
     set.integer("limit_per_class", args.batch.limit_per_class)?;

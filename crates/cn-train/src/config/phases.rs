@@ -51,7 +51,11 @@ pub(super) fn check(phases: &[Phase]) -> Result<(), Problem> {
         return Err(Problem::usage("there is no phase to train").hint("a recipe needs at least one `[[phase]]`"));
     }
     for (i, phase) in phases.iter().enumerate() {
-        phase.check().map_err(|e| Problem::usage(format!("phase {i} cannot be trained")).caused_by(e))?;
+        phase.check().map_err(|e| {
+            Problem::usage(format!("phase {i} cannot be trained"))
+                .caused_by(e)
+                .hint("the config.toml of a run shows phases that can be trained")
+        })?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::args::BatchSize;
 use cn_learn::Rates;
 
 fn resolve(args: &ConfigArgs) -> Result<Config, Problem> {
@@ -76,7 +77,9 @@ fn files_lie_between_recipe_and_flags() {
     let path = folder.path().join("own.toml");
     let own = "recipe = \"notebook\"\nimage_size = 96\nbatch_size = 32\n[augment]\nkind = \"affine\"\nrotate = 3\n";
     std::fs::write(&path, own).expect("written");
-    let config = with("notebook", |args| (args.batch.config, args.batch.batch_size) = (Some(path.clone()), Some(16)));
+    let config = with("notebook", |args| {
+        (args.batch.config, args.batch.batch_size) = (Some(path.clone()), Some(BatchSize::Images(16)))
+    });
     assert_eq!((config.recipe.as_str(), config.image_size, config.batch_size), ("notebook", 96, 16));
     assert!(matches!(config.augment, Transform::Affine(_)));
     let mut args = ConfigArgs::default();
@@ -93,7 +96,8 @@ fn limits_of_synthetic_data_are_drawn() {
 
 #[test]
 fn differences_are_listed_by_key() {
-    let other = with("quick", |args| (args.batch.batch_size, args.phases.epochs) = (Some(32), Some(7)));
+    let other =
+        with("quick", |args| (args.batch.batch_size, args.phases.epochs) = (Some(BatchSize::Images(32)), Some(7)));
     let lines = of("quick").differences(&other);
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert_eq!(lines[0], "batch_size: 64, now 32");

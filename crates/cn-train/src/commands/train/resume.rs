@@ -2,7 +2,7 @@
 
 use super::super::Context;
 use super::manifest::{manifest, settings_sha256};
-use super::{Choice, cache, dry_run, fit, prepare};
+use super::{Choice, cache, dry_run, fit, lock, prepare, shortage};
 use crate::args::TrainArgs;
 use crate::config::Config;
 use crate::problem::Problem;
@@ -18,8 +18,14 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
     if run.is_finished() && run.weights().is_file() {
         return finished(context, run);
     }
+    let _lock = if args.dry_run { None } else { Some(lock(context.ui, run)?) };
     let stored = Config::of_run(&run.config())?;
     let config = stored.with_flags(context.common, &args.config)?.resolved()?;
+    if config.fit_batch {
+        let problem =
+            format!("the run `{}` has batches of {}, which do not change", run.root().display(), stored.batch_size);
+        return Err(Problem::usage(problem).hint("leave `--batch-size auto` out").into());
+    }
     refuse(run, args, &stored.differences(&config))?;
     let found = CheckpointFolder::new(run.checkpoints()).newest()?;
     if run.is_finished() {
@@ -33,7 +39,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
         context.ui.warn(format_args!("`{}` is missing: it is written again from a checkpoint", weights.display()));
     }
     refuse_edited(run, args, found.as_ref().map(|found| &found.checkpoint), &stored)?;
-    let mut prepared = prepare(context, config, cache(args), Choice::Asked)?;
+    let mut prepared = prepare(context, config, cache(args), Choice::Asked, shortage(args))?;
     let manifest = manifest(&mut prepared)?;
     match Manifest::read(run.manifest()) {
         Ok(old) => {
@@ -51,14 +57,16 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
         }
         Err(error) => return Err(error.into()),
     }
-    let checkpoint = found.map(|found| {
-        if let Some(damage) = found.damage {
-            context.ui.warn(format_args!("{damage}; the one before it is used"));
+    if let Some(damage) = found.as_ref().and_then(|found| found.damage.as_ref()) {
+        context.ui.warn(format_args!("{damage}; the one before it is used"));
+        if !args.dry_run {
+            CheckpointFolder::new(run.checkpoints()).set_damaged_aside()?;
         }
-        found.checkpoint
-    });
+    }
+    let checkpoint = found.map(|found| found.checkpoint);
     let step = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.position().steps_done);
     context.ui.say(format_args!("resume    `{}` at step {step}", run.root().display()));
+    context.ui.json(&serde_json::json!({ "event": "resume", "run": run.root(), "step": step }));
     if args.dry_run {
         return dry_run(context.ui, prepared);
     }

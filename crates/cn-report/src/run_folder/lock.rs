@@ -1,0 +1,38 @@
+//! One writer a run.
+
+use super::RunFolder;
+use crate::error::{Error, Result};
+use cn_lock::{AfterUse, Attempt, Lock};
+use std::io::ErrorKind;
+
+/// The right to write to a run, until it is dropped or its process dies. Readers need none.
+#[derive(Debug)]
+pub struct RunLock {
+    lock: Option<Lock>,
+}
+
+impl RunLock {
+    /// Whether others are kept out: not on file systems that have no locks.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.lock.is_some()
+    }
+}
+
+impl RunFolder {
+    /// Keeps other writers out, by the file `.lock` in the folder, which is made where it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] if another process writes to the run, [`Error::Write`] if the folder or the file cannot be made.
+    pub fn lock(&self) -> Result<RunLock> {
+        let failed = |source| Error::Write { path: self.root.clone(), source };
+        std::fs::create_dir_all(&self.root).map_err(failed)?;
+        match Lock::try_acquire(&self.root.join(".lock"), AfterUse::Removed) {
+            Ok(Attempt::Held(lock)) => Ok(RunLock { lock: Some(lock) }),
+            Ok(Attempt::Busy { holder }) => Err(Error::Busy { path: self.root.clone(), holder }),
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(RunLock { lock: None }),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}

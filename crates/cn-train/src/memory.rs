@@ -1,0 +1,196 @@
+//! How much memory a training needs, known before its first step, and whether the machine has it.
+
+use crate::config::Config;
+use crate::host;
+use crate::model::planes;
+use crate::output::Ui;
+use crate::problem::Problem;
+use anyhow::Result;
+use cn_augment::Planes;
+use cn_data::Dataset;
+use cn_ops::{ActivationBytes, Model as _, Network};
+use std::fmt;
+
+/// Sides up to this are measured as they are; beyond, activations grow with the area.
+const MEASURED_SIDE: u32 = 128;
+/// Values, gradients, and Adam's two moments.
+const COPIES_TRAINED: u64 = 4;
+/// What a checkpoint copies of them, and its largest tensor twice more on the way to the disk.
+const COPIES_SAVED: u64 = 5;
+/// Weights in the orders that convolutions want in evaluation, beside the weights.
+const COPIES_PREPARED: u64 = 2;
+/// Images as floats: of a batch that trains, one that waits, and one in the making.
+const BATCHES: u64 = 3;
+/// The program itself, its threads, and tables.
+const PROGRAM: u64 = 40 << 20;
+
+/// What becomes of a training that needs more memory than there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// It is refused, with what would fit.
+    Refused,
+    /// It goes on.
+    Warned,
+}
+
+/// Bytes that a training needs at its peak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Estimate {
+    batch_size: u64,
+    /// Activations, their gradients and the images as floats, of each image of a batch.
+    each: u64,
+    /// Weights, gradients, moments, a checkpoint.
+    model: u64,
+    /// The decoded images.
+    images: u64,
+    /// The last batch of a validation, which is smaller and has memory of its own.
+    rest: u64,
+}
+
+impl Estimate {
+    fn new(config: &Config, dataset: &Dataset, network: &mut Network) -> Result<Self> {
+        let size = config.image_size.min(MEASURED_SIDE) as usize;
+        let ActivationBytes { train, eval } = network.activation_bytes([size, size, config.channels])?;
+        let [train, eval] = [train, eval].map(|bytes| scaled(bytes as u64, config.image_size));
+        let n_planes = match planes(dataset.pixels()) {
+            Planes::Grey => config.channels.min(2),
+            _ => config.channels,
+        };
+        let floats = 4 * u64::from(config.image_size).pow(2) * n_planes as u64;
+        let weights = 4 * network.parameters().values().elem_count() as u64;
+        let n_val = dataset.split().val().len();
+        Ok(Self {
+            batch_size: config.batch_size as u64,
+            each: train + BATCHES * floats,
+            model: weights * (COPIES_TRAINED + COPIES_SAVED + COPIES_PREPARED),
+            images: dataset.pixels().bytes().len() as u64,
+            rest: eval * (n_val % config.batch_size) as u64,
+        })
+    }
+
+    /// All of it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.batch_size * self.each + self.model + self.images + self.rest + PROGRAM
+    }
+
+    fn with_batch_size(self, batch_size: u64) -> Self {
+        Self { batch_size, rest: 0, ..self }
+    }
+
+    /// The largest batch size that needs no more than `bytes`: this one, else a power of two below it.
+    fn fitting(&self, bytes: u64) -> Option<u64> {
+        let halves = std::iter::successors(Some(prev_power_of_two(self.batch_size - 1)), |size| Some(size / 2));
+        let sizes = std::iter::once(self.batch_size).chain(halves).take_while(|&size| size >= 2);
+        sizes.into_iter().find(|&size| self.with_batch_size(size).bytes() <= bytes)
+    }
+}
+
+/// `N MiB at the peak: ..`
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { batch_size, each, model, images, .. } = *self;
+        write!(
+            f,
+            "about {} MiB at the peak: {} for batches of {batch_size}, {} for the model and its checkpoints, {} for images",
+            mib(self.bytes()),
+            mib(batch_size * each),
+            mib(model),
+            mib(images),
+        )
+    }
+}
+
+/// Estimates what the settings need; makes the batch smaller where the settings leave its size open, and refuses what
+/// the machine has no memory for.
+pub(crate) fn settle(
+    ui: Ui,
+    config: &mut Config,
+    dataset: &Dataset,
+    network: &mut Network,
+    shortage: Shortage,
+) -> Result<Estimate> {
+    let n_train = dataset.split().train().len();
+    if config.fit_batch && n_train >= 2 {
+        config.batch_size = config.batch_size.min(prev_power_of_two(n_train as u64) as usize);
+    }
+    let estimate = Estimate::new(config, dataset, network)?;
+    // What this process has already is part of the estimate.
+    let available = host::available_memory().map(|bytes| bytes + host::rss());
+    tell(ui, &estimate, available);
+    let Some(available) = available.filter(|&bytes| bytes < estimate.bytes()) else { return Ok(estimate) };
+    let fitting = estimate.fitting(available);
+    if let (true, Some(size)) = (config.fit_batch, fitting) {
+        ui.say(format_args!(
+            "memory    batches of {size} in place of {}: {} MiB are free",
+            config.batch_size,
+            mib(available)
+        ));
+        config.batch_size = size as usize;
+        return Estimate::new(config, dataset, network);
+    }
+    let need = format!(
+        "training needs about {} MiB of memory, and there are {} MiB: {estimate}",
+        mib(estimate.bytes()),
+        mib(available)
+    );
+    if shortage == Shortage::Warned {
+        ui.warn(need);
+        return Ok(estimate);
+    }
+    Err(Problem::failure(need).hint(advice(fitting)).into())
+}
+
+fn advice(fitting: Option<u64>) -> String {
+    let smaller = match fitting {
+        Some(size) => format!("`--batch-size {size}` fits"),
+        None => "no batch fits: use a smaller `--image-size`, fewer images (`--limit`) or another machine".into(),
+    };
+    format!("{smaller}; `--ignore-memory` begins anyway")
+}
+
+fn tell(ui: Ui, estimate: &Estimate, available: Option<u64>) {
+    ui.json(&serde_json::json!({
+        "event": "memory", "estimate_mib": mib(estimate.bytes()), "available_mib": available.map(mib),
+        "batch_size": estimate.batch_size, "batches_mib": mib(estimate.batch_size * estimate.each),
+        "model_mib": mib(estimate.model), "images_mib": mib(estimate.images),
+    }));
+}
+
+/// What was measured at [`MEASURED_SIDE`], at a larger side.
+fn scaled(bytes: u64, side: u32) -> u64 {
+    let [side, measured] = [side, side.min(MEASURED_SIDE)].map(|side| u128::from(side).pow(2));
+    (u128::from(bytes) * side / measured) as u64
+}
+
+/// The largest power of two that is at most `n`, at least 1.
+fn prev_power_of_two(n: u64) -> u64 {
+    1 << n.max(1).ilog2()
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_largest_power_of_two_that_fits_is_found() {
+        let estimate = Estimate { batch_size: 96, each: MIB, model: 10 * MIB, images: MIB, rest: 5 * MIB };
+        let fixed = 11 * MIB + PROGRAM;
+        let fitting = |free: u64| estimate.fitting(fixed + free * MIB);
+        assert_eq!(
+            [96, 95, 64, 63, 3, 2, 1, 0].map(fitting),
+            [96, 64, 64, 32, 2, 2, 0, 0].map(|n| (n > 0).then_some(n))
+        );
+        assert_eq!(estimate.fitting(0), None);
+    }
+
+    #[test]
+    fn activations_grow_with_the_area() {
+        assert_eq!([64, 128, 256, 192].map(|side| scaled(1000, side)), [1000, 1000, 4000, 2250]);
+    }
+}

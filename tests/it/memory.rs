@@ -1,0 +1,73 @@
+//! What a training will need is known before its first step.
+
+use crate::run::Place;
+use serde_json::Value;
+
+/// The line of a JSON log that tells of this event.
+fn event(stdout: &str, name: &str) -> Value {
+    let lines = stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("every line is JSON"));
+    lines.into_iter().find(|line| line["event"] == name).unwrap_or_else(|| panic!("no {name} in {stdout}"))
+}
+
+#[test]
+fn what_no_machine_has_is_refused_before_the_first_step() {
+    let place = Place::new();
+    let line = "train --synthetic --limit 6000 --image-size 512 --batch-size 4096 --out run";
+    let ended = place.line(line);
+    assert_eq!(ended.code, 1, "{}", ended.snapshot());
+    let begins = "error: training needs about ";
+    assert!(ended.stderr.starts_with(begins) && ended.stderr.contains(" for batches of 4096, "), "{}", ended.stderr);
+    let hint = ended.stderr.lines().last().expect("a hint");
+    assert!(hint.starts_with("hint: ") && hint.ends_with("; `--ignore-memory` begins anyway"), "{hint}");
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+fn an_open_batch_size_is_settled_and_stored() {
+    let place = Place::new();
+    let train = "train --synthetic --image-size 32 --epochs 1 --freeze-epochs 0 --batch-size auto";
+    // 48 images train, fewer than the 64 of the recipe.
+    place.result(&format!("{train} --limit 60 --out run"));
+    let settings = place.read("run/config.toml");
+    assert!(settings.contains("\nbatch_size = 32\n"), "{settings}");
+    let refused = place.line("train --resume run --batch-size auto");
+    assert_eq!(refused.code, 0, "a finished run shows its result: {}", refused.snapshot());
+    std::fs::remove_file(place.path("run/summary.json")).expect("removed");
+    let refused = place.line("train --resume run --batch-size auto");
+    assert!(
+        refused.code == 2 && refused.stderr.contains("has batches of 32, which do not change"),
+        "{}",
+        refused.stderr
+    );
+
+    // Where there is room, the recipe's size stays.
+    let ended = place.line(&format!("{train} --limit 200 --dry-run --json"));
+    assert_eq!(event(&ended.stdout, "memory")["batch_size"], 64, "{}", ended.snapshot());
+    assert_eq!(event(&ended.stdout, "dry_run")["batch"][0], 64);
+}
+
+#[test]
+fn a_smaller_batch_is_taken_where_memory_is_short() {
+    let place = Place::new();
+    place.write("large.toml", "recipe = \"quick\"\nbatch_size = 4096\nimage_size = 512\n");
+    let line = "train --synthetic --limit 6000 --config large.toml --batch-size auto --dry-run --json";
+    let ended = place.line(line);
+    assert_eq!(ended.code, 0, "{}", ended.snapshot());
+    let size = event(&ended.stdout, "dry_run")["batch"][0].as_u64().expect("a number");
+    assert!(size.is_power_of_two() && (2..4096).contains(&size), "{size}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_estimate_is_within_a_quarter_of_the_peak() {
+    let place = Place::new();
+    for flags in ["--image-size 64 --batch-size 64 --limit 400", "--image-size 64 --batch-size 128 --limit 400"] {
+        let line = format!("train --synthetic {flags} --epochs 1 --freeze-epochs 0 --out run --json");
+        let ended = place.line(&line);
+        let peak = ended.result()["peak_rss_mib"].as_f64().expect("a number");
+        let estimate = event(&ended.stdout, "memory")["estimate_mib"].as_f64().expect("a number");
+        let ratio = estimate / peak;
+        assert!((0.75..=1.25).contains(&ratio), "{flags}: {estimate} MiB, and {peak} MiB at the peak");
+        std::fs::remove_dir_all(place.path("run")).expect("removed");
+    }
+}

@@ -1,0 +1,93 @@
+//! Settings, tables and descriptions of data that cannot be.
+
+use super::child::Place;
+use super::{Scene, Tally};
+use anyhow::Result;
+use std::fs;
+
+/// TOML files of settings.
+const SETTINGS: [&str; 16] = [
+    "image_size =",
+    "image_size = 64\nimage_size = 65",
+    "image_size = -1",
+    "image_size = 99999999999999999999",
+    "batch_size = 0",
+    "batch_size = \"many\"",
+    "threshold = nan",
+    "val_fraction = inf",
+    "recipe = 7",
+    "[phase]\nepochs = 1",
+    "[[phase]]\nepochs = -1\nlr = 1e-3",
+    "[[phase]]\nepochs = 1\nlr = nan",
+    "[[phase]]\nepochs = 1\nlr = [1e-3, 1e-3, 1e-3]",
+    "[augment]\nkind = \"upside-down\"",
+    "split = \"kfold:0/0\"",
+    "unknown = { deep = [1, 2",
+];
+
+/// CSV files, with a header `suite_id,sample_id,code,value,character` where they have one.
+fn tables() -> Vec<(&'static str, Vec<u8>)> {
+    let header = "suite_id,sample_id,code,value,character\n";
+    let text = |rows: &str| format!("{header}{rows}").into_bytes();
+    let long = "x".repeat(10 << 20);
+    vec![
+        ("nothing", Vec::new()),
+        ("a mark of UTF-8 alone", b"\xef\xbb\xbf".to_vec()),
+        ("UTF-16", b"\xff\xfes\0u\0i\0t\0e\0".to_vec()),
+        ("a header alone", text("")),
+        ("no UTF-8", [header.as_bytes(), b"1,1,1,\xff\xfe,x\n"].concat()),
+        ("a column that is missing", b"suite_id,sample_id\n1,1\n".to_vec()),
+        ("two columns of one name", b"suite_id,suite_id,code,value,character\n1,1,1,0,x\n".to_vec()),
+        ("a row that is short", text("1,1,1\n")),
+        ("a row that is long", text("1,1,1,0,x,y,z\n")),
+        ("a quote that never ends", text("1,1,1,\"0,x\n1,2,1,0,x\n")),
+        ("a row twice", text("1,1,1,0,x\n1,1,1,0,x\n")),
+        ("an image outside", text("../../../../etc/passwd#,1,1,0,x\n")),
+        ("an absolute image", text("/etc/passwd,1,1,0,x\n")),
+        ("a label that is empty", text("1,1,1,,x\n")),
+        ("images that are missing", text("9998,1,1,0,x\n9999,1,2,1,y\n")),
+        ("a line of 10 MB", text(&format!("1,1,1,{long},x\n"))),
+        ("ten million commas", text(&",".repeat(10_000_000))),
+        ("zeros", vec![0; 4096]),
+        ("a picture", b"\xff\xd8\xff\xe0\0\x10JFIF\0".to_vec()),
+    ]
+}
+
+/// `dataset.toml` files.
+const DESCRIPTIONS: [&str; 7] = [
+    "csv =",
+    "csv = 5",
+    "csv = \"missing.csv\"\nimage = \"{suite_id}.jpg\"\nlabel = \"value\"",
+    "csv = \"chinese_mnist.csv\"\nimage = \"{nobody}.jpg\"\nlabel = \"value\"",
+    "csv = \"chinese_mnist.csv\"\nimage = \"{suite_id\"\nlabel = \"value\"",
+    "csv = \"chinese_mnist.csv\"\nimage = \"{suite_id}.jpg\"\nlabel = \"nobody\"",
+    "csv = \"../../../../etc/passwd\"\nimage = \"{suite_id}.jpg\"\nlabel = \"value\"",
+];
+
+const TRAIN: &str = "train --image-size 32 --dry-run --no-cache";
+
+pub(super) fn run(scene: &Scene) -> Result<Tally> {
+    let place = &scene.place;
+    let mut tally = Tally::default();
+    for text in SETTINGS {
+        fs::write(place.path("settings.toml"), text)?;
+        let ended = place.run("train --synthetic --limit 100 --dry-run --config settings.toml");
+        tally.add(|| format!("the settings {text:?}"), ended.and_then(|ended| ended.refused(&["hint: "])));
+    }
+    fs::create_dir_all(place.path("table/data/data"))?;
+    for (name, bytes) in tables() {
+        fs::write(place.path("table/chinese_mnist.csv"), bytes)?;
+        tally.add(|| format!("the table with {name}"), refused(place));
+    }
+    place.run("synth --out described --writers 3 --samples 1")?.succeeded()?;
+    for text in DESCRIPTIONS {
+        fs::write(place.path("described/dataset.toml"), text)?;
+        let ended = place.run(&format!("{TRAIN} --data described"));
+        tally.add(|| format!("the description {text:?}"), ended.and_then(|ended| ended.refused(&["hint: "])));
+    }
+    Ok(tally)
+}
+
+fn refused(place: &Place) -> Result<()> {
+    place.run(&format!("{TRAIN} --data table"))?.refused(&[])
+}

@@ -1,0 +1,174 @@
+//! Runs that end before their time, and go on to the same bytes.
+
+use super::child::{Place, STEPS, TRAIN};
+use super::faults::Faults;
+use super::random::Random;
+use super::{Extent, Scene, Tally, files};
+use anyhow::{Result, ensure};
+use std::time::{Duration, Instant};
+
+/// Dies right behind the checkpoint of each step in turn; goes on from there.
+pub(super) fn every_step(scene: &Scene) -> Result<Tally> {
+    let place = &scene.place;
+    let Some(faults) = Faults::build(place)? else { return Ok(Tally::skipped(Faults::ABSENT)) };
+    place.reference()?;
+    let mut tally = Tally::default();
+    let steps = 1..=2 * STEPS;
+    let steps: Vec<u64> = match scene.extent {
+        Extent::Full => steps.collect(),
+        Extent::Short => vec![1, STEPS - 1, STEPS, STEPS + 1, 2 * STEPS],
+    };
+    for step in steps {
+        tally.add(|| format!("step {step}"), stop_at(place, &faults, step));
+        place.forget("stopped");
+    }
+    Ok(tally)
+}
+
+fn stop_at(place: &Place, faults: &Faults, step: u64) -> Result<()> {
+    let mut command = place.command(&format!("{TRAIN} --checkpoint-every {step} --out"));
+    let run = place.path("stopped");
+    // Behind the first phase there is the checkpoint of its end before that of the step.
+    let nth = if step <= STEPS { 1 } else { 2 };
+    faults.die_behind_rename(command.arg(&run), &run, "last.safetensors", nth);
+    let ended = place.start(command)?.wait()?;
+    ensure!(ended.code == Some(Faults::DEAD), "it did not die: exit {:?}\n{}", ended.code, ended.stderr);
+    let resumed = place.finish("stopped")?;
+    ensure!(resumed == step, "it went on at step {resumed}");
+    Ok(())
+}
+
+/// Kills a run that saves every step, again and again, until it is done; then another one.
+pub(super) fn kills(scene: &Scene) -> Result<Tally> {
+    let (place, mut random) = (&scene.place, scene.random("kills"));
+    let usual = usual_seconds(place)?;
+    let (mut tally, mut finished, mut n) = (Tally::default(), 0, 0);
+    while tally.of < scene.tries(500, 8) {
+        let run = "killed";
+        let mut running = place.start(place.command(&begin_or_resume(place, run, &mut n)))?;
+        std::thread::sleep(Duration::from_secs_f64(usual * random.share()));
+        if running.runs()? {
+            running.send("-KILL")?;
+            let ended = running.wait()?;
+            let end = || format!("kill {}", tally.of + 1);
+            let outcome = if ended.code.is_some() { ended.succeeded() } else { all_whole(place, run) };
+            let what = end();
+            tally.add(|| what, outcome);
+            continue;
+        }
+        let outcome = running.wait()?.succeeded().and_then(|()| same_hash(place, run));
+        finished += 1;
+        if let Err(error) = outcome {
+            tally.add(|| format!("run {finished}"), Err(error));
+        }
+        place.forget(run);
+    }
+    if place.path("killed").exists() {
+        let outcome = if place.path("killed/config.toml").exists() { place.finish("killed").map(drop) } else { Ok(()) };
+        finished += 1;
+        if let Err(error) = outcome {
+            tally.add(|| "the last run".into(), Err(error));
+        }
+        place.forget("killed");
+    }
+    tally.note = format!(", {finished} runs with the same bytes at their end");
+    Ok(tally)
+}
+
+/// The run from its start, or from where it is; a folder that was made and holds no run yet is begun.
+fn begin_or_resume(place: &Place, run: &str, n: &mut u32) -> String {
+    *n += 1;
+    let threads = 1 + *n % 3;
+    if place.path(run).join("config.toml").exists() {
+        return format!("train --resume {run} --threads {threads} --no-cache --json");
+    }
+    format!("{TRAIN} --checkpoint-every 1 --threads {threads} --out {run}")
+}
+
+fn same_hash(place: &Place, run: &str) -> Result<()> {
+    ensure!(place.hash(run)? == place.reference()?, "other weights at the end");
+    Ok(())
+}
+
+/// Every checkpoint that has its name is whole, at any moment.
+fn all_whole(place: &Place, run: &str) -> Result<()> {
+    for name in ["last", "previous", "best"] {
+        let path = place.path(run).join(format!("checkpoints/{name}.safetensors"));
+        ensure!(!path.exists() || files::is_whole_checkpoint(&path)?, "`{name}` cannot be read");
+    }
+    Ok(())
+}
+
+/// Asks runs to end, again and again.
+pub(super) fn signals(scene: &Scene) -> Result<Tally> {
+    let (place, mut random) = (&scene.place, scene.random("signals"));
+    let usual = usual_seconds(place)?;
+    let (mut tally, mut slowest, mut n) = (Tally::default(), Duration::ZERO, 0);
+    let mut finished = 0;
+    while tally.of < scene.tries(100, 6) {
+        let (signal, code) = if tally.of.is_multiple_of(2) { ("-INT", 130) } else { ("-TERM", 143) };
+        let run = "asked";
+        let line = begin_or_resume(place, run, &mut n).replace("--checkpoint-every 1 ", "");
+        match asked(place, &line, &mut random, usual, (signal, code))? {
+            Asked::Late(outcome) => {
+                finished += 1;
+                if let Err(error) = outcome.and_then(|()| same_hash(place, run)) {
+                    tally.add(|| format!("run {finished}"), Err(error));
+                }
+                place.forget(run);
+            }
+            Asked::Ended(outcome, seconds) => {
+                slowest = slowest.max(seconds);
+                let what = format!("{signal} number {}", tally.of + 1);
+                tally.add(|| what, outcome);
+            }
+        }
+    }
+    if place.path("asked/config.toml").exists() {
+        finished += 1;
+        if let Err(error) = place.finish("asked") {
+            tally.add(|| "the last run".into(), Err(error));
+        }
+    }
+    place.forget("asked");
+    tally.note = format!(", at most {:.2} s to the end; {finished} runs with the same bytes", slowest.as_secs_f64());
+    Ok(tally)
+}
+
+enum Asked {
+    /// It was done before.
+    Late(Result<()>),
+    Ended(Result<()>, Duration),
+}
+
+fn asked(place: &Place, line: &str, random: &mut Random, usual: f64, (signal, code): (&str, i32)) -> Result<Asked> {
+    let mut running = place.start(place.command(line))?;
+    std::thread::sleep(Duration::from_secs_f64(usual * random.share()));
+    if !running.runs()? {
+        return Ok(Asked::Late(running.wait()?.succeeded()));
+    }
+    running.send(signal)?;
+    let sent = Instant::now();
+    let ended = running.wait()?;
+    let seconds = sent.elapsed();
+    if ended.code == Some(0) {
+        return Ok(Asked::Late(Ok(()))); // It was writing its last files.
+    }
+    // Before the training begins, nothing is there to save, and the signal ends the program by itself.
+    let by_signal = ended.signal.is_some_and(|signal| 128 + signal == code);
+    let outcome = (|| {
+        ensure!(by_signal || ended.code == Some(code), "exit {:?}, signal {:?}", ended.code, ended.signal);
+        ensure!(seconds <= Duration::from_secs(2), "it took {:.2} s", seconds.as_secs_f64());
+        Ok(())
+    })();
+    Ok(Asked::Ended(outcome, seconds))
+}
+
+/// Seconds that the small run takes, saving nothing on the way.
+fn usual_seconds(place: &Place) -> Result<f64> {
+    place.reference()?;
+    let begin = Instant::now();
+    place.run(&format!("{TRAIN} --out usual"))?.succeeded()?;
+    place.forget("usual");
+    Ok(begin.elapsed().as_secs_f64())
+}

@@ -1,0 +1,125 @@
+//! Weight files that are malformed, lie, or would run code.
+
+use super::{Scene, Tally};
+use crate::raw_zip::{archive, file};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::path::Path;
+
+const COMMAND: &str = "train --synthetic --limit 60 --image-size 32 --batch-size 8 --dry-run --weights";
+
+pub(super) fn run(scene: &Scene) -> Result<Tally> {
+    let place = &scene.place;
+    place.reference()?;
+    let whole = Whole::read(&place.path("reference/model.safetensors"))?;
+    fs::write(place.path("w.safetensors"), whole.bytes(&whole.header))?;
+    let good = place.run(&format!("{COMMAND} w.safetensors"))?;
+    good.succeeded().context("the file is refused before it is spoilt")?;
+    let mut tally = Tally::default();
+    let mut more = 0;
+    for (name, bytes) in safetensors(&whole).into_iter().chain(pickles()) {
+        let path = if name.starts_with("pickle") { "w.pth" } else { "w.safetensors" };
+        fs::write(place.path(path), bytes)?;
+        let outcome = place.run(&format!("{COMMAND} {path}")).and_then(|ended| {
+            more = more.max(ended.peak_kib.saturating_sub(good.peak_kib));
+            ended.refused(&[path])?;
+            ensure!(!place.path("canary").exists(), "it ran code");
+            Ok(())
+        });
+        tally.add(|| name.into(), outcome);
+    }
+    ensure!(more < 64 << 10, "{} MiB more memory than for a good file", more >> 10);
+    tally.note = format!(", {} MiB more memory", more >> 10);
+    Ok(tally)
+}
+
+/// A good file, in parts.
+struct Whole {
+    header: Map<String, Value>,
+    data: Vec<u8>,
+}
+
+impl Whole {
+    fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path)?;
+        let (len, rest) = bytes.split_first_chunk::<8>().context("no length")?;
+        let (header, data) = rest.split_at(u64::from_le_bytes(*len) as usize);
+        Ok(Self { header: serde_json::from_slice(header)?, data: data.to_vec() })
+    }
+
+    fn bytes(&self, header: &Map<String, Value>) -> Vec<u8> {
+        let header = Value::Object(header.clone()).to_string();
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &self.data].concat()
+    }
+
+    /// The file with one change of its header.
+    fn with(&self, change: impl FnOnce(&mut Map<String, Value>)) -> Vec<u8> {
+        let mut header = self.header.clone();
+        change(&mut header);
+        self.bytes(&header)
+    }
+
+    /// The file with these four bytes at the beginning of a tensor.
+    fn with_number(&self, tensor: &str, number: f32) -> Vec<u8> {
+        let at = self.header[tensor]["data_offsets"][0].as_u64().unwrap_or(0) as usize;
+        let mut data = self.data.clone();
+        data[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        Self { header: self.header.clone(), data }.bytes(&self.header)
+    }
+}
+
+const STEM: &str = "conv1.weight";
+const NORM: &str = "bn1.weight";
+
+fn safetensors(whole: &Whole) -> Vec<(&'static str, Vec<u8>)> {
+    let len = |n: u64, rest: &[u8]| [&n.to_le_bytes()[..], rest].concat();
+    let good = whole.bytes(&whole.header);
+    let set = |tensor: &'static str, key: &'static str, value: Value| {
+        whole.with(|header| drop(header[tensor].as_object_mut().expect("a tensor").insert(key.into(), value)))
+    };
+    vec![
+        ("nothing", Vec::new()),
+        ("seven bytes", vec![0; 7]),
+        ("a header of 2^64 bytes", len(u64::MAX, b"{}")),
+        ("a header of 100 GB", len(100_000_000_000, b"{}")),
+        ("a header that is longer than the file", len(1000, b"{}")),
+        ("no JSON", len(4, b"{{{{")),
+        ("JSON nested without end", len(100_000, &vec![b'['; 100_000])),
+        ("a list in place of a table", len(2, b"[]")),
+        ("bytes that are no UTF-8", len(4, b"\xff\xfe{}")),
+        ("no tensors", len(2, b"{}")),
+        ("cut in the header", good[..100].to_vec()),
+        ("cut in the data", good[..good.len() - 1000].to_vec()),
+        ("bytes behind its end", [&good[..], b"more"].concat()),
+        ("a type that is none", set(STEM, "dtype", json!("F13"))),
+        ("a shape that is larger than its bytes", set(STEM, "shape", json!([64, 3, 7, 8]))),
+        ("a shape that overflows", set(STEM, "shape", json!([u64::MAX, u64::MAX, 7, 7]))),
+        ("a negative shape", set(STEM, "shape", json!([-64, 3, 7, 7]))),
+        ("offsets that go back", set(STEM, "data_offsets", json!([100, 0]))),
+        ("offsets outside", set(STEM, "data_offsets", json!([u64::MAX - 4, u64::MAX]))),
+        ("two tensors on the same bytes", set(NORM, "data_offsets", whole.header[STEM]["data_offsets"].clone())),
+        ("a hole", whole.with(|header| drop(header.remove(NORM)))),
+        ("another stem", set(STEM, "shape", json!([64, 7, 3, 7]))),
+        ("NaN among the weights", whole.with_number(STEM, f32::NAN)),
+        ("infinity among the weights", whole.with_number(NORM, f32::INFINITY)),
+        ("a web page", b"<!DOCTYPE html><html>not found</html>".to_vec()),
+    ]
+}
+
+fn pickles() -> Vec<(&'static str, Vec<u8>)> {
+    let zipped = |pickle: &[u8]| {
+        archive(&[file("x/data.pkl", pickle), file("x/byteorder", b"little"), file("x/version", b"3\n")])
+    };
+    vec![
+        ("pickle that makes a file", zipped(b"\x80\x02cposix\nsystem\nX\x0c\0\0\0touch canary\x85R.")),
+        ("pickle that evaluates", zipped(b"\x80\x02cbuiltins\neval\nX\x04\0\0\01+1 \x85R.")),
+        ("pickle that opens", zipped(b"\x80\x04\x8c\x08builtins\x8c\x04open\x93\x8c\x06canary\x8c\x01w\x86R.")),
+        ("pickle with an unknown opcode", zipped(b"\x80\x02\xff.")),
+        ("pickle that is cut", zipped(b"\x80\x02}q\0(X\x05\0\0")),
+        ("pickle that is empty", zipped(b"")),
+        ("pickle without an archive", b"\x80\x02}q\0.".to_vec()),
+        ("pickle whose archive is cut", zipped(b"\x80\x02}.")[..40].to_vec()),
+        ("pickle of an empty table", zipped(b"\x80\x02}.")),
+    ]
+}
