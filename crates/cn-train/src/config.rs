@@ -254,14 +254,7 @@ impl TryFrom<(&Common, &ConfigArgs)> for Config {
     /// The recipe, under the file, under the flags; checked, with nothing left open but the data.
     fn try_from((common, args): (&Common, &ConfigArgs)) -> Result<Self, Problem> {
         let file = args.batch.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
-        let named = match file.get("recipe") {
-            Some(toml::Value::String(name)) => Some(name.as_str()),
-            Some(other) => {
-                return Err(Problem::usage(format!("`recipe` is {other}, expected a name"))
-                    .hint(format!("the default is `recipe = \"{}\"`", RECIPES[0].0)));
-            }
-            None => None,
-        };
+        let named = overlay::recipe_of(&file, RECIPES[0].0)?;
         let name = args.batch.recipe.as_deref().or(named).unwrap_or(RECIPES[0].0).to_owned();
         let mut table = recipe(&name)?;
         overlay::merge(&mut table, file);

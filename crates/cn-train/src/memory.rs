@@ -80,8 +80,8 @@ impl Estimate {
     /// The largest batch size that needs no more than `bytes`: this one, else a power of two below it.
     fn fitting(&self, bytes: u64) -> Option<u64> {
         let halves = std::iter::successors(Some(prev_power_of_two(self.batch_size - 1)), |size| Some(size / 2));
-        let sizes = std::iter::once(self.batch_size).chain(halves).take_while(|&size| size >= 2);
-        sizes.into_iter().find(|&size| self.with_batch_size(size).bytes() <= bytes)
+        let mut sizes = std::iter::once(self.batch_size).chain(halves).take_while(|&size| size >= 2);
+        sizes.find(|&size| self.with_batch_size(size).bytes() <= bytes)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::child::Place;
 use super::damage::stopped_run;
-use super::{Scene, Tally, files};
+use super::{Extent, Scene, Tally, files};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -118,10 +118,9 @@ pub(super) fn full_disk(scene: &Scene) -> Result<Tally> {
     let size = fs::metadata(place.path("reference/checkpoints/last.safetensors"))?.len();
     let mut tally = Tally::default();
     // Room for: no checkpoint at all, one, two, and a part more of each.
-    let rooms: &[u64] = if scene.tries(1, 0) == 1 {
-        &[1 << 20, size / 2, size * 3 / 2, size * 5 / 2, size * 7 / 2]
-    } else {
-        &[1 << 20, size * 5 / 2]
+    let rooms: &[u64] = match scene.extent {
+        Extent::Full => &[1 << 20, size / 2, size * 3 / 2, size * 5 / 2, size * 7 / 2],
+        Extent::Short => &[1 << 20, size * 5 / 2],
     };
     for &room in rooms {
         let disk = place.path("disk");

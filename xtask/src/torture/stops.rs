@@ -50,9 +50,8 @@ pub(super) fn kills(scene: &Scene) -> Result<Tally> {
         if running.runs()? {
             running.send("-KILL")?;
             let ended = running.wait()?;
-            let end = || format!("kill {}", tally.of + 1);
             let outcome = if ended.code.is_some() { ended.succeeded() } else { all_whole(place, run) };
-            let what = end();
+            let what = format!("kill {}", tally.of + 1);
             tally.add(|| what, outcome);
             continue;
         }
@@ -82,7 +81,7 @@ fn begin_or_resume(place: &Place, run: &str, n: &mut u32) -> String {
     if place.path(run).join("config.toml").exists() {
         return format!("train --resume {run} --threads {threads} --no-cache --json");
     }
-    format!("{TRAIN} --checkpoint-every 1 --threads {threads} --out {run}")
+    TRAIN.replace("--threads 1", &format!("--threads {threads}")) + &format!(" --checkpoint-every 1 --out {run}")
 }
 
 fn same_hash(place: &Place, run: &str) -> Result<()> {

@@ -17,6 +17,16 @@ pub(super) fn merge(base: &mut Table, over: Table) {
     }
 }
 
+/// The name of the recipe that a file builds upon, if it says one; `usual` is the one without.
+pub(super) fn recipe_of<'a>(file: &'a Table, usual: &str) -> Result<Option<&'a str>, Problem> {
+    match file.get("recipe") {
+        Some(Value::String(name)) => Ok(Some(name.as_str())),
+        Some(other) => Err(Problem::usage(format!("`recipe` is {other}, expected a name"))
+            .hint(format!("the default is `recipe = \"{usual}\"`"))),
+        None => Ok(None),
+    }
+}
+
 /// Puts the flags that stand for one setting each over `table`.
 pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Result<(), Problem> {
     if common.threads == Some(0) {

@@ -21,11 +21,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
     let _lock = if args.dry_run { None } else { Some(lock(context.ui, run)?) };
     let stored = Config::of_run(&run.config())?;
     let config = stored.with_flags(context.common, &args.config)?.resolved()?;
-    if config.fit_batch {
-        let problem =
-            format!("the run `{}` has batches of {}, which do not change", run.root().display(), stored.batch_size);
-        return Err(Problem::usage(problem).hint("leave `--batch-size auto` out").into());
-    }
+    refuse_open_batch(run, &config)?;
     refuse(run, args, &stored.differences(&config))?;
     let found = CheckpointFolder::new(run.checkpoints()).newest()?;
     if run.is_finished() {
@@ -58,10 +54,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
         Err(error) => return Err(error.into()),
     }
     if let Some(damage) = found.as_ref().and_then(|found| found.damage.as_ref()) {
-        context.ui.warn(format_args!("{damage}; the one before it is used"));
-        if !args.dry_run {
-            CheckpointFolder::new(run.checkpoints()).set_damaged_aside()?;
-        }
+        pass_over(context, args, run, damage)?;
     }
     let checkpoint = found.map(|found| found.checkpoint);
     let step = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.position().steps_done);
@@ -71,6 +64,25 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
         return dry_run(context.ui, prepared);
     }
     fit(context, run.clone(), prepared, &manifest, checkpoint)
+}
+
+/// Warns about the newest checkpoint, and keeps it from ever taking the place of the good one before it.
+fn pass_over(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, damage: &cn_learn::Error) -> Result<()> {
+    context.ui.warn(format_args!("{damage}; the one before it is used"));
+    if !args.dry_run {
+        CheckpointFolder::new(run.checkpoints()).set_damaged_aside()?;
+    }
+    Ok(())
+}
+
+/// The batches of a run are what they are.
+fn refuse_open_batch(run: &RunFolder, config: &Config) -> Result<()> {
+    if !config.fit_batch {
+        return Ok(());
+    }
+    let (folder, size) = (run.root().display(), config.batch_size);
+    let problem = format!("the run `{folder}` has batches of {size}, which do not change");
+    Err(Problem::usage(problem).hint("leave `--batch-size auto` out").into())
 }
 
 fn finished(context: &Context<'_>, run: &RunFolder) -> Result<u8> {
