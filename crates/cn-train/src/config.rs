@@ -81,6 +81,9 @@ pub(crate) struct Config {
     pub(crate) synthetic: SyntheticConfig,
     pub(crate) augment: Transform,
     pub(crate) validation: Transform,
+    /// Peak rate instead of the phases', where the initial weights tell these classes apart already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fine_tune_lr: Option<f64>,
     pub(crate) phase: Vec<Phase>,
 }
 
@@ -243,6 +246,7 @@ impl Default for Config {
             synthetic: SyntheticConfig::default(),
             augment: Transform::default(),
             validation: Transform::default(),
+            fine_tune_lr: None,
             phase: vec![Phase::default()],
         }
     }
@@ -257,6 +261,9 @@ impl TryFrom<(&Common, &ConfigArgs)> for Config {
         let named = overlay::recipe_of(&file, RECIPES[0].0)?;
         let name = args.batch.recipe.as_deref().or(named).unwrap_or(RECIPES[0].0).to_owned();
         let mut table = recipe(&name)?;
+        if file.contains_key("phase") {
+            table.remove("fine_tune_lr");
+        }
         overlay::merge(&mut table, file);
         table.insert("recipe".into(), name.into());
         let config = parse(table).map_err(|problem| match &args.batch.config {
@@ -332,6 +339,7 @@ impl Config {
         }
         self.check_split()?;
         phases::check(&self.phase)?;
+        phases::check(&self.fine_tuned())?;
         self.augment.policy(self.image_size)?;
         self.validation.fixed_policy(self.image_size)?;
         Ok(())
@@ -402,7 +410,9 @@ impl Config {
 
     /// Whether flags or a file changed the phases of the recipe.
     pub(crate) fn has_own_phases(&self) -> bool {
-        recipe(&self.recipe).and_then(parse).is_ok_and(|recipe| recipe.phase != self.phase)
+        recipe(&self.recipe)
+            .and_then(parse)
+            .is_ok_and(|recipe| recipe.phase != self.phase && recipe.fine_tuned() != self.phase)
     }
 
     /// Epochs over all phases.

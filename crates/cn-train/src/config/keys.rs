@@ -4,7 +4,7 @@ use crate::problem::Problem;
 use strsim::levenshtein;
 use toml::{Table, Value};
 
-const TOP: [&str; 30] = [
+const TOP: [&str; 31] = [
     "recipe",
     "seed",
     "device",
@@ -34,6 +34,7 @@ const TOP: [&str; 30] = [
     "synthetic",
     "augment",
     "validation",
+    "fine_tune_lr",
     "phase",
 ];
 const DATA: [&str; 8] = ["synthetic", "dir", "csv", "image", "label", "label_separator", "display", "group"];

@@ -48,6 +48,9 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
     set.integer("limit_per_class", args.batch.limit_per_class)?;
     set.integer("checkpoint_every", args.phases.checkpoint_every)?;
     set.integer("validate_every", args.phases.validate_every.map(NonZeroUsize::get))?;
+    if args.phases.lr.is_some() {
+        set.0.remove("fine_tune_lr");
+    }
     if let Some(way) = args.phases.on_nan {
         set.text("on_nan", way.to_possible_value().as_ref().map(clap::builder::PossibleValue::get_name));
     }

@@ -1,5 +1,6 @@
 //! Epochs and rates from flags.
 
+use super::Config;
 use crate::args::PhaseArgs;
 use crate::problem::Problem;
 use cn_learn::{Phase, Rates};
@@ -43,6 +44,25 @@ fn check_flags(args: &PhaseArgs) -> Result<(), Problem> {
 /// The peak rate of the last group.
 fn head_rate(phase: &Phase) -> f64 {
     phase.lr.of_groups(1)[0]
+}
+
+impl Config {
+    /// The phases at `fine_tune_lr`, those that have one rate for all groups.
+    pub(super) fn fine_tuned(&self) -> Vec<Phase> {
+        let rate = |phase: &Phase| match (phase.lr, self.fine_tune_lr) {
+            (Rates::Uniform(_), Some(lr)) => Rates::Uniform(lr),
+            (rates, _) => rates,
+        };
+        self.phase.iter().map(|phase| Phase { lr: rate(phase), ..phase.clone() }).collect()
+    }
+
+    /// Settles the rates, once it is known whether the initial weights tell the classes apart already.
+    pub(crate) fn settle_rates(&mut self, classes_known: bool) {
+        if classes_known {
+            self.phase = self.fine_tuned();
+        }
+        self.fine_tune_lr = None;
+    }
 }
 
 /// Refuses phases that cannot be trained with.
