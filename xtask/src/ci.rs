@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: what `.ci/run` runs after the tests.
 
 use crate::args::Args;
-use crate::{tidy, torture, workspace};
+use crate::{cuda_build, tidy, torture, workspace};
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -44,6 +44,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
             failed.push(error.to_string());
         }
         println!("took {:.0} s", begin.elapsed().as_secs_f64());
+    }
+    println!("running: cargo xtask cuda-build --check");
+    match cuda_build::run_for_ci() {
+        Ok(None) => {}
+        Ok(Some(why)) => println!("skipped: cargo xtask cuda-build --check ({why})"),
+        Err(error) => failed.push(format!("{error:#}")),
     }
     let own: [(&str, fn(Args) -> Result<()>, &[&str]); 2] =
         [("tidy", tidy::run, &[]), ("torture", torture::run, &["--short"])];

@@ -6,9 +6,11 @@
 mod args;
 mod bench;
 mod ci;
+mod cuda_build;
 mod download;
 mod fetch_data;
 mod fetch_weights;
+mod gpu_check;
 mod hint;
 mod progress;
 mod raw_zip;
@@ -25,7 +27,7 @@ use std::process::ExitCode;
 /// Usage, what it does in a line, and the function.
 type Task = (&'static str, &'static str, fn(Args) -> anyhow::Result<()>);
 
-const TASKS: [Task; 6] = [
+const TASKS: [Task; 8] = [
     (fetch_data::USAGE, "gets Chinese MNIST, checks every file, writes `dataset.toml`", fetch_data::run),
     (
         fetch_weights::USAGE,
@@ -34,6 +36,12 @@ const TASKS: [Task; 6] = [
     ),
     ("bench [FLAGS of `cn-train bench`]", "measures images a second, in a release build", bench::run),
     (torture::USAGE, "keeps or breaks the promises of docs/reliability.md, an hour or `--short`", torture::run),
+    (cuda_build::USAGE, "builds the program for NVIDIA GPUs; gets the compiler where there is none", cuda_build::run),
+    (
+        "gpu-check [FLAGS of `cn-train gpu-check`]",
+        "builds that program, and checks and measures everything on the GPU here",
+        gpu_check::run,
+    ),
     ("tidy", "checks the rules of the tree: layers, licences, unsafe code, sizes, the code map", tidy::run),
     ("ci", "everything that must hold besides the tests: fmt, clippy, docs, benches, tidy", ci::run),
 ];
@@ -49,8 +57,8 @@ fn main() -> ExitCode {
         eprint!("error: there is no task `{name}`\n\n{}", help());
         return ExitCode::from(2);
     };
-    // `bench` hands its flags on, `--help` among them.
-    if name != "bench" && args.iter().any(|arg| arg == "-h" || arg == "--help") {
+    // These hand their flags on, `--help` among them.
+    if !matches!(name.as_str(), "bench" | "gpu-check") && args.iter().any(|arg| arg == "-h" || arg == "--help") {
         println!("usage: cargo xtask {usage}\n\n{name} {about}.");
         return ExitCode::SUCCESS;
     }

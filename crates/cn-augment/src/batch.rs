@@ -59,6 +59,10 @@ impl Batcher {
         self.planes.len()
     }
 
+    pub(crate) fn planes(&self) -> &[Plane] {
+        &self.planes
+    }
+
     /// The normalisation.
     #[must_use]
     pub fn normalisation(&self) -> &Normalisation {

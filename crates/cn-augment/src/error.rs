@@ -131,6 +131,9 @@ pub enum Error {
         /// The device.
         found: String,
     },
+    /// The GPU cannot be used, or refuses.
+    #[error("cannot make the batch on the GPU")]
+    Cuda(#[from] cn_cuda::Error),
     /// candle could not make or write a tensor.
     #[error("cannot make the tensor of a batch")]
     Candle(#[from] candle_core::Error),
@@ -148,6 +151,7 @@ impl Error {
             Self::GeometryMismatch { .. } => "draw the geometry from the image that it is applied to",
             Self::NotCompiledWithCudaSupport => "build with `--features cuda`, or make the batch on `Device::Cpu`",
             Self::UnsupportedDevice { .. } => "make the batch on `Device::Cpu` and move it with `to_device`",
+            Self::Cuda(error) => return error.hint(),
             _ => return None,
         })
     }

@@ -26,6 +26,16 @@ impl<'a> ImageStack<'a> {
         Ok(Self { pixels, shape })
     }
 
+    pub(crate) fn pixels(&self) -> &'a [u8] {
+        self.pixels
+    }
+
+    /// `[H, W, C]`.
+    #[must_use]
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
     /// Number of images.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -11,6 +11,7 @@
 //!   [`DrawKey`] (seed, epoch, id): no thread, batch or device has a part in it;
 //! - [`Batcher`]: images and their geometries to a batch `(B, S, S, C)`, in a slice or a tensor; [`Planes`] says what of
 //!   each pixel, since grey images need not fill three channels;
+//! - [`GpuBatcher`]: the same batches on a GPU, from images that lie there;
 //! - [`Drawing`]: a drawing of any size, pen and polarity as an image of handwriting;
 //! - [`ink_kept`]: how much of the ink a geometry leaves, since a 三 that loses a stroke is a 二 with a wrong label.
 //!
@@ -45,6 +46,7 @@ mod drawing;
 mod error;
 mod framing;
 mod geometry;
+mod gpu;
 mod image;
 mod ink;
 mod normalise;
@@ -58,6 +60,7 @@ pub use drawing::Drawing;
 pub use error::{Error, Result};
 pub use framing::{Affine, Framing, RandomResizedCrop};
 pub use geometry::Geometry;
+pub use gpu::{BatchCheck, GpuBatcher, check_batches};
 pub use image::{Image, ImageStack};
 pub use ink::ink_kept;
 pub use normalise::{Normalisation, Value};

@@ -8,7 +8,8 @@ use crate::{
     LrFindConfig, Metric, Moment, NotFinite, OnNan, Phase, PhaseStart, Position, Rates, Result, Schedule, Score, Step,
     Weights,
 };
-use cn_ops::{Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model};
+use candle_core::Tensor;
+use cn_ops::{Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model, StepEnd, TrainStep};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -245,9 +246,15 @@ impl<M: Model> Learner<M> {
 
     /// Forward, loss, backward, update; the update is left out if a number is none.
     fn train_step(&mut self, batch: &Batch, hypers: &Hypers) -> Result<ControlFlow<NotFinite>> {
-        let before = guard::Buffers::of(&mut self.model)?;
         let draw = Draw { seed: self.batches.seed(), epoch: self.position.epochs_done, ids: &batch.ids };
-        let mode = Mode::Train(draw);
+        let (mode, hyper) = (Mode::Train(draw), Hyper { lr: &hypers.lr, beta1: hypers.momentum });
+        let (images, targets, loss) = (&batch.images, &batch.targets, self.config.loss);
+        match self.model.train_step(&TrainStep { images, targets, draw, loss, hyper }, &mut self.optimizer)? {
+            Some(StepEnd::Updated(loss)) => return self.updated(hypers, loss),
+            Some(StepEnd::NotFinite) => return Ok(ControlFlow::Break(guard::refuse_whole(self, batch, mode)?)),
+            None => {}
+        }
+        let before = guard::Buffers::of(&mut self.model)?;
         let logits = self.model.forward(&batch.images, mode)?;
         check_outputs(&logits, self.batches.source().n_classes())?;
         let (loss, d_logits) = self.config.loss.compute(&logits, &batch.targets)?;
@@ -260,8 +267,12 @@ impl<M: Model> Learner<M> {
             let name = entry.name.clone();
             return Ok(ControlFlow::Break(guard::refuse(self, batch, mode, Some(name), &before)?));
         }
-        let hyper = Hyper { lr: &hypers.lr, beta1: hypers.momentum };
         self.optimizer.step(self.model.parameters(), &hyper)?;
+        self.updated(hypers, loss)
+    }
+
+    /// Notes a step that was taken.
+    fn updated(&mut self, hypers: &Hypers, loss: Tensor) -> Result<ControlFlow<NotFinite>> {
         self.momentum = hypers.momentum;
         self.skipped = 0;
         self.train_loss.add(loss)?;

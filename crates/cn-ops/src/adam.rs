@@ -41,6 +41,8 @@ pub struct Adam {
     m: Tensor,
     v: Tensor,
     steps: Vec<u32>,
+    /// Changes whenever the state does, other than by a device that steps in its place.
+    version: u64,
 }
 
 /// Entries side by side that one kernel call updates.
@@ -62,7 +64,7 @@ impl Adam {
         let at_least_0 = |x: f64| x >= 0.0 && x.is_finite();
         check_setting("weight_decay", config.weight_decay, at_least_0, "a number of at least 0")?;
         let (m, v) = (parameters.values().zeros_like()?, parameters.values().zeros_like()?);
-        Ok(Self { config, m, v, steps: vec![0; parameters.entries().len()] })
+        Ok(Self { config, m, v, steps: vec![0; parameters.entries().len()], version: 0 })
     }
 
     /// Updates the trainable parameters by their gradients, and sets these to zero for the next backward pass, which costs
@@ -77,6 +79,7 @@ impl Adam {
         check_setting("beta1", hyper.beta1, |x| (0.0..1.0).contains(&x), "a number from 0 up to 1")?;
         let groups = parameters.n_groups() as f64;
         check_setting("number of rates", hyper.lr.len() as f64, |n| n >= groups, "one for each group")?;
+        self.version += 1;
         let runs = self.runs(parameters.entries(), hyper);
         parameters.touch();
         with_float!("parameters", parameters.values(), T => {
@@ -113,6 +116,7 @@ impl Adam {
     ///
     /// If the device fails.
     pub fn reset(&mut self) -> Result<()> {
+        self.version += 1;
         self.steps.fill(0);
         with_float!("moments", self.m, T => {
             write::<T, _>(&self.m, |m| m.fill(0.0))?;
@@ -130,6 +134,16 @@ impl Adam {
     #[must_use]
     pub fn v(&self) -> &Tensor {
         &self.v
+    }
+
+    /// What stays the same from step to step.
+    #[must_use]
+    pub fn config(&self) -> AdamConfig {
+        self.config
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// Updates so far, for each of [`Parameters::entries`].
@@ -150,6 +164,7 @@ impl Adam {
             let expected = format!("[{}]", self.steps.len());
             return Err(Error::Shape { name: "steps".into(), expected, found: Shape::from(steps.len()) });
         }
+        self.version += 1;
         copy_into(&self.m, m)?;
         copy_into(&self.v, v)?;
         self.steps.copy_from_slice(steps);

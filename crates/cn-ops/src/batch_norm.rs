@@ -1,5 +1,6 @@
 //! Batch normalisation.
 
+use crate::gpu::{NormSpec, Spec};
 use crate::layer::join;
 use crate::storage::{check_shape, dims, read, shape_error, with_float, write};
 use crate::{Activation, Affine, Error, InputGrad, Layer, Mode, Param, Pass, Result, Slot, Visit};
@@ -205,6 +206,11 @@ impl BatchNorm {
         Ok((dx.give(d_x)?, d_residual))
     }
 
+    pub(crate) fn norm_spec(&self, name: &str) -> NormSpec {
+        let BatchNormConfig { eps, momentum } = self.config;
+        NormSpec { name: name.into(), channels: self.channels(), eps, momentum, activation: self.activation }
+    }
+
     /// Whether the gradient of the residual differs from `dy`.
     pub(crate) fn masks(&self) -> bool {
         self.activation == norm::Activation::Relu
@@ -238,6 +244,10 @@ impl Layer for BatchNorm {
         let beta = read::<f32>(self.bias.value())?;
         let shift = beta.iter().zip(mean.iter().zip(&scale)).map(|(b, (m, s))| b - m * s).collect();
         Ok(Some(Affine { scale, shift, activation: self.activation }))
+    }
+
+    fn spec(&self, prefix: &str) -> Result<Spec> {
+        Ok(Spec::Norm(self.norm_spec(prefix)))
     }
 
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod folded;
 
+use crate::gpu::{Bias, Spec};
 use crate::layer::join;
 use crate::param::{add_bias, add_bias_grad};
 use crate::storage::{check_shape, dims, read, shape_error, with_float, write};
@@ -159,6 +160,12 @@ impl Layer for Conv2d {
         let epilogue = Epilogue { scale, shift, residual: residual.as_deref(), activation: *activation };
         write::<f32, _>(&y, |y| prepared.forward(&shape, [&x, &w], &epilogue, y))?;
         Ok(Some(y))
+    }
+
+    fn spec(&self, prefix: &str) -> Result<Spec> {
+        let sizes = dims("weight", self.weight.value(), "(O, I, Kh, Kw)")?;
+        let bias = if self.bias.is_some() { Bias::With } else { Bias::Without };
+        Ok(Spec::Conv { name: prefix.into(), sizes, bias, config: self.config })
     }
 
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {

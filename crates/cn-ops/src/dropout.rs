@@ -1,5 +1,6 @@
 //! Dropout whose masks belong to images.
 
+use crate::gpu::Spec;
 use crate::relu::zip;
 use crate::storage::{Element, check_shape, owned, read, shape_error, with_float, write};
 use crate::{Activation, Draw, Error, InputGrad, Layer, Mode, Pass, Result, Visit};
@@ -98,6 +99,10 @@ impl Layer for Dropout {
             write::<T, _>(&dy, |dy| zip(dy, &mask, |dy, mask| *dy *= mask))
         })?;
         dx.give(dy)
+    }
+
+    fn spec(&self, _prefix: &str) -> Result<Spec> {
+        Ok(Spec::Dropout { p: self.p, purpose: self.purpose.identifier() })
     }
 
     fn visit(&mut self, _prefix: &str, _f: &mut Visit<'_>) -> Result<()> {

@@ -69,6 +69,17 @@ pub enum Error {
         /// The device.
         device: String,
     },
+    /// The GPU cannot be used, or refuses.
+    #[error("the GPU cannot do this")]
+    Cuda(#[from] cn_cuda::Error),
+    /// A layer that has no kernels for GPUs.
+    #[error("`{name}` cannot run on a GPU: {reason}")]
+    NotOnGpu {
+        /// Full name of the layer.
+        name: String,
+        /// What is missing.
+        reason: &'static str,
+    },
     /// An error of candle's.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -86,6 +97,8 @@ impl Error {
             Self::UnknownTensor { .. } => Some("names are PyTorch's; `Model::named_tensors` lists them"),
             Self::DuplicateName { .. } => Some("give the children of a container different names"),
             Self::NothingSaved { .. } => Some("use `Pass::train`, or `Pass::eval` followed by `saving`"),
+            Self::Cuda(error) => error.hint(),
+            Self::NotOnGpu { .. } => Some("train this network on the CPU"),
             _ => None,
         }
     }

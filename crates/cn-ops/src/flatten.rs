@@ -1,5 +1,6 @@
 //! All of an image in one row.
 
+use crate::gpu::Spec;
 use crate::storage::shape_error;
 use crate::{Activation, Error, InputGrad, Layer, Pass, Result, Visit};
 use candle_core::Shape;
@@ -30,6 +31,10 @@ impl Layer for Flatten {
     fn backward(&mut self, dy: Activation, dx: InputGrad, _pass: &mut Pass<'_>) -> Result<Option<Activation>> {
         let shape = self.saved.take().ok_or(Error::NothingSaved { layer: "Flatten" })?;
         dx.give(dy.reshape(shape)?)
+    }
+
+    fn spec(&self, _prefix: &str) -> Result<Spec> {
+        Ok(Spec::Flatten)
     }
 
     fn visit(&mut self, _prefix: &str, _f: &mut Visit<'_>) -> Result<()> {

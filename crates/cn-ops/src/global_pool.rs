@@ -1,5 +1,6 @@
 //! Pools over all positions of an image.
 
+use crate::gpu::Spec;
 use crate::storage::{check_shape, dims, read, shape_error, with_float, write};
 use crate::{Activation, Error, InputGrad, Layer, Pass, Result, Visit};
 use candle_core::{DType, Tensor};
@@ -52,6 +53,10 @@ impl Layer for ConcatPool {
         })
     }
 
+    fn spec(&self, _prefix: &str) -> Result<Spec> {
+        Ok(Spec::ConcatPool)
+    }
+
     fn visit(&mut self, _prefix: &str, _f: &mut Visit<'_>) -> Result<()> {
         Ok(())
     }
@@ -93,6 +98,10 @@ impl Layer for MeanPool {
                 write::<T, _>(dx, |dx| pool::mean_backward(channels, &dy, dx))
             })
         })
+    }
+
+    fn spec(&self, _prefix: &str) -> Result<Spec> {
+        Ok(Spec::MeanPool)
     }
 
     fn visit(&mut self, _prefix: &str, _f: &mut Visit<'_>) -> Result<()> {

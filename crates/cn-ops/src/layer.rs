@@ -1,5 +1,6 @@
 //! The trait that every layer has, and what travels through a network beside the activations.
 
+use crate::gpu::Spec;
 use crate::storage::{check_shape, read, with_float, write};
 use crate::timings::Way;
 use crate::{Activation, Param, Pool, Result, Timings};
@@ -329,6 +330,15 @@ pub trait Layer: Send {
     /// What `f` returns.
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()>;
 
+    /// What the layer consists of, for a device that runs it by itself; `prefix` is its full name.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::NotOnGpu`] if it has no kernels there.
+    fn spec(&self, prefix: &str) -> Result<Spec> {
+        Err(crate::Error::NotOnGpu { name: prefix.into(), reason: "this kind of layer has no kernels there" })
+    }
+
     /// The layer as a factor and a summand for each channel, if in eval mode it is one, so that the layer before it can
     /// do its work in passing. Only for `f32` on the CPU.
     ///
@@ -386,6 +396,10 @@ impl<L: Layer + ?Sized> Layer for Box<L> {
 
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {
         (**self).visit(prefix, f)
+    }
+
+    fn spec(&self, prefix: &str) -> Result<Spec> {
+        (**self).spec(prefix)
     }
 
     fn as_affine(&self) -> Result<Option<Affine>> {

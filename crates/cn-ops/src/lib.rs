@@ -9,6 +9,7 @@
 //! - [`Network`], a layer with its parameters and its pool, which is a [`Model`]; [`CandleModel`] makes one of any module
 //!   that was written for candle;
 //! - [`Loss`], [`bce_with_logits`] and [`softmax_cross_entropy`]; [`Adam`], the optimizer;
+//! - [`gpu`]: networks on a GPU;
 //! - [`autograd`]: convolution, max pool and loss as operations that candle's own `backward` knows.
 //!
 //! ```
@@ -55,6 +56,7 @@ mod dropout;
 mod error;
 mod flatten;
 mod global_pool;
+pub mod gpu;
 mod layer;
 mod linear;
 mod loss;
@@ -85,7 +87,7 @@ pub use layer::{Affine, After, Draw, InputGrad, Layer, Mode, NotFiniteOutput, Pa
 pub use linear::Linear;
 pub use loss::{Loss, bce_with_logits, softmax_cross_entropy};
 pub use max_pool::{MaxPool2d, MaxPool2dConfig};
-pub use model::Model;
+pub use model::{Model, StepEnd, TrainStep};
 pub use network::{ActivationBytes, Network};
 pub use param::{Entry, Param, Parameters};
 pub use relu::Relu;

@@ -1,5 +1,6 @@
 //! The fully connected layer.
 
+use crate::gpu::{Bias, Spec};
 use crate::layer::join;
 use crate::param::{add_bias, add_bias_grad};
 use crate::storage::{check_shape, dims, read, shape_error, with_float, write};
@@ -82,6 +83,12 @@ impl Layer for Linear {
                 write::<T, _>(dx, |dx| linear::backward_input(&shape, &dy, &w, dx))
             })
         })
+    }
+
+    fn spec(&self, prefix: &str) -> Result<Spec> {
+        let sizes = dims("weight", self.weight.value(), "(O, I)")?;
+        let bias = if self.bias.is_some() { Bias::With } else { Bias::Without };
+        Ok(Spec::Linear { name: prefix.into(), sizes, bias })
     }
 
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Max pooling.
 
+use crate::gpu::Spec;
 use crate::storage::{check_shape, dims, read, with_float, write};
 use crate::{Activation, Error, InputGrad, Layer, Pass, Result, Visit};
 use candle_core::{DType, Tensor};
@@ -67,6 +68,10 @@ impl Layer for MaxPool2d {
                 write::<T, _>(dx, |dx| pool::max_backward(&shape, &dy, &winners, dx))
             })
         })
+    }
+
+    fn spec(&self, _prefix: &str) -> Result<Spec> {
+        Ok(Spec::MaxPool(self.config))
     }
 
     fn visit(&mut self, _prefix: &str, _f: &mut Visit<'_>) -> Result<()> {

@@ -1,7 +1,31 @@
 //! What a training loop trains.
 
-use crate::{Activation, Entry, Mode, NotFiniteOutput, Parameters, Result};
+use crate::{Activation, Adam, Draw, Entry, Hyper, Loss, Mode, NotFiniteOutput, Parameters, Result};
 use candle_core::Tensor;
+
+/// A training step as a whole.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainStep<'a> {
+    /// Images, `(B, H, W, C)`, `f32`, on the CPU.
+    pub images: &'a Tensor,
+    /// Targets, `(B, K)`, `f32`, on the CPU.
+    pub targets: &'a Tensor,
+    /// What dropout draws by.
+    pub draw: Draw<'a>,
+    /// What is minimised.
+    pub loss: Loss,
+    /// Rates and momentum.
+    pub hyper: Hyper<'a>,
+}
+
+/// How a whole step ended.
+#[derive(Clone, Debug)]
+pub enum StepEnd {
+    /// The model is updated; the loss, a scalar on the CPU.
+    Updated(Tensor),
+    /// Loss or gradients were no numbers; nothing has changed.
+    NotFinite,
+}
 
 /// A classifier that can be trained: images in, logits out, gradients back.
 pub trait Model: Send {
@@ -35,6 +59,29 @@ pub trait Model: Send {
     ///
     /// If a name appears twice.
     fn named_tensors(&mut self) -> Result<Vec<(String, Tensor)>>;
+
+    /// Forward, loss, backward and update in one, for a model that does it by itself on another device; `None` for one whose
+    /// caller does it.
+    ///
+    /// What such a model holds comes back to the CPU when [`Model::named_tensors`] or [`Model::settle`] asks for it.
+    ///
+    /// # Errors
+    ///
+    /// If a shape does not fit, or the device fails.
+    fn train_step(&mut self, step: &TrainStep<'_>, adam: &mut Adam) -> Result<Option<StepEnd>> {
+        let _ = (step, adam);
+        Ok(None)
+    }
+
+    /// Brings weights and the state of the optimizer back from where [`Model::train_step`] keeps them.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    fn settle(&mut self, adam: &mut Adam) -> Result<()> {
+        let _ = adam;
+        Ok(())
+    }
 
     /// Where `forward` first gives a number that is NaN or infinite, for a model that can tell; runs it once more, with
     /// all that it does to running statistics.

@@ -1,9 +1,10 @@
 //! A layer that can be trained.
 
+use crate::gpu::{GpuConfig, GpuSide};
 use crate::storage::{check_shape, copy_into};
 use crate::{
-    Activation, Draw, Entry, Error, InputGrad, Layer, Mode, Model, NotFiniteOutput, Parameters, Pass, Pool, Result,
-    Slot, Trace,
+    Activation, Adam, Draw, Entry, Error, InputGrad, Layer, Mode, Model, NotFiniteOutput, Parameters, Pass, Pool, Result,
+    Slot, StepEnd, Trace, TrainStep,
 };
 use candle_core::{Shape, Tensor};
 use cn_kernels::Precision;
@@ -15,6 +16,7 @@ pub struct Network {
     parameters: Parameters,
     pool: Pool,
     precision: Precision,
+    gpu: Option<Box<GpuSide>>,
 }
 
 impl Network {
@@ -27,7 +29,7 @@ impl Network {
     pub fn new(layer: impl Layer + 'static, group_of: impl Fn(&str) -> usize) -> Result<Self> {
         let mut layer: Box<dyn Layer> = Box::new(layer);
         let parameters = Parameters::gather(&mut layer, group_of)?;
-        Ok(Self { layer, parameters, pool: Pool::default(), precision: Precision::F32 })
+        Ok(Self { layer, parameters, pool: Pool::default(), precision: Precision::F32, gpu: None })
     }
 
     /// The same with convolutions of `precision` in every pass of [`Model`]: their operands are rounded to it, sums,
@@ -36,6 +38,30 @@ impl Network {
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self
+    }
+
+    /// The same, but whole training steps ([`Model::train_step`]) and passes in use run on `device`, layer by layer alone
+    /// on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOnGpu`] if a layer has no kernels there, or if memory runs out.
+    pub fn on_gpu(mut self, device: &cn_cuda::Device, config: GpuConfig) -> Result<Self> {
+        self.gpu = Some(Box::new(GpuSide::new(device, &mut self, config)?));
+        Ok(self)
+    }
+
+    /// Runs `f` with the twin on a device, if there is one, while this is the one on the CPU.
+    fn with_gpu<R>(&mut self, f: impl FnOnce(&mut GpuSide, &mut Self) -> Result<R>) -> Result<Option<R>> {
+        let Some(mut gpu) = self.gpu.take() else { return Ok(None) };
+        let result = f(&mut gpu, self);
+        self.gpu = Some(gpu);
+        result.map(Some)
+    }
+
+    /// Brings the newest values to the CPU.
+    fn pull(&mut self) -> Result<()> {
+        self.with_gpu(GpuSide::pull).map(drop)
     }
 
     /// The memory of the activations.
@@ -73,6 +99,7 @@ impl Network {
     ///
     /// As [`Model::forward`].
     pub fn forward_pass(&mut self, images: &Tensor, mut pass: Pass<'_>) -> Result<Activation> {
+        self.pull()?;
         let images = images.detach().contiguous()?;
         in_pool(|| self.layer.forward(&images.into(), &mut pass))
     }
@@ -173,6 +200,12 @@ impl std::fmt::Debug for Network {
 
 impl Model for Network {
     fn forward(&mut self, images: &Tensor, mode: Mode<'_>) -> Result<Activation> {
+        if matches!(mode, Mode::Eval)
+            && self.gpu.as_ref().is_some_and(|gpu| gpu.takes(images))
+            && let Some(logits) = self.with_gpu(|gpu, network| gpu.judge(network, &images.detach().contiguous()?))?
+        {
+            return Ok(logits);
+        }
         let pass = pass_of(&self.pool, mode).with_precision(self.precision);
         self.forward_pass(images, pass)
     }
@@ -185,11 +218,23 @@ impl Model for Network {
         &self.parameters
     }
 
+    fn train_step(&mut self, step: &TrainStep<'_>, adam: &mut Adam) -> Result<Option<StepEnd>> {
+        self.with_gpu(|gpu, network| gpu.step(network, step, adam))
+    }
+
+    fn settle(&mut self, adam: &mut Adam) -> Result<()> {
+        self.with_gpu(|gpu, network| gpu.settle(network, adam)).map(drop)
+    }
+
     fn set_trainable(&mut self, wanted: &dyn Fn(&Entry) -> bool) -> Result<()> {
+        if let Some(gpu) = &mut self.gpu {
+            gpu.set_trainable(wanted);
+        }
         self.parameters.set_trainable(&mut self.layer, wanted)
     }
 
     fn named_tensors(&mut self) -> Result<Vec<(String, Tensor)>> {
+        self.pull()?;
         let mut tensors = Vec::new();
         self.layer.visit("", &mut |name, slot| {
             let tensor = match slot {
@@ -212,7 +257,11 @@ impl Model for Network {
 
     fn load_tensors(&mut self, tensors: &[(String, Tensor)]) -> Result<()> {
         self.parameters.touch();
-        load_into(&self.named_tensors()?, tensors)
+        load_into(&self.named_tensors()?, tensors)?;
+        if let Some(gpu) = &mut self.gpu {
+            gpu.host_changed();
+        }
+        Ok(())
     }
 }
 

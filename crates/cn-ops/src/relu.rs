@@ -1,5 +1,6 @@
 //! The rectifier on its own; where it follows a norm, [`crate::BatchNorm::relu`] saves a pass over memory.
 
+use crate::gpu::Spec;
 use crate::storage::{check_shape, owned, read, with_float, write};
 use crate::{Activation, Error, InputGrad, Layer, Pass, Result, Visit};
 use cn_kernels::Float;
@@ -48,6 +49,10 @@ impl Layer for Relu {
             write::<T, _>(&dy, |dy| zip(dy, &y, |dy, y| *dy = if y <= 0.0 { 0.0 } else { *dy }))
         })?;
         dx.give(dy)
+    }
+
+    fn spec(&self, _prefix: &str) -> Result<Spec> {
+        Ok(Spec::Relu)
     }
 
     fn visit(&mut self, _prefix: &str, _f: &mut Visit<'_>) -> Result<()> {

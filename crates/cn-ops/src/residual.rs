@@ -1,6 +1,7 @@
 //! A branch and its shortcut.
 
 use crate::batch_norm::Residuum;
+use crate::gpu::Spec;
 use crate::layer::join;
 use crate::storage::owned;
 use crate::{Activation, After, BatchNorm, InputGrad, Layer, Pass, Result, Sequential, Visit};
@@ -72,6 +73,15 @@ impl Layer for Residual {
         };
         let sum = if is_new { sum.map(|sum| owned(sum, &pass.pool)).transpose()? } else { sum };
         self.branch.backward(d_inner, sum.map_or(InputGrad::Skip, InputGrad::AddTo), pass)
+    }
+
+    fn spec(&self, prefix: &str) -> Result<Spec> {
+        let shortcut = self.shortcut.as_ref().map(|(name, shortcut)| shortcut.spec(&join(prefix, name))).transpose()?;
+        Ok(Spec::Residual {
+            branch: Box::new(self.branch.spec(prefix)?),
+            norm: self.norm.norm_spec(&join(prefix, &self.norm_name)),
+            shortcut: shortcut.map(Box::new),
+        })
     }
 
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Layers one after the other.
 
+use crate::gpu::Spec;
 use crate::layer::join;
 use crate::{Activation, After, InputGrad, Layer, Pass, Result, Visit};
 
@@ -66,6 +67,11 @@ impl Layer for Sequential {
         let Some(((_, last), others)) = self.children.split_last_mut() else { return Ok(None) };
         let x = run(others, x, pass)?;
         last.forward_then(&x, after, pass)
+    }
+
+    fn spec(&self, prefix: &str) -> Result<Spec> {
+        let children = self.children.iter().map(|(name, child)| child.spec(&join(prefix, name)));
+        Ok(Spec::Sequence(children.collect::<Result<_>>()?))
     }
 
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {

@@ -27,6 +27,18 @@ impl Purpose {
         }
         Self(hash)
     }
+
+    /// The identifier, for kernels that draw on another device.
+    #[must_use]
+    pub const fn identifier(self) -> u32 {
+        self.0
+    }
+
+    /// The purpose of this [`Purpose::identifier`].
+    #[must_use]
+    pub const fn of_identifier(identifier: u32) -> Self {
+        Self(identifier)
+    }
 }
 
 /// The stream of random numbers of one (seed, epoch, id, purpose).

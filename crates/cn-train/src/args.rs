@@ -74,6 +74,20 @@ pub(crate) enum Command {
     /// Images a second
     #[command(hide = true)]
     Bench(BenchArgs),
+    /// Check and measure everything on a GPU
+    #[command(hide = true)]
+    GpuCheck(GpuCheckArgs),
+}
+
+/// Flags of `gpu-check`.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct GpuCheckArgs {
+    /// Check alone, and measure no speed
+    #[arg(long)]
+    pub(crate) only_check: bool,
+    /// Python with torch and torchvision that does the same work beside [default: python3, if it has them]
+    #[arg(long, value_name = "PYTHON", conflicts_with = "only_check")]
+    pub(crate) against_torch: Option<PathBuf>,
 }
 
 /// Which images.

@@ -4,6 +4,7 @@ mod audit;
 mod compare;
 mod completions;
 mod evaluate;
+mod gpu_check;
 mod inspect;
 mod lr_find;
 mod pack;
@@ -57,6 +58,7 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
         None => cores,
     };
     let command = args.command.unwrap_or_else(|| Command::Train(Box::default()));
+    check_device(common, &command)?;
     let work = || match command {
         Command::Train(args) => train::run(context, &args),
         Command::LrFind(args) => lr_find::run(context, &args).map(|()| 0),
@@ -72,7 +74,20 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
         Command::Synth(args) => synth::run(context, &args).map(|()| 0),
         Command::Completions(args) => completions::run(&args).map(|()| 0),
         Command::Pack(args) => pack::run(context, &args).map(|()| 0),
+        Command::GpuCheck(args) => gpu_check::run(context, &args),
         Command::Bench(args) => crate::bench::run(context, &args, threads).map(|()| 0),
     };
     cn_ops::with_threads(threads, work).context("cannot start threads")?
+}
+
+/// Refuses a GPU for commands that would not use it.
+fn check_device(common: &Common, command: &Command) -> Result<()> {
+    let device = common.device.as_deref().unwrap_or("auto");
+    let may = matches!(command, Command::Train(_) | Command::LrFind(_) | Command::GpuCheck(_) | Command::Show(_));
+    if may || crate::config::gpu_of(device).is_none() {
+        return Ok(());
+    }
+    Err(Problem::failure(format!("this command cannot compute on `{device}`"))
+        .hint("leave `--device` out: only `train`, `lr-find` and `gpu-check` use a GPU so far")
+        .into())
 }

@@ -492,12 +492,21 @@ fn parse(table: Table) -> Result<Config, Problem> {
 fn check_device(device: &str) -> Result<(), Problem> {
     match device {
         "auto" | "cpu" => Ok(()),
-        _ if device == "cuda" || device.strip_prefix("cuda:").is_some_and(|n| n.parse::<u8>().is_ok()) => {
-            Err(Problem::failure(format!("this build cannot compute on `{device}`"))
-                .hint("use `--device cpu`: this version computes on processors alone"))
+        _ if gpu_of(device).is_none() => {
+            Err(Problem::usage(format!("there is no device `{device}`, expected auto, cpu, cuda or cuda:N"))
+                .hint("leave it out, or use `--device cpu`"))
         }
-        _ => Err(Problem::usage(format!("there is no device `{device}`, expected auto, cpu, cuda or cuda:N"))
-            .hint("leave it out, or use `--device cpu`")),
+        _ if cn_cuda::Device::is_compiled() => Ok(()),
+        _ => Err(Problem::failure(format!("this build cannot compute on `{device}`"))
+            .hint(cn_cuda::Error::NotCompiled.hint().unwrap_or_default())),
+    }
+}
+
+/// The number of the GPU that a device names: 0 for `cuda`, N for `cuda:N`.
+pub(crate) fn gpu_of(device: &str) -> Option<usize> {
+    match device {
+        "cuda" => Some(0),
+        _ => device.strip_prefix("cuda:").and_then(|n| n.parse::<u8>().ok()).map(usize::from),
     }
 }
 

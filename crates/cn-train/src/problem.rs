@@ -69,4 +69,5 @@ fn library_hint<'a>(e: &'a (dyn Error + 'static)) -> Option<&'a str> {
         .or_else(|| e.downcast_ref::<cn_synth::Error>().and_then(cn_synth::Error::hint))
         .or_else(|| e.downcast_ref::<cn_augment::Error>().and_then(cn_augment::Error::hint))
         .or_else(|| e.downcast_ref::<cn_ops::Error>().and_then(cn_ops::Error::hint))
+        .or_else(|| e.downcast_ref::<cn_cuda::Error>().and_then(cn_cuda::Error::hint))
 }

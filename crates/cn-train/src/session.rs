@@ -8,7 +8,7 @@ use crate::start::Start;
 use crate::stream::Stream;
 use anyhow::Result;
 use candle_core::Device;
-use cn_augment::Normalisation;
+use cn_augment::{Normalisation, Planes};
 use cn_data::Dataset;
 use cn_learn::{BatchConfig, Batches, Learner, LearnerConfig, Metric, OnNan, Source};
 use cn_ops::{AdamConfig, Loss, Network, Precision};
@@ -25,6 +25,10 @@ pub(crate) const METRICS: [&str; 3] = ["accuracy_multi", "exact_match", "top1"];
 /// The precision of `config`, or `f32` and a word about it where this processor has no such products.
 pub(crate) fn settle_precision(ui: Ui, config: &mut Config) -> Result<()> {
     let precision: Precision = config.precision.parse()?;
+    if config::gpu_of(&config.device).is_some() {
+        // Every GPU that the kernels run on has both.
+        return Ok(());
+    }
     if !precision.is_supported() {
         let isa = cn_ops::Isa::current();
         ui.warn(format_args!("no products of {precision} here ({isa} without AVX512-BF16): computing in f32"));
@@ -45,12 +49,24 @@ pub(crate) fn learner(
     start: &Start,
     network: Network,
 ) -> Result<Learner<Network>> {
+    let network = on_device(network, config)?;
     let batches = batches(config, dataset, start.normalisation(config)?)?;
     let mut learner = Learner::new(network, batches, learner_config(config))?;
     if config.freeze_pretrained && start.is_pretrained() {
         learner.freeze()?;
     }
     Ok(learner)
+}
+
+/// The network on the device of the settings.
+fn on_device(network: Network, config: &Config) -> Result<Network> {
+    let Some(ordinal) = config::gpu_of(&config.device) else { return Ok(network) };
+    let element = match config.precision.parse()? {
+        Precision::F32 => cn_cuda::Element::F32,
+        Precision::Bf16 => cn_cuda::Element::Bf16,
+    };
+    let products = cn_cuda::Products::Exact;
+    Ok(network.on_gpu(&cn_cuda::Device::cuda(ordinal)?, cn_ops::gpu::GpuConfig { element, products })?)
 }
 
 /// The batches of the settings.
@@ -62,7 +78,8 @@ fn batches(config: &Config, dataset: Arc<Dataset>, normalisation: Normalisation)
         eval_batch_size: config.batch_size,
         channels: config.channels,
         normalisation,
-        planes: planes(dataset.pixels()),
+        // A GPU takes the channels: there a stem of three costs little.
+        planes: if config::gpu_of(&config.device).is_some() { Planes::Channels } else { planes(dataset.pixels()) },
         device: Device::Cpu,
         ..BatchConfig::new(train, eval)
     };
@@ -125,7 +142,6 @@ mod tests {
     use super::*;
     use crate::config::{DataConfig, Normalise, SyntheticConfig};
     use crate::data::Plan;
-    use cn_augment::Planes;
     use cn_data::Cache;
 
     /// Six steps on 24 drawn images, three channels.

@@ -417,7 +417,7 @@ fn what_this_build_lacks_is_said() {
             --- stderr
             error: this build cannot compute on `cuda:1`
 
-            hint: use `--device cpu`: this version computes on processors alone
+            hint: `cargo xtask cuda-build` builds the program for GPUs; or use `--device cpu`
             --- exit 1
         "#]],
     );

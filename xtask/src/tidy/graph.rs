@@ -18,8 +18,11 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("cn-augment", &["cn-kernels", "cn-cuda", "cn-random"]),
     ("cn-ops", &["cn-kernels", "cn-cuda", "cn-random"]),
     ("cn-zoo", &["cn-ops", "cn-random"]),
-    ("cn-learn", &["cn-data", "cn-augment", "cn-ops", "cn-random"]),
-    ("cn-train", &["cn-augment", "cn-data", "cn-learn", "cn-ops", "cn-random", "cn-report", "cn-synth", "cn-zoo"]),
+    ("cn-learn", &["cn-data", "cn-augment", "cn-cuda", "cn-ops", "cn-random"]),
+    (
+        "cn-train",
+        &["cn-augment", "cn-cuda", "cn-data", "cn-learn", "cn-ops", "cn-random", "cn-report", "cn-synth", "cn-zoo"],
+    ),
     ("xtask", &["cn-lock"]),
 ];
 

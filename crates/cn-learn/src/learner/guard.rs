@@ -27,6 +27,12 @@ pub(super) fn is_finite(loss: &Tensor) -> Result<bool> {
     Ok(loss.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite())
 }
 
+/// As [`refuse`], of a step that has undone itself.
+pub(super) fn refuse_whole<M: Model>(learner: &mut Learner<M>, batch: &Batch, mode: Mode<'_>) -> Result<NotFinite> {
+    let kept = Buffers::of(&mut learner.model)?;
+    refuse(learner, batch, mode, None, &kept)
+}
+
 /// Describes the step that begins at the learner's position, and undoes what it did.
 pub(super) fn refuse<M: Model>(
     learner: &mut Learner<M>,

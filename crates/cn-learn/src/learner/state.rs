@@ -11,6 +11,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 pub(super) fn checkpoint<M: Model>(learner: &mut Learner<M>) -> Result<Checkpoint> {
+    learner.model.settle(&mut learner.optimizer)?;
     let record = Record {
         format: Record::FORMAT,
         seed: learner.batches.seed(),

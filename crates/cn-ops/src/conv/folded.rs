@@ -1,6 +1,7 @@
 //! Convolution of channels that are sums of fewer planes.
 
 use super::{Conv2d, Conv2dConfig};
+use crate::gpu::Spec;
 use crate::storage::{dims, read, shape_error, with_float, write};
 use crate::{Activation, After, InputGrad, Layer, Pass, Result, Visit};
 use candle_core::{DType, Tensor};
@@ -101,6 +102,11 @@ impl Layer for FoldedConv2d {
 
     fn forward_then(&mut self, x: &Activation, after: &After<'_>, pass: &mut Pass<'_>) -> Result<Option<Activation>> {
         self.of(x)?.forward_then(x, after, pass)
+    }
+
+    fn spec(&self, prefix: &str) -> Result<Spec> {
+        // A device sees the channels, which cost it little.
+        self.conv.spec(prefix)
     }
 
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {

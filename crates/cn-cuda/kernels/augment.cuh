@@ -1,0 +1,215 @@
+// Images of bytes to normalised batches, bit for bit as on the CPU: Pillow's two-pass resize, and the affine warp.
+#pragma once
+#include "portable.cuh"
+
+// cn-augment's `Geometry`, field by field.
+struct Geometry {
+    uint32_t size, flags;
+    uint32_t source[4];
+    uint32_t full, offset;
+    float matrix[6];
+    float gain, bias;
+    uint32_t erased[4];
+    uint32_t border;
+};
+
+// What a batch holds of each pixel: plane p is (level / 255 - mean[p]) / std[p], or 1 where ones[p] is set.
+struct Planes {
+    double mean[3], std[3];
+    uint32_t ones[3];
+    uint32_t count;
+};
+
+struct ImageStack {
+    const uint8_t *pixels;
+    int height, width, channels;
+};
+
+// The window of one output position along one axis (cn-kernels' `Axis::bilinear`).
+struct Window {
+    int low, high;
+    double centre, per_support, sum;
+};
+
+DEVICE double triangle(const Window &w, int i) {
+    double at = exact_mul(exact_add(exact_add((double)i, -w.centre), 0.5), w.per_support);
+    double value = exact_add(1.0, -fabs(at));
+    return value > 0.0 ? value : 0.0;
+}
+
+DEVICE Window window_of(int o, int n_in, int n_out) {
+    Window w;
+    double scale = exact_div((double)n_in, (double)n_out);
+    double support = scale > 1.0 ? scale : 1.0;
+    w.centre = exact_mul(exact_add((double)o, 0.5), scale);
+    double low = exact_add(exact_add(w.centre, -support), 0.5);
+    w.low = low > 0.0 ? (int)low : 0;
+    int high = (int)exact_add(exact_add(w.centre, support), 0.5);
+    w.high = high < n_in ? high : n_in;
+    w.per_support = exact_div(1.0, support);
+    w.sum = 0.0;
+    for (int i = w.low; i < w.high; i++) w.sum = exact_add(w.sum, triangle(w, i));
+    return w;
+}
+
+// 22 fractional bits; 8 bits of pixel and the weights' sum of one stay below 2^31.
+DEVICE int weight_of(const Window &w, int i) {
+    return (int)exact_add(0.5, exact_mul(exact_div(triangle(w, i), w.sum), 4194304.0));
+}
+
+DEVICE int to_byte(int sum) {
+    int byte = sum >> 22;
+    return byte < 255 ? byte : 255;
+}
+
+// One channel of one pixel of the resized source; (column, row) counts in the full square.
+DEVICE void resize_pixel(const ImageStack &s, const uint8_t *image, const Geometry &g, int column, int row, int *out) {
+    const int half = 1 << 21;
+    int left = g.source[0], top = g.source[1], width = g.source[2], height = g.source[3], full = g.full;
+    bool across = width != full, down = height != full;
+    Window wx = {column, column + 1, 0, 0, 0}, wy = {row, row + 1, 0, 0, 0};
+    if (across) wx = window_of(column, width, full);
+    if (down) wy = window_of(row, height, full);
+    int sums[3] = {half, half, half};
+    for (int y = wy.low; y < wy.high; y++) {
+        const uint8_t *line = image + ((int64_t)(top + y) * s.width + left) * s.channels;
+        int bytes[3] = {half, half, half};
+        for (int x = wx.low; x < wx.high; x++) {
+            int weight = across ? weight_of(wx, x) : 0;
+            for (int c = 0; c < s.channels; c++) {
+                int value = line[x * s.channels + c];
+                bytes[c] = across ? bytes[c] + value * weight : value;
+            }
+        }
+        int weight = down ? weight_of(wy, y) : 0;
+        for (int c = 0; c < s.channels; c++) {
+            int value = across ? to_byte(bytes[c]) : bytes[c];
+            sums[c] = down ? sums[c] + value * weight : value;
+        }
+    }
+    for (int c = 0; c < s.channels; c++) out[c] = down ? to_byte(sums[c]) : sums[c];
+}
+
+// Fixed point with 24 fractional bits, cut beyond 2^30 pixels; ties away from zero.
+DEVICE int64_t to_fixed(double value) {
+    const double limit = 1073741824.0;
+    double cut = value < -limit ? -limit : (value > limit ? limit : value);
+    return (int64_t)round(exact_mul(cut, 16777216.0));
+}
+
+// Where an output position lies in the image with its margin of one pixel.
+DEVICE int64_t position(const float *m, double x, double y) {
+    double sum = exact_add(exact_mul((double)m[0], x), exact_mul((double)m[1], y));
+    return to_fixed(exact_add(exact_add(sum, (double)m[2]), 0.5));
+}
+
+DEVICE int64_t step_along(const float *m, int samples) {
+    const int64_t limit = (int64_t)1 << 44;
+    int64_t step = to_fixed(exact_div((double)m[0], (double)samples));
+    return step < -limit ? -limit : (step > limit ? limit : step);
+}
+
+DEVICE int samples_along(const float *m, int axis) {
+    double dx = m[axis], dy = m[3 + axis];
+    double length = round(sqrt(exact_add(exact_mul(dx, dx), exact_mul(dy, dy))));
+    return length < 1.0 ? 1 : (length > 16.0 ? 16 : (int)length);
+}
+
+// A byte of the image with its margin: one border pixel before, two after.
+DEVICE int padded(const ImageStack &s, const uint8_t *image, int column, int row, int c, int border) {
+    int x = column - 1, y = row - 1;
+    if (x < 0 || y < 0 || x >= s.width || y >= s.height) return border;
+    return image[((int64_t)y * s.width + x) * s.channels + c];
+}
+
+// The weighted mean of the four pixels around a position, times 2^22.
+DEVICE uint32_t read_at(const ImageStack &s, const uint8_t *image, int64_t x, int64_t y, int c, int border) {
+    int column = (int)(x >> 24), row = (int)(y >> 24);
+    int right = (int)(x >> 13) & 2047, low = (int)(y >> 13) & 2047;
+    int along[2];
+    for (int i = 0; i < 2; i++) {
+        int from = padded(s, image, column, row + i, c, border), to = padded(s, image, column + 1, row + i, c, border);
+        along[i] = (from << 11) + (to - from) * right;
+    }
+    return (uint32_t)((along[0] << 11) + (along[1] - along[0]) * low);
+}
+
+DEVICE bool inside(const ImageStack &s, int64_t x, int64_t y) {
+    return x >= 0 && y >= 0 && x <= ((int64_t)s.width + 1) << 24 && y <= ((int64_t)s.height + 1) << 24;
+}
+
+DEVICE int64_t clamped(int64_t at, int64_t limit) { return at < 0 ? 0 : (at > limit ? limit : at); }
+
+DEVICE void warp_pixel(const ImageStack &s, const uint8_t *image, const Geometry &g, int column, int row, int *out) {
+    const float *across = g.matrix, *down = g.matrix + 3;
+    int nx = samples_along(g.matrix, 0), ny = samples_along(g.matrix, 1);
+    int border = g.border;
+    if (nx == 1 && ny == 1) {
+        double y = exact_add((double)row, 0.5);
+        int64_t at_x = position(across, 0.5, y) + step_along(across, 1) * column;
+        int64_t at_y = position(down, 0.5, y) + step_along(down, 1) * column;
+        bool in = inside(s, at_x, at_y);
+        for (int c = 0; c < s.channels; c++) {
+            out[c] = in ? (int)((read_at(s, image, at_x, at_y, c, border) + (1u << 21)) >> 22) : border;
+        }
+        return;
+    }
+    int64_t limit_x = ((int64_t)s.width + 1) << 24, limit_y = ((int64_t)s.height + 1) << 24;
+    int64_t step_x = step_along(across, nx), step_y = step_along(down, nx);
+    uint64_t total = (uint64_t)(nx * ny) << 22;
+    uint64_t sums[3] = {total / 2, total / 2, total / 2};
+    double first = exact_div(0.5, (double)nx);
+    for (int j = 0; j < ny; j++) {
+        double y = exact_add((double)row, exact_div(exact_add((double)j, 0.5), (double)ny));
+        int64_t start_x = position(across, first, y), start_y = position(down, first, y);
+        for (int i = 0; i < nx; i++) {
+            int64_t n = (int64_t)column * nx + i;
+            int64_t x = clamped(start_x + step_x * n, limit_x), at_y = clamped(start_y + step_y * n, limit_y);
+            for (int c = 0; c < s.channels; c++) sums[c] += read_at(s, image, x, at_y, c, border);
+        }
+    }
+    for (int c = 0; c < s.channels; c++) out[c] = (int)(sums[c] / total);
+}
+
+// A level as plane p of the batch.
+DEVICE float normalised(const Planes &planes, int p, int byte, float gain, float bias) {
+    if (planes.ones[p]) return 1.0f;
+    double level = exact_add(exact_mul((double)gain, (double)byte), (double)bias);
+    level = level < 0.0 ? 0.0 : (level > 255.0 ? 255.0 : level);
+    return (float)exact_div(exact_add(exact_div(level, 255.0), -planes.mean[p]), planes.std[p]);
+}
+
+DEVICE int luma(const int *rgb) { return (int)(((uint32_t)rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 0x8000u) >> 16); }
+
+// A thread makes one pixel of one image: (B, S, S, P).
+template <class T>
+DEVICE void augment(ImageStack stack, const uint32_t *ids, const Geometry *geometry, const Planes &planes, int64_t n_pixels, T *out) {
+    int size = geometry[0].size, count = planes.count;
+    for (int64_t i = first_item(); i < n_pixels; i += item_step()) {
+        int x = (int)(i % size), y = (int)(i / size % size);
+        int64_t b = i / ((int64_t)size * size);
+        const Geometry &g = geometry[b];
+        const uint8_t *image = stack.pixels + (int64_t)ids[b] * stack.height * stack.width * stack.channels;
+        int bytes[3];
+        int column = g.flags & 2 ? size - 1 - x : x;
+        bool erased = (uint32_t)x - g.erased[0] < g.erased[2] && (uint32_t)y - g.erased[1] < g.erased[3];
+        int channels = stack.channels;
+        if (erased) {
+            bytes[0] = g.border;
+            channels = 1;
+        } else if (g.flags & 1) {
+            warp_pixel(stack, image, g, column, y, bytes);
+        } else {
+            resize_pixel(stack, image, g, column + g.offset, y + g.offset, bytes);
+        }
+        if (channels == 3 && count != 3) bytes[0] = luma(bytes), channels = 1;
+        for (int p = 0; p < count; p++) {
+            int byte = bytes[channels == 3 ? p : 0];
+            store(out + i * count + p, normalised(planes, p, byte, g.gain, g.bias));
+        }
+    }
+}
+
+KERNELS(augment, (ImageStack stack, const uint32_t *ids, const Geometry *geometry, Planes planes, int64_t n_pixels, T *out), {
+    augment<T>(stack, ids, geometry, planes, n_pixels, out);
+})

@@ -1,0 +1,6 @@
+// All kernels of the project, in one module.
+#include "augment.cuh"
+#include "conv.cuh"
+#include "norm.cuh"
+#include "pool.cuh"
+#include "train.cuh"

@@ -1,0 +1,113 @@
+// Pools over channels-last images.
+#pragma once
+#include "portable.cuh"
+
+struct PoolShape {
+    int batch, height, width, channels;
+    int kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x;
+    int out_height, out_width;
+};
+
+// The largest value of each window and its place there; the first of equal values wins, NaN over all. A thread makes one
+// output.
+KERNELS(max_pool, (const T *x, PoolShape s, T *y, uint8_t *winners), {
+    int64_t n = (int64_t)s.batch * s.out_height * s.out_width * s.channels;
+    for (int64_t i = first_item(); i < n; i += item_step()) {
+        int c = (int)(i % s.channels);
+        int ox = (int)(i / s.channels % s.out_width);
+        int oy = (int)(i / s.channels / s.out_width % s.out_height);
+        int64_t b = i / s.channels / s.out_width / s.out_height;
+        float best = -INFINITY;
+        int winner = -1;
+        for (int ky = 0; ky < s.kernel_y; ky++) {
+            int iy = oy * s.stride_y + ky - s.padding_y;
+            if (iy < 0 || iy >= s.height) continue;
+            for (int kx = 0; kx < s.kernel_x; kx++) {
+                int ix = ox * s.stride_x + kx - s.padding_x;
+                if (ix < 0 || ix >= s.width) continue;
+                float value = load(x[((b * s.height + iy) * s.width + ix) * s.channels + c]);
+                if (winner < 0 || value > best || value != value) {
+                    best = value;
+                    winner = ky * s.kernel_x + kx;
+                }
+            }
+        }
+        store(y + i, best);
+        winners[i] = (uint8_t)winner;
+    }
+})
+
+// Each input gathers from the windows that it won, in order: no two threads write to one place.
+KERNELS(max_pool_grad, (const T *dy, const uint8_t *winners, PoolShape s, T *dx), {
+    int64_t n = (int64_t)s.batch * s.height * s.width * s.channels;
+    for (int64_t i = first_item(); i < n; i += item_step()) {
+        int c = (int)(i % s.channels);
+        int ix = (int)(i / s.channels % s.width);
+        int iy = (int)(i / s.channels / s.width % s.height);
+        int64_t b = i / s.channels / s.width / s.height;
+        float sum = 0;
+        // Windows o with o * stride <= i + padding < o * stride + kernel.
+        int y = iy + s.padding_y;
+        int x = ix + s.padding_x;
+        int first_y = y < s.kernel_y ? 0 : (y - s.kernel_y) / s.stride_y + 1;
+        int first_x = x < s.kernel_x ? 0 : (x - s.kernel_x) / s.stride_x + 1;
+        for (int oy = first_y; oy < s.out_height && oy * s.stride_y <= y; oy++) {
+            for (int ox = first_x; ox < s.out_width && ox * s.stride_x <= x; ox++) {
+                int64_t o = ((b * s.out_height + oy) * s.out_width + ox) * s.channels + c;
+                int tap = (y - oy * s.stride_y) * s.kernel_x + x - ox * s.stride_x;
+                if (winners[o] == tap) sum += load(dy[o]);
+            }
+        }
+        store(dx + i, sum);
+    }
+})
+
+// (B, P, C) to (B, 2 C): maxima, then means; a thread makes both of one channel.
+KERNELS(concat_pool, (const T *x, int batch, int positions, int channels, float *y, uint32_t *winners), {
+    for (int64_t i = first_item(); i < (int64_t)batch * channels; i += item_step()) {
+        int64_t b = i / channels;
+        int c = (int)(i % channels);
+        const T *image = x + b * positions * channels + c;
+        float best = load(image[0]);
+        float sum = 0;
+        int winner = 0;
+        for (int p = 0; p < positions; p++) {
+            float value = load(image[(int64_t)p * channels]);
+            if (value > best || value != value) best = value, winner = p;
+            sum += value;
+        }
+        y[b * 2 * channels + c] = best;
+        y[b * 2 * channels + channels + c] = sum / (float)positions;
+        winners[i] = (uint32_t)winner;
+    }
+})
+
+KERNELS(concat_pool_grad, (const float *dy, const uint32_t *winners, int batch, int positions, int channels, T *dx), {
+    float share = (float)(1.0 / positions);
+    for (int64_t i = first_item(); i < (int64_t)batch * positions * channels; i += item_step()) {
+        int c = (int)(i % channels);
+        int p = (int)(i / channels % positions);
+        int64_t b = i / channels / positions;
+        float value = dy[b * 2 * channels + channels + c] * share;
+        if (winners[b * channels + c] == (uint32_t)p) value += dy[b * 2 * channels + c];
+        store(dx + i, value);
+    }
+})
+
+KERNELS(mean_pool, (const T *x, int batch, int positions, int channels, float *y), {
+    float share = (float)(1.0 / positions);
+    for (int64_t i = first_item(); i < (int64_t)batch * channels; i += item_step()) {
+        const T *image = x + i / channels * positions * channels + i % channels;
+        float sum = 0;
+        for (int p = 0; p < positions; p++) sum += load(image[(int64_t)p * channels]);
+        y[i] = sum * share;
+    }
+})
+
+KERNELS(mean_pool_grad, (const float *dy, int batch, int positions, int channels, T *dx), {
+    float share = (float)(1.0 / positions);
+    for (int64_t i = first_item(); i < (int64_t)batch * positions * channels; i += item_step()) {
+        int64_t b = i / channels / positions;
+        store(dx + i, dy[b * channels + i % channels] * share);
+    }
+})

@@ -1,0 +1,363 @@
+//! Convolutions and products of matrices.
+
+use crate::backend::{ConvAddresses, ConvJob, ConvKind, Products};
+use crate::device::address_of;
+use crate::launch::{Grid, Plain, args};
+use crate::{Buffer, Device, Element, Error, Result};
+
+/// Side of a tile of a product, and the threads that make it; as in the kernels.
+const TILE: usize = 64;
+const TILE_THREADS: u32 = 256;
+/// Positions that one piece of a weight's gradient sums, at least: pieces depend on the shape alone.
+const PIECE: usize = 512;
+/// Pieces of a weight's gradient, at most.
+const MAX_PIECES: usize = 64;
+
+/// The sizes of a convolution; groups and dilation are 1. Images are `(B, H, W, I)`, the weight `(O, Kh, Kw, I)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConvShape {
+    /// B, images.
+    pub batch: usize,
+    /// H of the input.
+    pub height: usize,
+    /// W of the input.
+    pub width: usize,
+    /// I, channels of the input.
+    pub in_channels: usize,
+    /// O, channels of the output.
+    pub out_channels: usize,
+    /// Kh and Kw.
+    pub kernel: [usize; 2],
+    /// Steps between windows, down and right.
+    pub stride: [usize; 2],
+    /// Zeros around the input, above and below, left and right.
+    pub padding: [usize; 2],
+}
+
+/// As the kernels see it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct RawShape {
+    sizes: [i32; 13],
+}
+// SAFETY: numbers.
+unsafe impl Plain for RawShape {}
+
+impl ConvShape {
+    /// Ho, rows of the output.
+    #[must_use]
+    pub fn out_height(&self) -> usize {
+        (self.height + 2 * self.padding[0] - self.kernel[0]) / self.stride[0] + 1
+    }
+
+    /// Wo, columns of the output.
+    #[must_use]
+    pub fn out_width(&self) -> usize {
+        (self.width + 2 * self.padding[1] - self.kernel[1]) / self.stride[1] + 1
+    }
+
+    /// Elements of the input.
+    #[must_use]
+    pub fn input_len(&self) -> usize {
+        self.batch * self.height * self.width * self.in_channels
+    }
+
+    /// Elements of the weight.
+    #[must_use]
+    pub fn weight_len(&self) -> usize {
+        self.out_channels * self.columns()
+    }
+
+    /// Elements of the output.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
+        self.positions() * self.out_channels
+    }
+
+    /// Positions of the output in all images.
+    fn positions(&self) -> usize {
+        self.batch * self.out_height() * self.out_width()
+    }
+
+    /// Elements of the weight for one output channel.
+    fn columns(&self) -> usize {
+        self.kernel[0] * self.kernel[1] * self.in_channels
+    }
+
+    fn check(&self) -> Result<()> {
+        let sizes = [self.batch, self.height, self.width, self.in_channels, self.out_channels];
+        let image = [self.height, self.width];
+        let fits = (0..2).all(|i| image[i] + 2 * self.padding[i] >= self.kernel[i]);
+        let positive = sizes.iter().chain(&self.kernel).chain(&self.stride).all(|&n| n > 0);
+        if positive && fits && self.input_len().max(self.output_len()).max(self.weight_len()) < 1 << 31 {
+            return Ok(());
+        }
+        let expected = "sizes of at least 1, windows inside the padded image, fewer than 2^31 elements";
+        Err(Error::Setting { name: "shape of a convolution", found: format!("{self:?}"), expected })
+    }
+
+    fn raw(&self) -> RawShape {
+        let ([kh, kw], [sy, sx], [py, px]) = (self.kernel, self.stride, self.padding);
+        let sizes = [self.batch, self.height, self.width, self.in_channels, self.out_channels, kh, kw, sy, sx, py, px];
+        let mut raw = [0; 13];
+        let all = sizes.into_iter().chain([self.out_height(), self.out_width()]);
+        raw.iter_mut().zip(all).for_each(|(raw, n)| *raw = n as i32);
+        RawShape { sizes: raw }
+    }
+
+    /// Positions of each piece of the weight's gradient, and the number of pieces.
+    fn pieces(&self) -> (usize, usize) {
+        let piece = PIECE.max(self.positions().div_ceil(MAX_PIECES));
+        (piece, self.positions().div_ceil(piece))
+    }
+}
+
+/// A convolution on a device: its sizes, and how it is computed.
+///
+/// cuDNN does it where the build has the feature, the library is there and supports the shape; else kernels of this crate.
+/// Either is a function of the inputs alone, bit for bit, on one machine.
+#[derive(Clone, Debug)]
+pub struct Convolution {
+    device: Device,
+    shape: ConvShape,
+    element: Element,
+    products: Products,
+    /// Sums of the pieces of the weight's gradient, where kernels of this crate make it.
+    partial: Option<Buffer>,
+    /// A gradient in bf16, before it is widened.
+    narrow: Option<Buffer>,
+}
+
+/// Whether a result is written, or added to what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Overwrites.
+    Set,
+    /// Adds.
+    Add,
+}
+
+impl Convolution {
+    /// Plans all three products, and takes the memory that they need.
+    ///
+    /// # Errors
+    ///
+    /// If the shape is not possible, or memory runs out.
+    pub fn new(device: &Device, shape: ConvShape, element: Element, products: Products) -> Result<Self> {
+        shape.check()?;
+        let mut new = Self { device: device.clone(), shape, element, products, partial: None, narrow: None };
+        device.0.plan(&new.job(ConvKind::Forward))?;
+        device.0.plan(&new.job(ConvKind::DataGrad))?;
+        if !device.0.plan(&new.job(ConvKind::WeightGrad))? {
+            new.take_partial()?;
+        } else if element == Element::Bf16 {
+            new.narrow = Some(device.allocate(shape.weight_len() * 2, "gradients of weights")?);
+        }
+        Ok(new)
+    }
+
+    fn take_partial(&mut self) -> Result<()> {
+        let (_, pieces) = self.shape.pieces();
+        let bytes = pieces * self.shape.weight_len() * 4;
+        self.partial = Some(self.device.allocate(bytes, "partial gradients of weights")?);
+        Ok(())
+    }
+
+    fn job(&self, kind: ConvKind) -> ConvJob {
+        ConvJob { kind, shape: self.shape, element: self.element, products: self.products }
+    }
+
+    /// The sizes.
+    #[must_use]
+    pub fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// How many of the three products cuDNN does.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn by_cudnn(&self) -> Result<usize> {
+        let kinds = [ConvKind::Forward, ConvKind::DataGrad, ConvKind::WeightGrad];
+        kinds.into_iter().try_fold(0, |n, kind| Ok(n + usize::from(self.device.0.plan(&self.job(kind))?)))
+    }
+
+    fn check(&self, [x, w, y]: [(&'static str, &Buffer); 3]) -> Result<()> {
+        let (size, s) = (self.element.size(), &self.shape);
+        x.1.check(x.0, s.input_len() * size)?;
+        w.1.check(w.0, s.weight_len() * size)?;
+        y.1.check(y.0, s.output_len() * size)
+    }
+
+    fn by_library(&self, kind: ConvKind, inputs: [&Buffer; 2], output: &Buffer, write: Write) -> Result<bool> {
+        let adds = write == Write::Add;
+        let at = ConvAddresses { inputs: inputs.map(Buffer::address), output: output.address(), adds };
+        self.device.0.convolve(&self.job(kind), at)
+    }
+
+    /// `y (B, Ho, Wo, O)` of `x` and `w`.
+    ///
+    /// # Errors
+    ///
+    /// If a size does not fit, or the device fails.
+    pub fn forward(&self, x: &Buffer, w: &Buffer, y: &Buffer) -> Result<()> {
+        self.check([("x", x), ("w", w), ("y", y)])?;
+        if self.by_library(ConvKind::Forward, [x, w], y, Write::Set)? {
+            return Ok(());
+        }
+        let grid = tiles(self.shape.positions(), self.shape.out_channels, 1)?;
+        let args = args![x.address(), w.address(), self.shape.raw(), y.address()];
+        self.device.launch_for("conv_forward", self.element, grid, args)
+    }
+
+    /// The gradient of `x` from that of `y` and `w`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Convolution::forward`].
+    pub fn data_grad(&self, dy: &Buffer, w: &Buffer, dx: &Buffer, write: Write) -> Result<()> {
+        self.check([("dx", dx), ("w", w), ("dy", dy)])?;
+        if self.by_library(ConvKind::DataGrad, [dy, w], dx, write)? {
+            return Ok(());
+        }
+        let s = &self.shape;
+        let grid = tiles(s.batch * s.height * s.width, s.in_channels, 1)?;
+        let args = args![dy.address(), w.address(), s.raw(), i32::from(write == Write::Add), dx.address()];
+        self.device.launch_for("conv_data_grad", self.element, grid, args)
+    }
+
+    /// The gradient of the weight in `f32`, `dw (O, Kh, Kw, I)`, overwritten.
+    ///
+    /// # Errors
+    ///
+    /// As [`Convolution::forward`].
+    pub fn weight_grad(&mut self, x: &Buffer, dy: &Buffer, dw: &Buffer) -> Result<()> {
+        let (size, s) = (self.element.size(), self.shape);
+        x.check("x", s.input_len() * size)?;
+        dy.check("dy", s.output_len() * size)?;
+        dw.check("dw", s.weight_len() * 4)?;
+        let to = self.narrow.as_ref().unwrap_or(dw);
+        if self.by_library(ConvKind::WeightGrad, [x, dy], to, Write::Set)? {
+            return match &self.narrow {
+                Some(narrow) => widen(&self.device, narrow, dw),
+                None => Ok(()),
+            };
+        }
+        if self.partial.is_none() {
+            self.take_partial()?;
+        }
+        let partial = self.partial.as_ref().map_or(0, Buffer::address);
+        let (piece, pieces) = s.pieces();
+        let grid = tiles(s.out_channels, s.columns(), pieces)?;
+        let args = args![x.address(), dy.address(), s.raw(), piece as i64, partial];
+        self.device.launch_for("conv_weight_grad", self.element, grid, args)?;
+        let n = s.weight_len();
+        let args = args![partial, n as i64, pieces as i32, dw.address()];
+        self.device.launch("sum_pieces", Grid::over(n), args)
+    }
+}
+
+/// The grid of a product of tiles, `pieces` times.
+fn tiles(rows: usize, columns: usize, pieces: usize) -> Result<Grid> {
+    let blocks = [rows.div_ceil(TILE), columns.div_ceil(TILE), pieces];
+    if blocks[1] > 65_535 || blocks[2] > 65_535 {
+        let found = format!("{rows} x {columns}");
+        return Err(Error::Setting { name: "product", found, expected: "fewer than 4 million columns" });
+    }
+    Ok(Grid::of_blocks(blocks, [TILE_THREADS, 1, 1]))
+}
+
+/// `to` = `from`, bf16 to `f32`.
+///
+/// # Errors
+///
+/// If the sizes do not fit, or the device fails.
+pub fn widen(device: &Device, from: &Buffer, to: &Buffer) -> Result<()> {
+    let n = from.len() / 2;
+    to.check("to", n * 4)?;
+    device.launch("widen", Grid::over(n), args![from.address(), n as i64, to.address()])
+}
+
+/// `to` = `from`, `f32` to bf16, to nearest.
+///
+/// # Errors
+///
+/// If the sizes do not fit, or the device fails.
+pub fn narrow(device: &Device, from: &Buffer, to: &Buffer) -> Result<()> {
+    let n = from.len() / 4;
+    to.check("to", n * 2)?;
+    device.launch("narrow", Grid::over(n), args![from.address(), n as i64, to.address()])
+}
+
+/// A fully connected layer, all in `f32`: `x (B, I)`, `w (O, I)`, `y (B, O)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearShape {
+    /// B, rows.
+    pub batch: usize,
+    /// I, columns of the input.
+    pub in_features: usize,
+    /// O, columns of the output.
+    pub out_features: usize,
+}
+
+impl LinearShape {
+    fn check(&self, [x, w, y]: [(&'static str, &Buffer); 3]) -> Result<()> {
+        x.1.check(x.0, self.batch * self.in_features * 4)?;
+        w.1.check(w.0, self.out_features * self.in_features * 4)?;
+        y.1.check(y.0, self.batch * self.out_features * 4)
+    }
+}
+
+/// `y = x w^T`, and `bias (O)` added to every row.
+///
+/// # Errors
+///
+/// If a size does not fit, or the device fails.
+pub fn linear(device: &Device, s: &LinearShape, [x, w]: [&Buffer; 2], bias: Option<&Buffer>, y: &Buffer) -> Result<()> {
+    s.check([("x", x), ("w", w), ("y", y)])?;
+    bias.map_or(Ok(()), |bias| bias.check("bias", s.out_features * 4))?;
+    let (i, o) = (s.in_features as i64, s.out_features as i64);
+    let grid = tiles(s.batch, s.out_features, 1)?;
+    let args = args![x.address(), w.address(), i, 1i64, 1i64, i, s.batch as i64, o, i, address_of(bias), y.address()];
+    device.launch("dense", grid, args)
+}
+
+/// `dx = dy w`.
+///
+/// # Errors
+///
+/// If a size does not fit, or the device fails.
+pub fn linear_data_grad(device: &Device, s: &LinearShape, [dy, w]: [&Buffer; 2], dx: &Buffer) -> Result<()> {
+    s.check([("dx", dx), ("w", w), ("dy", dy)])?;
+    let (i, o) = (s.in_features as i64, s.out_features as i64);
+    let grid = tiles(s.batch, s.in_features, 1)?;
+    let args = args![dy.address(), w.address(), o, 1i64, i, 1i64, s.batch as i64, i, o, 0u64, dx.address()];
+    device.launch("dense", grid, args)
+}
+
+/// `dw = dy^T x`, overwritten.
+///
+/// # Errors
+///
+/// If a size does not fit, or the device fails.
+pub fn linear_weight_grad(device: &Device, s: &LinearShape, [x, dy]: [&Buffer; 2], dw: &Buffer) -> Result<()> {
+    s.check([("x", x), ("dw", dw), ("dy", dy)])?;
+    let (i, o) = (s.in_features as i64, s.out_features as i64);
+    let grid = tiles(s.out_features, s.in_features, 1)?;
+    let args = args![dy.address(), x.address(), 1i64, o, i, 1i64, o, i, s.batch as i64, 0u64, dw.address()];
+    device.launch("dense", grid, args)
+}
+
+/// `sums (C)` of the rows of `x (rows, C)`, overwritten.
+///
+/// # Errors
+///
+/// If a size does not fit, or the device fails.
+pub fn column_sums(device: &Device, element: Element, x: &Buffer, sums: &Buffer) -> Result<()> {
+    let columns = sums.len() / 4;
+    let rows = x.len() / element.size() / columns.max(1);
+    x.check("x", rows * columns * element.size())?;
+    let args = args![x.address(), rows as i64, columns as i32, sums.address()];
+    device.launch_for("column_sums", element, Grid::of_items(columns), args)
+}

@@ -1,0 +1,210 @@
+//! Pools over channels-last images.
+
+use crate::launch::{Grid, Plain, args};
+use crate::{Buffer, Device, Element, Error, Result};
+
+/// The sizes of a max pool; padding counts as minus infinity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolShape {
+    /// B, images.
+    pub batch: usize,
+    /// H of the input.
+    pub height: usize,
+    /// W of the input.
+    pub width: usize,
+    /// C.
+    pub channels: usize,
+    /// Kh and Kw; at most 255 positions.
+    pub kernel: [usize; 2],
+    /// Steps between windows.
+    pub stride: [usize; 2],
+    /// Rows above and below, columns left and right; at most half a window.
+    pub padding: [usize; 2],
+}
+
+/// As the kernels see it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct RawShape {
+    sizes: [i32; 12],
+}
+// SAFETY: numbers.
+unsafe impl Plain for RawShape {}
+
+impl PoolShape {
+    /// Ho, rows of the output.
+    #[must_use]
+    pub fn out_height(&self) -> usize {
+        (self.height + 2 * self.padding[0] - self.kernel[0]) / self.stride[0] + 1
+    }
+
+    /// Wo, columns of the output.
+    #[must_use]
+    pub fn out_width(&self) -> usize {
+        (self.width + 2 * self.padding[1] - self.kernel[1]) / self.stride[1] + 1
+    }
+
+    /// Elements of the input.
+    #[must_use]
+    pub fn input_len(&self) -> usize {
+        self.batch * self.height * self.width * self.channels
+    }
+
+    /// Elements of the output.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
+        self.batch * self.out_height() * self.out_width() * self.channels
+    }
+
+    fn check(&self) -> Result<()> {
+        let image = [self.height, self.width];
+        let fits = (0..2).all(|i| {
+            self.kernel[i] > 0
+                && self.stride[i] > 0
+                && 2 * self.padding[i] <= self.kernel[i]
+                && image[i] + 2 * self.padding[i] >= self.kernel[i]
+        });
+        let window = self.kernel[0] * self.kernel[1];
+        if fits && window <= 255 && self.input_len() > 0 && self.input_len().max(self.output_len()) < 1 << 31 {
+            return Ok(());
+        }
+        let expected = "a window of at most 255 positions that fits the image and is at least twice the padding";
+        Err(Error::Setting { name: "shape of a pool", found: format!("{self:?}"), expected })
+    }
+
+    fn raw(&self) -> RawShape {
+        let ([kh, kw], [sy, sx], [py, px]) = (self.kernel, self.stride, self.padding);
+        let sizes = [self.batch, self.height, self.width, self.channels, kh, kw, sy, sx, py, px];
+        let all = sizes.into_iter().chain([self.out_height(), self.out_width()]);
+        let mut raw = [0; 12];
+        raw.iter_mut().zip(all).for_each(|(raw, n)| *raw = n as i32);
+        RawShape { sizes: raw }
+    }
+}
+
+/// The largest value of each window of `x`, and in `winners`, a byte an output, its place in the window.
+///
+/// # Errors
+///
+/// If a size does not fit, or the device fails.
+pub fn max_pool(device: &Device, e: Element, s: &PoolShape, x: &Buffer, [y, winners]: [&Buffer; 2]) -> Result<()> {
+    s.check()?;
+    x.check("x", s.input_len() * e.size())?;
+    y.check("y", s.output_len() * e.size())?;
+    winners.check("winners", s.output_len())?;
+    let args = args![x.address(), s.raw(), y.address(), winners.address()];
+    device.launch_for("max_pool", e, Grid::over(s.output_len()), args)
+}
+
+/// `dx` overwritten: each `dy` goes to the winner of its window.
+///
+/// # Errors
+///
+/// If a size does not fit, or the device fails.
+pub fn max_pool_grad(
+    device: &Device,
+    e: Element,
+    s: &PoolShape,
+    [dy, winners]: [&Buffer; 2],
+    dx: &Buffer,
+) -> Result<()> {
+    s.check()?;
+    dx.check("dx", s.input_len() * e.size())?;
+    dy.check("dy", s.output_len() * e.size())?;
+    winners.check("winners", s.output_len())?;
+    let args = args![dy.address(), winners.address(), s.raw(), dx.address()];
+    device.launch_for("max_pool_grad", e, Grid::over(s.input_len()), args)
+}
+
+/// Images as a pool over all positions sees them: `(B, P, C)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GlobalShape {
+    /// B.
+    pub batch: usize,
+    /// P, positions of an image.
+    pub positions: usize,
+    /// C.
+    pub channels: usize,
+}
+
+impl GlobalShape {
+    fn check(&self, e: Element, x: &Buffer) -> Result<()> {
+        let n = self.batch * self.positions * self.channels;
+        if n == 0 || n >= 1 << 31 {
+            let expected = "at least 1 each, fewer than 2^31 in all";
+            return Err(Error::Setting { name: "shape of a pool", found: format!("{self:?}"), expected });
+        }
+        x.check("images", n * e.size())
+    }
+
+    fn rows(&self) -> usize {
+        self.batch * self.channels
+    }
+
+    fn sizes(&self) -> [i32; 3] {
+        [self.batch, self.positions, self.channels].map(|n| n as i32)
+    }
+}
+
+/// `y (B, 2 C)` in `f32`: maxima, then means; `winners (B, C)` are the places of the maxima, 4 bytes each.
+///
+/// # Errors
+///
+/// If a size does not fit, or the device fails.
+pub fn concat_pool(device: &Device, e: Element, s: &GlobalShape, x: &Buffer, [y, winners]: [&Buffer; 2]) -> Result<()> {
+    s.check(e, x)?;
+    y.check("y", 2 * s.rows() * 4)?;
+    winners.check("winners", s.rows() * 4)?;
+    let [b, p, c] = s.sizes();
+    device.launch_for(
+        "concat_pool",
+        e,
+        Grid::over(s.rows()),
+        args![x.address(), b, p, c, y.address(), winners.address()],
+    )
+}
+
+/// Backward pass of [`concat_pool`]; `dx` is overwritten.
+///
+/// # Errors
+///
+/// If a size does not fit, or the device fails.
+pub fn concat_pool_grad(
+    device: &Device,
+    e: Element,
+    s: &GlobalShape,
+    [dy, winners]: [&Buffer; 2],
+    dx: &Buffer,
+) -> Result<()> {
+    s.check(e, dx)?;
+    dy.check("dy", 2 * s.rows() * 4)?;
+    winners.check("winners", s.rows() * 4)?;
+    let [b, p, c] = s.sizes();
+    let args = args![dy.address(), winners.address(), b, p, c, dx.address()];
+    device.launch_for("concat_pool_grad", e, Grid::over(s.rows() * s.positions), args)
+}
+
+/// `y (B, C)` in `f32`: means over the positions.
+///
+/// # Errors
+///
+/// If a size does not fit, or the device fails.
+pub fn mean_pool(device: &Device, e: Element, s: &GlobalShape, x: &Buffer, y: &Buffer) -> Result<()> {
+    s.check(e, x)?;
+    y.check("y", s.rows() * 4)?;
+    let [b, p, c] = s.sizes();
+    device.launch_for("mean_pool", e, Grid::over(s.rows()), args![x.address(), b, p, c, y.address()])
+}
+
+/// Backward pass of [`mean_pool`]; `dx` is overwritten.
+///
+/// # Errors
+///
+/// If a size does not fit, or the device fails.
+pub fn mean_pool_grad(device: &Device, e: Element, s: &GlobalShape, dy: &Buffer, dx: &Buffer) -> Result<()> {
+    s.check(e, dx)?;
+    dy.check("dy", s.rows() * 4)?;
+    let [b, p, c] = s.sizes();
+    let args = args![dy.address(), b, p, c, dx.address()];
+    device.launch_for("mean_pool_grad", e, Grid::over(s.rows() * s.positions), args)
+}

@@ -1,0 +1,140 @@
+//! A network on the CPU and its twin on a device: which of the two is newer, and copies between them.
+
+use super::{GpuConfig, GpuNetwork, GpuStep};
+use crate::storage::{dims, read};
+use crate::{Activation, Adam, Entry, Network, Result, StepEnd, TrainStep};
+use candle_core::{Device as Candle, Tensor};
+use cn_cuda::{Buffer, Device, Element, conv};
+
+/// Where the newest values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Newest {
+    Both,
+    Host,
+    Device,
+}
+
+/// The twin of a [`Network`] on a device.
+#[derive(Debug)]
+pub(crate) struct GpuSide {
+    device: Device,
+    element: Element,
+    network: GpuNetwork,
+    newest: Newest,
+    /// The version of the optimizer that the device has; `None` before the first step.
+    adam: Option<u64>,
+    /// Images in `f32`, as the host makes them.
+    images: Option<Buffer>,
+}
+
+impl GpuSide {
+    pub(crate) fn new(device: &Device, network: &mut Network, config: GpuConfig) -> Result<Self> {
+        let twin = GpuNetwork::new(device, network, config)?;
+        let (device, element) = (device.clone(), config.element);
+        Ok(Self { device, element, network: twin, newest: Newest::Both, adam: None, images: None })
+    }
+
+    /// Says that values on the host were written.
+    pub(crate) fn host_changed(&mut self) {
+        self.newest = Newest::Host;
+    }
+
+    pub(crate) fn set_trainable(&mut self, wanted: &dyn Fn(&Entry) -> bool) {
+        self.network.set_trainable(wanted);
+    }
+
+    /// Brings values to the device, if those on the host are newer.
+    fn push(&mut self, network: &mut Network) -> Result<()> {
+        if self.newest == Newest::Host {
+            self.network.load(network)?;
+            self.newest = Newest::Both;
+        }
+        Ok(())
+    }
+
+    /// Brings values to the host, if those on the device are newer.
+    pub(crate) fn pull(&mut self, network: &mut Network) -> Result<()> {
+        if self.newest == Newest::Device {
+            self.network.store(network)?;
+            self.newest = Newest::Both;
+        }
+        Ok(())
+    }
+
+    /// Values and the optimizer's state to the host.
+    pub(crate) fn settle(&mut self, network: &mut Network, adam: &mut Adam) -> Result<()> {
+        self.pull(network)?;
+        if self.adam == Some(adam.version()) {
+            self.network.store_optimizer(network, adam)?;
+            self.adam = Some(adam.version());
+        }
+        Ok(())
+    }
+
+    /// Uploads images; what is recorded only reads where they lie then.
+    fn upload(&mut self, images: &Tensor) -> Result<Buffer> {
+        let bytes = images.elem_count() * 4;
+        let there = match self.images.take().filter(|buffer| buffer.len() == bytes) {
+            Some(buffer) => buffer,
+            None => self.device.allocate(bytes, "images")?,
+        };
+        there.write_floats(&read::<f32>(images)?)?;
+        self.images = Some(there.clone());
+        Ok(there)
+    }
+
+    pub(crate) fn step(&mut self, network: &mut Network, step: &TrainStep<'_>, adam: &mut Adam) -> Result<StepEnd> {
+        self.push(network)?;
+        if self.adam != Some(adam.version()) {
+            self.network.load_optimizer(network, adam)?;
+            self.adam = Some(adam.version());
+        }
+        let sizes = dims("images", step.images, "(B, H, W, C)")?;
+        let there = self.upload(step.images)?;
+        let targets = read::<f32>(step.targets)?;
+        let (draw, device, element) = (step.draw, self.device.clone(), self.element);
+        let input = GpuStep {
+            images: sizes,
+            seed: draw.seed,
+            epoch: draw.epoch,
+            ids: draw.ids,
+            targets: &targets,
+            loss: step.loss,
+            adam: adam.config(),
+            hyper: step.hyper,
+        };
+        self.newest = Newest::Device;
+        self.network.step(&input, |batch| fill(&device, element, &there, batch))?;
+        if !self.network.is_finite()? {
+            self.network.undo_step()?;
+            return Ok(StepEnd::NotFinite);
+        }
+        Ok(StepEnd::Updated(Tensor::new(self.network.loss()?, &Candle::Cpu)?))
+    }
+
+    /// Whether the network on the device takes such images; planes in place of channels are for the CPU alone.
+    pub(crate) fn takes(&self, images: &Tensor) -> bool {
+        images.dims().last().copied() == self.network.in_channels()
+    }
+
+    /// Logits in use.
+    pub(crate) fn judge(&mut self, network: &mut Network, images: &Tensor) -> Result<Activation> {
+        self.push(network)?;
+        let sizes: [usize; 4] = dims("images", images, "(B, H, W, C)")?;
+        let n = sizes[0];
+        let there = self.upload(images)?;
+        let (device, element) = (self.device.clone(), self.element);
+        let logits = self.network.judge(sizes, |batch| fill(&device, element, &there, batch))?;
+        let classes = logits.len() / n.max(1);
+        Ok(Tensor::from_vec(logits, (n, classes), &Candle::Cpu)?.into())
+    }
+}
+
+/// Images in `f32` to a batch of the type that the network computes in.
+fn fill(device: &Device, element: Element, images: &Buffer, batch: &Buffer) -> Result<()> {
+    match element {
+        Element::F32 => batch.copy_from(images)?,
+        Element::Bf16 => conv::narrow(device, images, batch)?,
+    }
+    Ok(())
+}
