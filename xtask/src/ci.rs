@@ -25,6 +25,11 @@ const STEPS: [Step; 4] = [
     Step { args: &["build", "--workspace", "--benches", "--examples"], component: None, env: &[] },
 ];
 
+/// A task of this program with flags.
+type Own = (&'static str, fn(Args) -> Result<()>, &'static [&'static str]);
+
+const OWN: [Own; 2] = [("tidy", tidy::run, &[]), ("torture", torture::run, &["--short"])];
+
 /// Runs the task: every step, also after one that failed.
 pub(crate) fn run(args: Args) -> Result<()> {
     args.finish()?;
@@ -51,9 +56,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Ok(Some(why)) => println!("skipped: cargo xtask cuda-build --check ({why})"),
         Err(error) => failed.push(format!("{error:#}")),
     }
-    let own: [(&str, fn(Args) -> Result<()>, &[&str]); 2] =
-        [("tidy", tidy::run, &[]), ("torture", torture::run, &["--short"])];
-    for (name, task, flags) in own {
+    for (name, task, flags) in OWN {
         println!("running: cargo xtask {name} {}", flags.join(" "));
         if let Err(error) = task(Args::new(flags.iter().map(|flag| (*flag).to_owned()).collect())) {
             failed.push(error.to_string());

@@ -3,8 +3,8 @@
 use crate::gpu::{GpuConfig, GpuSide};
 use crate::storage::{check_shape, copy_into};
 use crate::{
-    Activation, Adam, Draw, Entry, Error, InputGrad, Layer, Mode, Model, NotFiniteOutput, Parameters, Pass, Pool, Result,
-    Slot, StepEnd, Trace, TrainStep,
+    Activation, Adam, Draw, Entry, Error, InputGrad, Layer, Mode, Model, NotFiniteOutput, Parameters, Pass, Pool,
+    Result, Slot, StepEnd, Trace, TrainStep,
 };
 use candle_core::{Shape, Tensor};
 use cn_kernels::Precision;

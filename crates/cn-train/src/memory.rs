@@ -1,6 +1,6 @@
 //! How much memory a training needs, known before its first step, and whether the machine has it.
 
-use crate::config::Config;
+use crate::config::{Config, gpu_of};
 use crate::host;
 use crate::model::planes;
 use crate::output::Ui;
@@ -51,7 +51,10 @@ impl Estimate {
     fn new(config: &Config, dataset: &Dataset, network: &mut Network) -> Result<Self> {
         let size = config.image_size.min(MEASURED_SIDE) as usize;
         let ActivationBytes { train, eval } = network.activation_bytes([size, size, config.channels])?;
-        let [train, eval] = [train, eval].map(|bytes| scaled(bytes as u64, config.image_size));
+        // On a GPU they are in its own memory.
+        let on_host = gpu_of(&config.device).is_none();
+        let [train, eval] =
+            [train, eval].map(|bytes| if on_host { scaled(bytes as u64, config.image_size) } else { 0 });
         let n_planes = match planes(dataset.pixels()) {
             Planes::Grey => config.channels.min(2),
             _ => config.channels,

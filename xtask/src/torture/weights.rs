@@ -113,7 +113,7 @@ fn pickles() -> Vec<(&'static str, Vec<u8>)> {
     };
     vec![
         ("pickle that makes a file", zipped(b"\x80\x02cposix\nsystem\nX\x0c\0\0\0touch canary\x85R.")),
-        ("pickle that evaluates", zipped(b"\x80\x02cbuiltins\neval\nX\x04\0\0\01+1 \x85R.")),
+        ("pickle that evaluates", zipped(b"\x80\x02cbuiltins\neval\nX\x04\x00\x00\x001+1 \x85R.")),
         ("pickle that opens", zipped(b"\x80\x04\x8c\x08builtins\x8c\x04open\x93\x8c\x06canary\x8c\x01w\x86R.")),
         ("pickle with an unknown opcode", zipped(b"\x80\x02\xff.")),
         ("pickle that is cut", zipped(b"\x80\x02}q\0(X\x05\0\0")),
