@@ -190,7 +190,7 @@ fn prepare(
             "missing": loaded.missing, "skipped": loaded.skipped, "stem_summed": loaded.stem_summed,
         }));
     }
-    config.settle_rates(loaded.is_some_and(|loaded| !loaded.head_replaced()));
+    config.settle_rates(loaded.as_ref());
     let memory = memory::settle(ui, &mut config, &dataset, &mut network, shortage)?;
     let learner = session::learner(&config, Arc::clone(&dataset), &start, network)?;
     let prepared = Prepared { config, start, dataset, split, learner };

@@ -4,6 +4,7 @@ use super::Config;
 use crate::args::PhaseArgs;
 use crate::problem::Problem;
 use cn_learn::{Phase, Rates};
+use cn_zoo::Loaded;
 
 /// The phases that `--epochs`, `--freeze-epochs` and `--lr` make of those of a recipe.
 ///
@@ -56,9 +57,9 @@ impl Config {
         self.phase.iter().map(|phase| Phase { lr: rate(phase), ..phase.clone() }).collect()
     }
 
-    /// Settles the rates, once it is known whether the initial weights tell the classes apart already.
-    pub(crate) fn settle_rates(&mut self, classes_known: bool) {
-        if classes_known {
+    /// Settles the rates, once it is known what was taken of weights: with their head they tell the classes apart.
+    pub(crate) fn settle_rates(&mut self, loaded: Option<&Loaded>) {
+        if loaded.is_some_and(|loaded| !loaded.head_replaced()) {
             self.phase = self.fine_tuned();
         }
         self.fine_tune_lr = None;
