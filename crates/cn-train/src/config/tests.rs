@@ -1,6 +1,7 @@
 use super::*;
 use crate::args::BatchSize;
 use cn_learn::Rates;
+use cn_zoo::Loaded;
 
 fn resolve(args: &ConfigArgs) -> Result<Config, Problem> {
     let mut args = args.clone();
@@ -114,4 +115,23 @@ fn centre_transforms_come_back_from_a_model_card() {
         let again = Transform::centre(resize, size as usize);
         assert_eq!(again.card(size), cn_report::Transform::Centre { resize });
     }
+}
+
+#[test]
+fn weights_that_know_the_classes_are_tuned_at_their_own_rate() {
+    let rates = |mut config: Config, loaded: Option<&Loaded>| {
+        config.settle_rates(loaded);
+        assert_eq!(config.fine_tune_lr, None, "stored configs hold what was used");
+        config.phase.iter().map(|phase| phase.lr).collect::<Vec<_>>()
+    };
+    let whole = Loaded::default();
+    let mut body = Loaded::default();
+    body.missing.push("fc.weight".into());
+    assert_eq!(rates(of("quick"), Some(&whole)), [Rates::Uniform(1e-3)]);
+    assert_eq!(rates(of("quick"), Some(&body)), [Rates::Uniform(3e-3)]);
+    assert_eq!(rates(of("quick"), None), [Rates::Uniform(3e-3)]);
+    // What a person asks for is what is done.
+    let asked = with("quick", |args| args.phases.lr = Some(5e-3));
+    assert_eq!(rates(asked, Some(&whole)), [Rates::Uniform(5e-3)]);
+    assert_eq!(rates(of("notebook"), Some(&whole)), of("notebook").phase.iter().map(|p| p.lr).collect::<Vec<_>>());
 }
