@@ -77,6 +77,17 @@ fn a_damaged_checkpoint_is_passed_over() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&last, bytes).expect("written");
+    let others =
+        ["previous.safetensors", "best.safetensors"].map(|name| place.path(&format!("stopped/checkpoints/{name}")));
+    let others: Vec<_> = others.into_iter().filter(|path| path.exists()).collect();
+    assert!(!others.is_empty(), "an epoch was done before the signal");
+    let away = |path: &std::path::Path| path.with_extension("away");
+    others.iter().for_each(|path| std::fs::rename(path, away(path)).expect("moved"));
+    let lost = place.line("train --resume stopped");
+    assert_eq!(lost.code, 1, "{}", lost.snapshot());
+    assert!(lost.stderr.starts_with("error: no checkpoint of the run `stopped` is whole\n"), "{}", lost.stderr);
+    assert!(lost.stderr.contains("train --config stopped/config.toml --out DIR"), "{}", lost.stderr);
+    others.iter().for_each(|path| std::fs::rename(away(path), path).expect("moved back"));
     let resumed = place.line("train --resume stopped");
     assert_eq!(resumed.code, 0, "{}", resumed.snapshot());
     assert!(

@@ -145,7 +145,7 @@ impl Error {
         match self {
             Self::TooFewImages { .. } => Some("use a smaller batch, or more images"),
             Self::Outputs { .. } => Some("replace the model's head by one with as many outputs as there are classes"),
-            Self::CheckpointDamaged { .. } => Some("use the checkpoint before it"),
+            Self::CheckpointDamaged { .. } => Some("use the checkpoint before it, or train again"),
             Self::CheckpointFormat { .. } => Some("use the program that wrote it, or train again"),
             Self::NotFinite(_) => Some("lower the learning rate"),
             Self::Ops(e) => e.hint(),

@@ -192,6 +192,8 @@ impl Error {
             Self::Busy { .. } => {
                 "wait for its end, stop it (`kill` with its number: it saves first), or choose another `--out`"
             }
+            // A report does without it.
+            Self::Json { path, .. } if path.ends_with("audit/audit.json") => "audit the run again, or remove the file",
             Self::Json { .. } | Self::Csv { .. } | Self::Header { .. } | Self::Cell { .. } => {
                 "the file was cut or edited: restore it, or evaluate the run again"
             }

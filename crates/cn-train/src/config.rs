@@ -339,7 +339,10 @@ impl Config {
         }
         self.check_split()?;
         phases::check(&self.phase)?;
-        phases::check(&self.fine_tuned())?;
+        if let Some(lr) = self.fine_tune_lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
+            return Err(Problem::usage(format!("`fine_tune_lr` is {lr}, expected a finite number above 0"))
+                .hint("leave it out, and weights that know the classes are trained as others are"));
+        }
         self.augment.policy(self.image_size)?;
         self.validation.fixed_policy(self.image_size)?;
         Ok(())

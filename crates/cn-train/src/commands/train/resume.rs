@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
     let config = stored.with_flags(context.common, &args.config)?.resolved()?;
     refuse_open_batch(run, &config)?;
     refuse(run, args, &stored.differences(&config))?;
-    let found = CheckpointFolder::new(run.checkpoints()).newest()?;
+    let found = CheckpointFolder::new(run.checkpoints()).newest().map_err(|error| lost(run, error))?;
     if run.is_finished() {
         let weights = run.weights();
         if found.is_none() {
@@ -64,6 +64,19 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
         return dry_run(context.ui, prepared);
     }
     fit(context, run.clone(), prepared, &manifest, checkpoint)
+}
+
+/// What to do where checkpoints are there, and none of them is whole.
+fn lost(run: &RunFolder, error: cn_learn::Error) -> anyhow::Error {
+    if !matches!(error, cn_learn::Error::CheckpointDamaged { .. }) {
+        return error.into();
+    }
+    let (folder, config) = (run.root().display(), run.config());
+    let again = format!("`cn-train train --config {} --out DIR`", config.display());
+    Problem::failure(format!("no checkpoint of the run `{folder}` is whole"))
+        .caused_by(error)
+        .hint(format!("restore one, or train again from the start: {again}"))
+        .into()
 }
 
 /// Warns about the newest checkpoint, and keeps it from ever taking the place of the good one before it.
