@@ -261,6 +261,9 @@ impl TryFrom<(&Common, &ConfigArgs)> for Config {
         let named = overlay::recipe_of(&file, RECIPES[0].0)?;
         let name = args.batch.recipe.as_deref().or(named).unwrap_or(RECIPES[0].0).to_owned();
         let mut table = recipe(&name)?;
+        if is_complete(&file) {
+            table.clear();
+        }
         if file.contains_key("phase") {
             table.remove("fine_tune_lr");
         }
@@ -454,6 +457,11 @@ impl Config {
         };
         overlay::differences(&table(self), &table(other))
     }
+}
+
+/// Whether a file says all that must be said, as that of a run does: what it leaves out is then not what a recipe says.
+fn is_complete(file: &Table) -> bool {
+    Table::try_from(Config::default()).is_ok_and(|all| all.keys().all(|key| file.contains_key(key)))
 }
 
 fn recipe(name: &str) -> Result<Table, Problem> {

@@ -135,3 +135,17 @@ fn weights_that_know_the_classes_are_tuned_at_their_own_rate() {
     assert_eq!(rates(asked, Some(&whole)), [Rates::Uniform(5e-3)]);
     assert_eq!(rates(of("notebook"), Some(&whole)), of("notebook").phase.iter().map(|p| p.lr).collect::<Vec<_>>());
 }
+
+#[test]
+fn the_settings_of_a_run_are_all_that_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("config.toml");
+    for (name, _) in RECIPES {
+        let mut config = with(name, |args| args.batch.limit = (name != "glyphs").then_some(300));
+        config.settle_rates(None);
+        std::fs::write(&path, config.to_toml().expect("text")).expect("written");
+        let mut args = ConfigArgs::default();
+        args.batch.config = Some(path.clone());
+        assert_eq!(resolve(&args).expect(name), config, "{name}");
+    }
+}
