@@ -4,6 +4,7 @@ use crate::backend::{ConvAddresses, ConvJob, ConvKind, Products};
 use crate::device::address_of;
 use crate::launch::{Grid, Plain, args};
 use crate::{Buffer, Device, Element, Error, Result};
+use cn_kernels::conv::ConvShape;
 
 /// Side of a tile of a product, and the threads that make it; as in the kernels.
 const TILE: usize = 64;
@@ -12,27 +13,6 @@ const TILE_THREADS: u32 = 256;
 const PIECE: usize = 512;
 /// Pieces of a weight's gradient, at most.
 const MAX_PIECES: usize = 64;
-
-/// The sizes of a convolution; groups and dilation are 1. Images are `(B, H, W, I)`, the weight `(O, Kh, Kw, I)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConvShape {
-    /// B, images.
-    pub batch: usize,
-    /// H of the input.
-    pub height: usize,
-    /// W of the input.
-    pub width: usize,
-    /// I, channels of the input.
-    pub in_channels: usize,
-    /// O, channels of the output.
-    pub out_channels: usize,
-    /// Kh and Kw.
-    pub kernel: [usize; 2],
-    /// Steps between windows, down and right.
-    pub stride: [usize; 2],
-    /// Zeros around the input, above and below, left and right.
-    pub padding: [usize; 2],
-}
 
 /// As the kernels see it.
 #[derive(Clone, Copy)]
@@ -43,53 +23,30 @@ struct RawShape {
 // SAFETY: numbers.
 unsafe impl Plain for RawShape {}
 
-impl ConvShape {
-    /// Ho, rows of the output.
-    #[must_use]
-    pub fn out_height(&self) -> usize {
-        (self.height + 2 * self.padding[0] - self.kernel[0]) / self.stride[0] + 1
-    }
-
-    /// Wo, columns of the output.
-    #[must_use]
-    pub fn out_width(&self) -> usize {
-        (self.width + 2 * self.padding[1] - self.kernel[1]) / self.stride[1] + 1
-    }
-
-    /// Elements of the input.
-    #[must_use]
-    pub fn input_len(&self) -> usize {
-        self.batch * self.height * self.width * self.in_channels
-    }
-
-    /// Elements of the weight.
-    #[must_use]
-    pub fn weight_len(&self) -> usize {
-        self.out_channels * self.columns()
-    }
-
-    /// Elements of the output.
-    #[must_use]
-    pub fn output_len(&self) -> usize {
-        self.positions() * self.out_channels
-    }
-
+/// What launches need to know of a shape; images are `(B, H, W, I)`, the weight `(O, Kh, Kw, I)`.
+trait Launched {
     /// Positions of the output in all images.
+    fn positions(&self) -> usize;
+    /// Elements of the weight for one output channel.
+    fn columns(&self) -> usize;
+    fn check(&self) -> Result<()>;
+    fn raw(&self) -> RawShape;
+    /// Positions of each piece of the weight's gradient, and the number of pieces.
+    fn pieces(&self) -> (usize, usize);
+}
+
+impl Launched for ConvShape {
     fn positions(&self) -> usize {
         self.batch * self.out_height() * self.out_width()
     }
 
-    /// Elements of the weight for one output channel.
     fn columns(&self) -> usize {
         self.kernel[0] * self.kernel[1] * self.in_channels
     }
 
     fn check(&self) -> Result<()> {
-        let sizes = [self.batch, self.height, self.width, self.in_channels, self.out_channels];
-        let image = [self.height, self.width];
-        let fits = (0..2).all(|i| image[i] + 2 * self.padding[i] >= self.kernel[i]);
-        let positive = sizes.iter().chain(&self.kernel).chain(&self.stride).all(|&n| n > 0);
-        if positive && fits && self.input_len().max(self.output_len()).max(self.weight_len()) < 1 << 31 {
+        let fits = self.validate().is_ok();
+        if fits && self.input_len().max(self.output_len()).max(self.weight_len()) < 1 << 31 {
             return Ok(());
         }
         let expected = "sizes of at least 1, windows inside the padded image, fewer than 2^31 elements";
@@ -105,7 +62,6 @@ impl ConvShape {
         RawShape { sizes: raw }
     }
 
-    /// Positions of each piece of the weight's gradient, and the number of pieces.
     fn pieces(&self) -> (usize, usize) {
         let piece = PIECE.max(self.positions().div_ceil(MAX_PIECES));
         (piece, self.positions().div_ceil(piece))

@@ -55,9 +55,10 @@ pub mod train;
 
 pub use augment::{Augment, Geometry, ImageStack, Plane};
 pub use backend::Products;
-pub use conv::{ConvShape, Convolution, LinearShape, Write};
+pub use cn_kernels::{conv::ConvShape, pool::PoolShape};
+pub use conv::{Convolution, LinearShape, Write};
 pub use device::{Buffer, Device, Element, Graph};
 pub use error::{Error, Result};
 pub use norm::{Activation, BatchNorm, BatchNormConfig};
-pub use pool::{GlobalShape, PoolShape};
+pub use pool::GlobalShape;
 pub use train::{Adam, AdamRates, Dropout, Loss, StepState};

@@ -2,25 +2,7 @@
 
 use crate::launch::{Grid, Plain, args};
 use crate::{Buffer, Device, Element, Error, Result};
-
-/// The sizes of a max pool; padding counts as minus infinity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PoolShape {
-    /// B, images.
-    pub batch: usize,
-    /// H of the input.
-    pub height: usize,
-    /// W of the input.
-    pub width: usize,
-    /// C.
-    pub channels: usize,
-    /// Kh and Kw; at most 255 positions.
-    pub kernel: [usize; 2],
-    /// Steps between windows.
-    pub stride: [usize; 2],
-    /// Rows above and below, columns left and right; at most half a window.
-    pub padding: [usize; 2],
-}
+use cn_kernels::pool::PoolShape;
 
 /// As the kernels see it.
 #[derive(Clone, Copy)]
@@ -31,55 +13,21 @@ struct RawShape {
 // SAFETY: numbers.
 unsafe impl Plain for RawShape {}
 
-impl PoolShape {
-    /// Ho, rows of the output.
-    #[must_use]
-    pub fn out_height(&self) -> usize {
-        (self.height + 2 * self.padding[0] - self.kernel[0]) / self.stride[0] + 1
+fn check(s: &PoolShape) -> Result<()> {
+    if s.is_valid() && s.input_len().max(s.output_len()) < 1 << 31 {
+        return Ok(());
     }
+    let expected = "a window of at most 255 positions that fits the image and is at least twice the padding";
+    Err(Error::Setting { name: "shape of a pool", found: format!("{s:?}"), expected })
+}
 
-    /// Wo, columns of the output.
-    #[must_use]
-    pub fn out_width(&self) -> usize {
-        (self.width + 2 * self.padding[1] - self.kernel[1]) / self.stride[1] + 1
-    }
-
-    /// Elements of the input.
-    #[must_use]
-    pub fn input_len(&self) -> usize {
-        self.batch * self.height * self.width * self.channels
-    }
-
-    /// Elements of the output.
-    #[must_use]
-    pub fn output_len(&self) -> usize {
-        self.batch * self.out_height() * self.out_width() * self.channels
-    }
-
-    fn check(&self) -> Result<()> {
-        let image = [self.height, self.width];
-        let fits = (0..2).all(|i| {
-            self.kernel[i] > 0
-                && self.stride[i] > 0
-                && 2 * self.padding[i] <= self.kernel[i]
-                && image[i] + 2 * self.padding[i] >= self.kernel[i]
-        });
-        let window = self.kernel[0] * self.kernel[1];
-        if fits && window <= 255 && self.input_len() > 0 && self.input_len().max(self.output_len()) < 1 << 31 {
-            return Ok(());
-        }
-        let expected = "a window of at most 255 positions that fits the image and is at least twice the padding";
-        Err(Error::Setting { name: "shape of a pool", found: format!("{self:?}"), expected })
-    }
-
-    fn raw(&self) -> RawShape {
-        let ([kh, kw], [sy, sx], [py, px]) = (self.kernel, self.stride, self.padding);
-        let sizes = [self.batch, self.height, self.width, self.channels, kh, kw, sy, sx, py, px];
-        let all = sizes.into_iter().chain([self.out_height(), self.out_width()]);
-        let mut raw = [0; 12];
-        raw.iter_mut().zip(all).for_each(|(raw, n)| *raw = n as i32);
-        RawShape { sizes: raw }
-    }
+fn raw(s: &PoolShape) -> RawShape {
+    let ([kh, kw], [sy, sx], [py, px]) = (s.kernel, s.stride, s.padding);
+    let sizes = [s.batch, s.height, s.width, s.channels, kh, kw, sy, sx, py, px];
+    let all = sizes.into_iter().chain([s.out_height(), s.out_width()]);
+    let mut raw = [0; 12];
+    raw.iter_mut().zip(all).for_each(|(raw, n)| *raw = n as i32);
+    RawShape { sizes: raw }
 }
 
 /// The largest value of each window of `x`, and in `winners`, a byte an output, its place in the window.
@@ -88,11 +36,11 @@ impl PoolShape {
 ///
 /// If a size does not fit, or the device fails.
 pub fn max_pool(device: &Device, e: Element, s: &PoolShape, x: &Buffer, [y, winners]: [&Buffer; 2]) -> Result<()> {
-    s.check()?;
+    check(s)?;
     x.check("x", s.input_len() * e.size())?;
     y.check("y", s.output_len() * e.size())?;
     winners.check("winners", s.output_len())?;
-    let args = args![x.address(), s.raw(), y.address(), winners.address()];
+    let args = args![x.address(), raw(s), y.address(), winners.address()];
     device.launch_for("max_pool", e, Grid::over(s.output_len()), args)
 }
 
@@ -108,11 +56,11 @@ pub fn max_pool_grad(
     [dy, winners]: [&Buffer; 2],
     dx: &Buffer,
 ) -> Result<()> {
-    s.check()?;
+    check(s)?;
     dx.check("dx", s.input_len() * e.size())?;
     dy.check("dy", s.output_len() * e.size())?;
     winners.check("winners", s.output_len())?;
-    let args = args![dy.address(), winners.address(), s.raw(), dx.address()];
+    let args = args![dy.address(), winners.address(), raw(s), dx.address()];
     device.launch_for("max_pool_grad", e, Grid::over(s.input_len()), args)
 }
 

@@ -11,7 +11,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("cn-random", &[]),
     ("cn-lock", &[]),
     ("cn-kernels", &[]),
-    ("cn-cuda", &[]),
+    ("cn-cuda", &["cn-kernels"]),
     ("cn-report", &["cn-lock", "cn-random"]),
     ("cn-data", &["cn-random"]),
     ("cn-synth", &["cn-random"]),

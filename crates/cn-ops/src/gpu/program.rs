@@ -304,11 +304,10 @@ impl<'a> Writer<'a> {
             return Err(misfit("maxpool", &x, "(B, H, W, C)"));
         };
         let crate::MaxPool2dConfig { kernel, stride, padding } = *config;
-        let host = cn_kernels::pool::PoolShape { batch, height, width, channels, kernel, stride, padding };
-        if !host.is_valid() {
-            return Err(Error::PoolShape(host));
-        }
         let shape = PoolShape { batch, height, width, channels, kernel, stride, padding };
+        if !shape.is_valid() {
+            return Err(Error::PoolShape(shape));
+        }
         let y = self.planner.value(&[batch, shape.out_height(), shape.out_width(), channels], x.element)?;
         let winners = self.planner.bytes(shape.output_len())?;
         let (device, e) = (self.context.device.clone(), x.element);

@@ -45,11 +45,6 @@ pub(super) fn check(lab: &mut Lab<'_>, element: Element) -> Result<()> {
 }
 
 /// The shape, as cn-cuda calls it.
-fn device_shape(s: &ConvShape) -> cn_cuda::ConvShape {
-    let ConvShape { batch, height, width, in_channels, out_channels, kernel, stride, padding } = *s;
-    cn_cuda::ConvShape { batch, height, width, in_channels, out_channels, kernel, stride, padding }
-}
-
 fn convolution(lab: &mut Lab<'_>, element: Element, s: &ConvShape) -> Result<()> {
     let (x, x_host) = lab.random(element, s.input_len())?;
     let (w, w_host) = lab.random(element, s.weight_len())?;
@@ -57,7 +52,7 @@ fn convolution(lab: &mut Lab<'_>, element: Element, s: &ConvShape) -> Result<()>
     // The device's order is (O, Kh, Kw, I).
     let w_host = super::super::layout::to_host([s.out_channels, s.in_channels, s.kernel[0], s.kernel[1]], &w_host);
     let name = |what: &str| format!("{what} {} {s:?}", name_of(element));
-    let mut convolution = Convolution::new(lab.device, device_shape(s), element, Products::Exact)?;
+    let mut convolution = Convolution::new(lab.device, *s, element, Products::Exact)?;
 
     let (y, mut expected) = (lab.room(element, s.output_len())?, vec![0.0; s.output_len()]);
     convolution.forward(&x, &w, &y)?;

@@ -89,8 +89,7 @@ fn norm(lab: &mut Lab<'_>, element: Element, case: NormCase) -> Result<()> {
 fn max_pool(lab: &mut Lab<'_>, element: Element) -> Result<()> {
     for (kernel, stride, padding) in [([3, 3], [2, 2], [1, 1]), ([2, 3], [1, 2], [1, 0]), ([2, 2], [3, 3], [0, 0])] {
         let [batch, height, width, channels] = [lab.size(1, 3), lab.size(3, 12), lab.size(3, 12), lab.size(1, 20)];
-        let shape = PoolShape { batch, height, width, channels, kernel, stride, padding };
-        let s = cpu_pool::PoolShape { batch, height, width, channels, kernel, stride, padding };
+        let s = PoolShape { batch, height, width, channels, kernel, stride, padding };
         // Few different values, so that many are equal.
         let values: Vec<f32> = {
             let mut draws = lab.draws();
@@ -99,7 +98,7 @@ fn max_pool(lab: &mut Lab<'_>, element: Element) -> Result<()> {
         let (x, x_host) = lab.put(element, &values)?;
         let (dy, dy_host) = lab.random(element, s.output_len())?;
         let (y, winners) = (lab.room(element, s.output_len())?, lab.device.zeros(s.output_len(), "winners")?);
-        pool::max_pool(lab.device, element, &shape, &x, [&y, &winners])?;
+        pool::max_pool(lab.device, element, &s, &x, [&y, &winners])?;
         let (mut expected, mut winners_host) = (vec![0.0; s.output_len()], vec![0; s.output_len()]);
         cpu_pool::max_forward(&s, &x_host, &mut expected, &mut winners_host);
         lab.judge(format!("max pool {} {s:?}", name_of(element)), element, &y, &expected)?;
@@ -107,7 +106,7 @@ fn max_pool(lab: &mut Lab<'_>, element: Element) -> Result<()> {
         let found = as_floats(winners.read_bytes()?);
         lab.compare(format!("winners {} {s:?}", name_of(element)), 0.0, &found, &as_floats(winners_host.clone()));
         let (dx, mut expected) = (lab.room(element, s.input_len())?, vec![0.0; s.input_len()]);
-        pool::max_pool_grad(lab.device, element, &shape, [&dy, &winners], &dx)?;
+        pool::max_pool_grad(lab.device, element, &s, [&dy, &winners], &dx)?;
         cpu_pool::max_backward(&s, &dy_host, &winners_host, &mut expected);
         lab.judge(format!("gradient of a max pool {} {s:?}", name_of(element)), element, &dx, &expected)?;
     }
