@@ -9,7 +9,7 @@ use crate::{
     Weights,
 };
 use candle_core::Tensor;
-use cn_ops::{Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model, StepEnd, TrainStep};
+use cn_ops::{Adam, AdamConfig, Buffers, Draw, Hyper, Loss, Mode, Model, StepEnd, TrainStep};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -254,7 +254,7 @@ impl<M: Model> Learner<M> {
             Some(StepEnd::NotFinite) => return Ok(ControlFlow::Break(guard::refuse_whole(self, batch, mode)?)),
             None => {}
         }
-        let before = guard::Buffers::of(&mut self.model)?;
+        let before = Buffers::of(&mut self.model)?;
         let logits = self.model.forward(&batch.images, mode)?;
         check_outputs(&logits, self.batches.source().n_classes())?;
         let (loss, d_logits) = self.config.loss.compute(&logits, &batch.targets)?;

@@ -3,8 +3,8 @@
 use crate::gpu::{GpuConfig, GpuSide};
 use crate::storage::{check_shape, copy_into};
 use crate::{
-    Activation, Adam, Draw, Entry, Error, InputGrad, Layer, Mode, Model, NotFiniteOutput, Parameters, Pass, Pool,
-    Result, Slot, StepEnd, Trace, TrainStep,
+    Activation, Adam, Buffers, Draw, Entry, Error, InputGrad, Layer, Mode, Model, NotFiniteOutput, Parameters, Pass,
+    Pool, Result, Slot, StepEnd, Trace, TrainStep,
 };
 use candle_core::{Shape, Tensor};
 use cn_kernels::Precision;
@@ -145,25 +145,11 @@ impl Network {
     ///
     /// If the shape does not fit the network, or memory runs out.
     pub fn activation_bytes(&mut self, image: [usize; 3]) -> Result<ActivationBytes> {
-        let before = self.buffers()?;
+        let before = Buffers::of(self)?;
         let measured = self.measure(image);
-        for (buffer, value) in &before {
-            copy_into(buffer, value)?;
-        }
+        before.put_back(self)?;
         self.pool.clear();
         measured
-    }
-
-    /// Those tensors that passes in training mode write to, with copies of their values.
-    fn buffers(&mut self) -> Result<Vec<(Tensor, Tensor)>> {
-        let mut buffers = Vec::new();
-        self.layer.visit("", &mut |_, slot| {
-            if let Slot::Buffer(buffer) = slot {
-                buffers.push((buffer.clone(), buffer.force_contiguous()?.copy()?));
-            }
-            Ok(())
-        })?;
-        Ok(buffers)
     }
 
     fn measure(&mut self, [height, width, channels]: [usize; 3]) -> Result<ActivationBytes> {

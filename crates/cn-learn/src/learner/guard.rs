@@ -4,24 +4,7 @@ use super::Learner;
 use crate::batches::Batch;
 use crate::{BadPlace, Error, Handler, Moment, NotFinite, OnNan, Result};
 use candle_core::{DType, Tensor};
-use cn_ops::{Mode, Model};
-use std::collections::HashSet;
-
-/// Copies of what a forward pass changes: running statistics, small beside all else.
-pub(super) struct Buffers(Vec<(String, Tensor)>);
-
-impl Buffers {
-    pub(super) fn of(model: &mut impl Model) -> Result<Self> {
-        let tensors = model.named_tensors()?;
-        let trained: HashSet<&str> = model.parameters().entries().iter().map(|entry| entry.name.as_str()).collect();
-        let buffers = tensors.into_iter().filter(|(name, _)| !trained.contains(name.as_str()));
-        Ok(Self(buffers.map(|(name, tensor)| Ok((name, tensor.copy()?))).collect::<Result<_>>()?))
-    }
-
-    pub(super) fn put_back(&self, model: &mut impl Model) -> Result<()> {
-        Ok(model.load_tensors(&self.0)?)
-    }
-}
+use cn_ops::{Buffers, Mode, Model};
 
 pub(super) fn is_finite(loss: &Tensor) -> Result<bool> {
     Ok(loss.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite())
