@@ -1,6 +1,9 @@
 //! Drawings of any size, pen and polarity as images of handwriting.
 
+use cn_kernels::resample::Rect;
+
 use crate::Image;
+use crate::ink::ink_box;
 
 /// Contrasts below this are paper, not ink.
 const LEAST_CONTRAST: i32 = 24;
@@ -43,11 +46,11 @@ impl Drawing {
     pub fn of(image: Image<'_>, fill: f64) -> Self {
         assert!(fill > 0.0 && fill <= 1.0, "the ink fills {fill} of the square, expected above 0, at most 1");
         let ink = ink_of(image);
-        let Some(Span { left, top, right, bottom }) = Span::of(&ink, image.width) else {
+        let grey = Image { pixels: &ink, channels: 1, ..image };
+        let Some(Rect { left, top, width, height }) = ink_box(grey, INK) else {
             let side = image.width.max(image.height);
             return Self { side, pixels: vec![0; side * side] };
         };
-        let (width, height) = (right - left, bottom - top);
         let side = ((width.max(height) as f64 / fill).round() as usize).max(1);
         let mut pixels = vec![0; side * side];
         let (x, y) = ((side - width) / 2, (side - height) / 2);
@@ -111,30 +114,6 @@ fn paper(grey: &[i32], width: usize) -> i32 {
     let mut border: Vec<i32> = border.map(|(_, p)| *p).collect();
     border.sort_unstable();
     border.get(border.len() / 2).copied().unwrap_or(0)
-}
-
-/// Where ink is, ends excluded.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    left: usize,
-    top: usize,
-    right: usize,
-    bottom: usize,
-}
-
-impl Span {
-    fn of(ink: &[u8], width: usize) -> Option<Self> {
-        let inked = ink.iter().enumerate().filter(|(_, p)| **p >= INK).map(|(i, _)| (i % width, i / width));
-        inked.fold(None, |span: Option<Self>, (x, y)| {
-            let s = span.unwrap_or(Self { left: x, top: y, right: x + 1, bottom: y + 1 });
-            Some(Self {
-                left: s.left.min(x),
-                top: s.top.min(y),
-                right: s.right.max(x + 1),
-                bottom: s.bottom.max(y + 1),
-            })
-        })
-    }
 }
 
 #[cfg(test)]

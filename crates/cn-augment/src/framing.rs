@@ -6,7 +6,7 @@ use cn_kernels::resample::Rect;
 use cn_random::Draws;
 
 use crate::policy::{check_order, check_range};
-use crate::{Geometry, Image, Result};
+use crate::{Geometry, Result};
 
 /// Attempts at a box that fits, as in torchvision and fastai.
 pub(crate) const ATTEMPTS: usize = 10;
@@ -49,7 +49,7 @@ impl Default for RandomResizedCrop {
     }
 }
 
-/// A small random affine map of the whole image, about its centre: first stretched, then sheared, turned and shifted.
+/// A small random affine map of what is seen, about its centre: first stretched, then sheared, turned and shifted.
 ///
 /// All ranges are even except that of `aspect`. A range of 0 (or 1 to 1) leaves a part out.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,13 +88,16 @@ impl Framing {
         matches!(self, Self::RandomResizedCrop(_) | Self::Affine(_))
     }
 
-    /// Draws one geometry of `size` px for the image.
-    pub(crate) fn draw(&self, image: Image<'_>, size: u32, draws: &mut Draws) -> Geometry {
+    /// Draws one geometry of `size` px that sees `part` as if it were the whole image.
+    pub(crate) fn draw(&self, part: Rect, size: u32, draws: &mut Draws) -> Geometry {
         match self {
-            Self::Whole => Geometry::whole(image, size),
-            Self::CentreCrop { extra } => Geometry::centre(image, size, centre_margin(size, *extra)),
-            Self::RandomResizedCrop(crop) => Geometry::resize(crop.draw(image.width, image.height, draws), size),
-            Self::Affine(affine) => Geometry::warp(affine.draw(image, size, draws), size),
+            Self::Whole => Geometry::resize(part, size),
+            Self::CentreCrop { extra } => Geometry::centre(part, size, centre_margin(size, *extra)),
+            Self::RandomResizedCrop(crop) => {
+                let Rect { left, top, width, height } = crop.draw(part.width, part.height, draws);
+                Geometry::resize(Rect { left: part.left + left, top: part.top + top, width, height }, size)
+            }
+            Self::Affine(affine) => Geometry::warp(affine.draw(part, size, draws), size),
         }
     }
 }
@@ -163,7 +166,7 @@ impl Affine {
     ///
     /// On the unit square about its centre, content moves by p -> R K D p + t (turn, slant, stretch, shift). Output
     /// pixels look back through the inverse, D^-1 K^-1 R^-1 (p - t).
-    fn draw(&self, image: Image<'_>, size: u32, draws: &mut Draws) -> [f32; 6] {
+    fn draw(&self, part: Rect, size: u32, draws: &mut Draws) -> [f32; 6] {
         let mut either_way = |most: f64| most * (2.0 * draws.uniform() - 1.0);
         let [tx, ty] = [either_way(self.shift), either_way(self.shift)];
         let turn = either_way(self.rotate) * (PI / 180.0);
@@ -175,11 +178,12 @@ impl Affine {
         let unshear = [[cos + slant * sin, sin - slant * cos], [-sin, cos]];
         let stretch = [scale * aspect, scale / aspect];
         let side = f64::from(size);
-        let lengths = [image.width as f64, image.height as f64];
+        let lengths = [part.width as f64, part.height as f64];
+        let starts = [part.left as f64, part.top as f64];
         let row = |i: usize| {
             let [a, b] = unshear[i].map(|v| v / stretch[i]);
             let centre = 0.5 - a * (tx + 0.5) - b * (ty + 0.5);
-            [a / side * lengths[i], b / side * lengths[i], centre * lengths[i]]
+            [a / side * lengths[i], b / side * lengths[i], starts[i] + centre * lengths[i]]
         };
         let [[a, b, c], [d, e, f]] = [row(0), row(1)];
         [a, b, c, d, e, f].map(|v| v as f32)

@@ -62,10 +62,10 @@ impl Geometry {
         Self::resize(Rect::of_size(image.width, image.height), size)
     }
 
-    /// The whole image to `size + 2 * margin` in both directions, and the central `size` x `size` of that.
+    /// `source` resized to `size + 2 * margin` in both directions, and the central `size` x `size` of that.
     #[must_use]
-    pub fn centre(image: Image<'_>, size: u32, margin: u32) -> Self {
-        Self { full: size + 2 * margin, offset: margin, ..Self::whole(image, size) }
+    pub fn centre(source: Rect, size: u32, margin: u32) -> Self {
+        Self { full: size + 2 * margin, offset: margin, ..Self::resize(source, size) }
     }
 
     /// The image through a matrix, which maps the centre of an output pixel to a position in the image, both in
@@ -186,7 +186,11 @@ mod tests {
 
     #[test]
     fn what_fits_is_taken() {
-        for geometry in [Geometry::whole(IMAGE, 5), Geometry::centre(IMAGE, 5, 2), Geometry::warp([0.0; 6], 5)] {
+        for geometry in [
+            Geometry::whole(IMAGE, 5),
+            Geometry::centre(Rect::of_size(IMAGE.width, IMAGE.height), 5, 2),
+            Geometry::warp([0.0; 6], 5),
+        ] {
             assert_eq!(misfit(geometry), None);
             assert_eq!(geometry.flipped().flipped(), geometry);
             assert!(geometry.flipped().is_flipped());

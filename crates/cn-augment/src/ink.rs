@@ -1,6 +1,67 @@
-//! How much of an image a geometry leaves.
+//! Where the ink of an image is, and how much of it a geometry leaves.
+
+use cn_kernels::resample::Rect;
 
 use crate::{Geometry, Image};
+
+/// A square about the ink of a drawing, so that ink of any size and place fills the same share of what is seen.
+///
+/// Ink is bytes of at least `threshold`: bright strokes on dark ground. Where the ground is bright, or nothing is
+/// ink, the square is the whole image. It is moved, and where it must be cut, into the image: then its centre is not
+/// that of the ink, or its sides differ.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct InkSquare {
+    /// Share of the square's side that the longer side of the ink's box fills, above 0 and at most 1.
+    pub fill: f64,
+    /// Bytes below this are background.
+    pub threshold: u8,
+}
+
+impl InkSquare {
+    /// The square in `image`, in its pixels.
+    ///
+    /// ```
+    /// use cn_augment::{Image, InkSquare};
+    ///
+    /// let mut pixels = vec![0; 64 * 64];
+    /// pixels[20 * 64 + 30..20 * 64 + 46].fill(200); // a line of 16 px
+    /// let square = InkSquare { fill: 0.8, threshold: 40 }.of(Image { pixels: &pixels, height: 64, width: 64, channels: 1 });
+    /// assert_eq!((square.left, square.top, square.width, square.height), (28, 10, 20, 20));
+    /// ```
+    #[must_use]
+    pub fn of(self, image: Image<'_>) -> Rect {
+        let Some(ink) = ink_box(image, self.threshold) else {
+            return Rect::of_size(image.width, image.height);
+        };
+        // A saturating cast: a tiny share asks for more than any image has.
+        let side = (ink.width.max(ink.height) as f64 / self.fill).round().max(1.0) as usize;
+        let along = |start: usize, len: usize, end: usize| {
+            let side = side.min(end);
+            let start = (start + len / 2).saturating_sub(side / 2);
+            (start.min(end - side), side)
+        };
+        let (left, width) = along(ink.left, ink.width, image.width);
+        let (top, height) = along(ink.top, ink.height, image.height);
+        Rect { left, top, width, height }
+    }
+}
+
+/// The smallest rectangle with all bytes that are at least `threshold`, if there is any; a threshold of 0 counts as 1.
+pub(crate) fn ink_box(image: Image<'_>, threshold: u8) -> Option<Rect> {
+    let threshold = threshold.max(1);
+    let mut span: Option<[usize; 4]> = None;
+    for (y, row) in image.pixels.chunks_exact(image.width * image.channels).enumerate() {
+        if row.iter().max().is_none_or(|&most| most < threshold) {
+            continue;
+        }
+        let is_ink = |value: &u8| *value >= threshold;
+        let first = row.iter().position(is_ink).unwrap_or(0) / image.channels;
+        let last = row.iter().rposition(is_ink).unwrap_or(0) / image.channels;
+        let [left, top, right, _] = span.unwrap_or([first, y, last, y]);
+        span = Some([left.min(first), top, right.max(last), y]);
+    }
+    span.map(|[left, top, right, bottom]| Rect { left, top, width: right - left + 1, height: bottom - top + 1 })
+}
 
 /// The share of the image's ink that reaches the output, 0 to 1; 1 for an image without ink.
 ///
@@ -58,6 +119,38 @@ mod tests {
         assert!((kept - expected).abs() < 1e-12, "{kept}, not {expected}: {geometry:?}");
     }
 
+    #[test]
+    fn the_square_is_about_the_ink_and_in_the_image() {
+        let at = |left: usize, top: usize, width: usize, height: usize, fill| {
+            let mut pixels = vec![0u8; 40 * 30];
+            for y in top..top + height {
+                pixels[y * 40 + left..][..width].fill(90);
+            }
+            pixels[0] = 89;
+            let Rect { left, top, width, height } =
+                InkSquare { fill, threshold: 90 }.of(Image { pixels: &pixels, height: 30, width: 40, channels: 1 });
+            [left, top, width, height]
+        };
+        assert_eq!(at(20, 10, 4, 8, 1.0), [18, 10, 8, 8]);
+        assert_eq!(at(20, 10, 4, 8, 0.5), [14, 6, 16, 16]);
+        // Moved into the image, then cut.
+        assert_eq!(at(38, 0, 2, 2, 0.25), [32, 0, 8, 8]);
+        assert_eq!(at(38, 0, 2, 2, 0.05), [0, 0, 40, 30]);
+        assert_eq!(at(0, 0, 2, 2, 0.06), [0, 0, 33, 30]);
+        assert_eq!(at(0, 0, 2, 2, f64::MIN_POSITIVE), [0, 0, 40, 30]);
+        // No ink: everything.
+        assert_eq!(at(0, 0, 0, 0, 1.0), [0, 0, 40, 30]);
+    }
+
+    #[test]
+    fn the_box_counts_pixels_of_every_channel() {
+        let pixels: [u8; 18] = [0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0];
+        let found = ink_box(Image { pixels: &pixels, height: 2, width: 3, channels: 3 }, 7);
+        assert_eq!(found, Some(Rect { left: 1, top: 0, width: 2, height: 2 }));
+        let found = ink_box(Image { pixels: &pixels, height: 2, width: 3, channels: 3 }, 8);
+        assert_eq!(found, Some(Rect { left: 2, top: 1, width: 1, height: 1 }));
+    }
+
     fn boxed(left: usize, top: usize, width: usize, height: usize) -> Geometry {
         Geometry::resize(Rect { left, top, width, height }, 7)
     }
@@ -75,8 +168,8 @@ mod tests {
     #[test]
     fn margins_and_matrices_count() {
         // Resized to 12, the central 8: pixels 2 to 3 of 4 remain.
-        check(Geometry::centre(IMAGE, 8, 2), 0.0);
-        check(Geometry::centre(IMAGE, 8, 1), 1.0);
+        check(Geometry::centre(Rect::of_size(4, 4), 8, 2), 0.0);
+        check(Geometry::centre(Rect::of_size(4, 4), 8, 1), 1.0);
         check(Geometry::warp([1.0, 0.0, 0.0, 0.0, 1.0, 0.0], 4), 1.0);
         check(Geometry::warp([1.0, 0.0, 1.0, 0.0, 1.0, 0.0], 4), 0.6);
         check(Geometry::warp([1.0, 0.0, -1.0, 0.0, 1.0, 1.0], 4), 0.3);

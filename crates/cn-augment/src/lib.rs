@@ -13,6 +13,7 @@
 //!   each pixel, since grey images need not fill three channels;
 //! - [`GpuBatcher`]: the same batches on a GPU, from images that lie there;
 //! - [`Drawing`]: a drawing of any size, pen and polarity as an image of handwriting;
+//! - [`InkSquare`]: the square about the ink, for drawings that fill a small part of their images;
 //! - [`ink_kept`]: how much of the ink a geometry leaves, since a 三 that loses a stroke is a 二 with a wrong label.
 //!
 //! ```
@@ -62,7 +63,7 @@ pub use framing::{Affine, Framing, RandomResizedCrop};
 pub use geometry::Geometry;
 pub use gpu::{BatchCheck, GpuBatcher, check_batches};
 pub use image::{Image, ImageStack};
-pub use ink::ink_kept;
+pub use ink::{InkSquare, ink_kept};
 pub use normalise::{Normalisation, Value};
 pub use planes::Planes;
 pub use policy::{DrawKey, Erasing, Jitter, MinInk, Policy, PolicyConfig};

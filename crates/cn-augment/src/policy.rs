@@ -1,9 +1,10 @@
 //! Ranges and probabilities of what is done to images.
 
+use cn_kernels::resample::Rect;
 use cn_random::{Draws, Purpose};
 
 use crate::framing::ATTEMPTS;
-use crate::{Error, Framing, Geometry, Image, Result, image, ink_kept};
+use crate::{Error, Framing, Geometry, Image, InkSquare, Result, image, ink_kept};
 
 // One stream each, so that switching one thing on leaves the draws of the others as they were.
 const FRAMING: Purpose = Purpose::named("augment.framing");
@@ -18,6 +19,8 @@ pub struct PolicyConfig {
     pub size: u32,
     /// Which part of an image is seen.
     pub framing: Framing,
+    /// A square about the ink is framed as if it were the whole image.
+    pub ink_square: Option<InkSquare>,
     /// Framings that lose more ink than this are drawn again.
     pub min_ink: Option<MinInk>,
     /// Probability of a flip left to right, 0 to 1. Not for characters.
@@ -34,13 +37,13 @@ impl PolicyConfig {
     /// Framing alone: no flip, no jitter, nothing erased, black border.
     #[must_use]
     pub fn new(size: u32, framing: Framing) -> Self {
-        Self { size, framing, min_ink: None, flip: 0.0, jitter: None, erasing: None, border: 0 }
+        Self { size, framing, ink_square: None, min_ink: None, flip: 0.0, jitter: None, erasing: None, border: 0 }
     }
 }
 
 /// How much ink a random framing must keep, by [`ink_kept`](crate::ink_kept).
 ///
-/// It is drawn up to 10 times; if it never keeps enough, the whole image is taken.
+/// It is drawn up to 10 times; if it never keeps enough, the whole image (or its [`InkSquare`]) is taken.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MinInk {
     /// Smallest share that is kept, 0 to 1.
@@ -104,6 +107,9 @@ impl Policy {
     pub fn new(config: PolicyConfig) -> Result<Self> {
         check_range("size", f64::from(config.size), 1.0, 8192.0, "1 to 8192")?;
         config.framing.check()?;
+        if let Some(square) = &config.ink_square {
+            check_range("ink_square.fill", square.fill, f64::MIN_POSITIVE, 1.0, "above 0, at most 1")?;
+        }
         check_range("flip", config.flip, 0.0, 1.0, "0 to 1")?;
         if let Some(ink) = &config.min_ink {
             check_range("min_ink.share", ink.share, 0.0, 1.0, "0 to 1")?;
@@ -159,7 +165,7 @@ impl Policy {
 
     /// What is done to this image under this key: a pure function of policy, image and key.
     ///
-    /// Only the size of the image matters, unless `min_ink` or `jitter` is set.
+    /// Only the size of the image matters, unless `ink_square`, `min_ink` or `jitter` is set.
     ///
     /// # Errors
     ///
@@ -203,14 +209,18 @@ impl Policy {
     }
 
     fn draw_framing(&self, image: Image<'_>, draws: &mut Draws) -> Geometry {
-        let PolicyConfig { framing, size, .. } = self.config;
+        let PolicyConfig { framing, size, ink_square, .. } = self.config;
+        let part = match ink_square {
+            Some(square) => square.of(image),
+            None => Rect::of_size(image.width, image.height),
+        };
         let Some(ink) = self.config.min_ink.filter(|_| framing.is_random()) else {
-            return framing.draw(image, size, draws);
+            return framing.draw(part, size, draws);
         };
         (0..ATTEMPTS)
-            .map(|_| framing.draw(image, size, draws))
+            .map(|_| framing.draw(part, size, draws))
             .find(|geometry| ink_kept(image, geometry, ink.threshold) >= ink.share)
-            .unwrap_or_else(|| Geometry::whole(image, size))
+            .unwrap_or_else(|| Geometry::resize(part, size))
     }
 }
 

@@ -35,7 +35,8 @@
 //!    pixels, and JPEG rings: an actual transform and quantisation at the scans' quality, 75.
 //!
 //! Steps 2 to 4 are fitted to the published pixel statistics of all 15,000 scans and to the forms of writers 1 to 20;
-//! the other writers were not looked at, so that they can judge a model trained on these images.
+//! no image of the other writers was looked at, but errors of earlier weights were counted over all of them, character by
+//! character.
 //!
 //! # The same bits everywhere
 //!

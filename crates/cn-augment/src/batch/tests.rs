@@ -113,7 +113,7 @@ proptest! {
         let image = grey(&pixels, 9, 9);
         prop_assert_eq!(one::<u8>(1, image, Geometry::whole(image, 9)), pixels.clone());
         prop_assert_eq!(one::<u8>(1, image, Geometry::warp([1.0, 0.0, 0.0, 0.0, 1.0, 0.0], 9)), pixels.clone());
-        prop_assert_eq!(one::<u8>(1, image, Geometry::centre(image, 9, 0)), pixels);
+        prop_assert_eq!(one::<u8>(1, image, Geometry::centre(Rect::of_size(image.width, image.height), 9, 0)), pixels);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use cn_random::Purpose;
 
 use super::*;
-use crate::testing::{golden, grey, number};
+use crate::testing::{golden, number};
 
 const N: u32 = 200_000;
 
@@ -110,8 +110,7 @@ fn the_margin_is_fastais() {
 const STILL: Affine = Affine { shift: 0.0, scale: (1.0, 1.0), rotate: 0.0, shear: 0.0, aspect: 1.0 };
 
 fn matrices(affine: Affine) -> Vec<[f64; 6]> {
-    let pixels = [0; 6 * 8];
-    (0..4000).map(|id| affine.draw(grey(&pixels, 6, 8), 8, &mut stream(id)).map(f64::from)).collect()
+    (0..4000).map(|id| affine.draw(Rect::of_size(8, 6), 8, &mut stream(id)).map(f64::from)).collect()
 }
 
 /// That the numbers fill `[low, high]`, evenly about its middle.

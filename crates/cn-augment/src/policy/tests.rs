@@ -18,6 +18,8 @@ fn refused(config: PolicyConfig, expected: &str) {
 fn numbers_out_of_range_are_named() {
     let whole = config(Framing::Whole);
     refused(PolicyConfig { size: 0, ..whole.clone() }, "`size` is 0, expected 1 to 8192");
+    let ink_square = Some(InkSquare { fill: 0.0, threshold: 9 });
+    refused(PolicyConfig { ink_square, ..whole.clone() }, "`ink_square.fill` is 0, expected above 0, at most 1");
     refused(PolicyConfig { flip: 1.5, ..whole.clone() }, "`flip` is 1.5, expected 0 to 1");
     refused(PolicyConfig { flip: f64::NAN, ..whole.clone() }, "`flip` is NaN, expected 0 to 1");
     refused(config(crop(0.0)), "`random_resized_crop.min_scale` is 0, expected above 0, at most 1");
@@ -188,4 +190,51 @@ fn a_crop_that_never_keeps_enough_becomes_the_whole_image() {
     let small = RandomResizedCrop { max_scale: 0.5, ..RandomResizedCrop::default() };
     let policy = Policy::new(PolicyConfig { min_ink, ..config(Framing::RandomResizedCrop(small)) }).expect("valid");
     assert_eq!(policy.geometry(image, KEY).expect("good"), Geometry::whole(image, 32));
+}
+
+/// A line of 16 px, off the centre of 64 x 48.
+fn line() -> Vec<u8> {
+    let mut pixels = vec![0; 64 * 48];
+    pixels[20 * 64 + 30..20 * 64 + 46].fill(200);
+    pixels
+}
+
+const SQUARE: Option<InkSquare> = Some(InkSquare { fill: 0.8, threshold: 40 });
+
+#[test]
+fn the_square_about_the_ink_is_framed_as_if_it_were_the_image() {
+    let pixels = line();
+    let corner = [28u32, 10];
+    let cut: Vec<u8> = (10..30).flat_map(|y| pixels[y * 64 + 28..][..20].to_vec()).collect();
+    let centre = Framing::CentreCrop { extra: 0.14 };
+    for framing in [Framing::Whole, centre, crop(0.35), Framing::Affine(Affine::default())] {
+        let without = Policy::new(config(framing)).expect("valid");
+        let with = Policy::new(PolicyConfig { ink_square: SQUARE, ..config(framing) }).expect("valid");
+        for id in 0..20 {
+            let key = DrawKey { id, ..KEY };
+            let expected = without.geometry(grey(&cut, 20, 20), key).expect("good");
+            let found = with.geometry(grey(&pixels, 48, 64), key).expect("good");
+            let [left, top, width, height] = expected.source;
+            let moved =
+                if expected.is_warp() { expected.source } else { [left + corner[0], top + corner[1], width, height] };
+            assert_eq!(found.source, moved);
+            assert_eq!((found.full, found.offset, found.flags), (expected.full, expected.offset, expected.flags));
+            if expected.is_warp() {
+                let back = [0.0, 0.0, corner[0] as f32, 0.0, 0.0, corner[1] as f32];
+                let moved: Vec<f32> = found.matrix.iter().zip(back).map(|(m, by)| m - by).collect();
+                assert!(moved.iter().zip(expected.matrix).all(|(a, b)| (a - b).abs() < 1e-5), "{moved:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_square_about_the_ink_falls_back_on_itself() {
+    let pixels = line();
+    let min_ink = Some(MinInk { share: 1.0, threshold: 40 });
+    let small = RandomResizedCrop { max_scale: 0.3, ..RandomResizedCrop::default() };
+    let framing = Framing::RandomResizedCrop(small);
+    let policy = Policy::new(PolicyConfig { ink_square: SQUARE, min_ink, ..config(framing) }).expect("valid");
+    let found = policy.geometry(grey(&pixels, 48, 64), KEY).expect("good");
+    assert_eq!(found, Geometry::resize(Rect { left: 28, top: 10, width: 20, height: 20 }, 32));
 }
