@@ -195,7 +195,7 @@ impl Error {
             // A report does without it.
             Self::Json { path, .. } if path.ends_with("audit/audit.json") => "audit the run again, or remove the file",
             Self::Json { .. } | Self::Csv { .. } | Self::Header { .. } | Self::Cell { .. } => {
-                "the file was cut or edited: restore it, or evaluate the run again"
+                "the file was cut or edited: restore it from a copy, or train again with the config.toml of the run"
             }
             Self::Schema { .. } => "use the version of the program that wrote the run, or a newer one",
             Self::Probability { value, .. } if value.is_nan() => "the training diverged: lower the learning rate",

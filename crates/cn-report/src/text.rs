@@ -6,6 +6,7 @@ mod quality;
 mod scores;
 
 pub use epochs::{EpochTable, clock};
+pub use layout::printable;
 pub(crate) use layout::{Align, Table};
 pub use quality::{Quality, Tuning, quality_lines};
 pub use scores::{

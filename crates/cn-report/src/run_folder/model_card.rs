@@ -60,7 +60,7 @@ fn is_f32(precision: &str) -> bool {
 }
 
 /// How an image becomes the model's input. Resizing is Pillow's two-pass `BILINEAR` on bytes; aspect is not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Transform {
     /// The whole image, resized to `image_size` square.
@@ -70,6 +70,14 @@ pub enum Transform {
     Centre {
         /// Side before cropping, in pixels; at least `image_size`.
         resize: usize,
+    },
+    /// A square about the ink, resized to `image_size` square. Its side is that of the longer side of the ink's box
+    /// over `fill`; it is moved into the image, and cut where the image is smaller. Without ink: the whole image.
+    InkSquare {
+        /// Share of the square's side that the ink fills, above 0 and at most 1.
+        fill: f64,
+        /// Smallest byte that is ink.
+        threshold: u8,
     },
 }
 
@@ -194,7 +202,13 @@ impl ModelCard {
         {
             return wrong("transform", format!("resizes to {resize}, below `image_size` {}", self.image_size));
         }
-        if let Some(fill) = self.ink_fill.filter(|fill| !(*fill > 0.0 && *fill <= 1.0)) {
+        let is_share = |fill: f64| fill > 0.0 && fill <= 1.0;
+        if let Transform::InkSquare { fill, .. } = self.transform
+            && !is_share(fill)
+        {
+            return wrong("transform", format!("`fill` is {fill}, expected above 0, at most 1"));
+        }
+        if let Some(fill) = self.ink_fill.filter(|fill| !is_share(*fill)) {
             return wrong("ink_fill", format!("is {fill}, expected above 0, at most 1"));
         }
         self.validate_normalisation()?;

@@ -290,6 +290,10 @@ fn contradicting_model_cards_are_refused() {
     check(|card| card.channels = 2, "`channels` is 2, expected 1 or 3");
     check(|card| card.image_size = 0, "`image_size` is 0");
     check(|card| card.image_size = 160, "`transform` resizes to 152, below `image_size` 160");
+    check(
+        |card| card.transform = Transform::InkSquare { fill: 1.5, threshold: 40 },
+        "`transform` `fill` is 1.5, expected above 0, at most 1",
+    );
     check(|card| card.ink_fill = Some(0.0), "`ink_fill` is 0, expected above 0, at most 1");
     check(|card| card.channels = 3, "`normalisation` has 1 means and 1 deviations for 3 channels");
     check(|card| card.normalisation.std[0] = 0.0, "`normalisation` needs finite means and deviations above 0");

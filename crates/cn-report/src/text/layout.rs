@@ -51,7 +51,8 @@ pub(super) fn pad(cell: &str, width: usize, align: Align) -> String {
 }
 
 /// Labels and paths come from files: line ends and escape codes are shown, not obeyed.
-pub(super) fn printable(text: &str) -> String {
+#[must_use]
+pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
