@@ -24,10 +24,10 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     /// Threads that compute; the result does not depend on it [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// Seed of everything random [default: 42]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
     /// Print JSON only: one object a line, the last one is the result
     #[arg(long, global = true)]
@@ -125,7 +125,8 @@ pub(crate) struct DataArgs {
 /// Flags that make batches of data.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub(crate) struct BatchArgs {
-    /// Settings to start from: quick, notebook, notebook-lr, notebook-tuned, best or glyphs [default: quick]
+    /// Settings to start from: quick, handwriting, notebook, notebook-lr, notebook-tuned, best or glyphs [default: quick,
+    /// and handwriting where images are drawn]
     #[arg(long, value_name = "RECIPE")]
     pub(crate) recipe: Option<String>,
     /// TOML file with settings that replace those of the recipe
@@ -134,10 +135,10 @@ pub(crate) struct BatchArgs {
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// Use this many images, balanced by class; with --synthetic, draw this many
-    #[arg(long, help_heading = "Data", value_name = "N")]
+    #[arg(long, help_heading = "Data", value_name = "N", allow_negative_numbers = true)]
     pub(crate) limit: Option<usize>,
     /// Train with at most this many images of each class
-    #[arg(long, help_heading = "Data", value_name = "N")]
+    #[arg(long, help_heading = "Data", value_name = "N", allow_negative_numbers = true)]
     pub(crate) limit_per_class: Option<usize>,
     /// Neither read nor write the cache of decoded images
     #[arg(long, help_heading = "Data")]
@@ -146,7 +147,7 @@ pub(crate) struct BatchArgs {
     #[arg(long, help_heading = "Split", value_name = "SPLIT")]
     pub(crate) split: Option<String>,
     /// Seed of the split [default: --seed]
-    #[arg(long, help_heading = "Split", value_name = "N")]
+    #[arg(long, help_heading = "Split", value_name = "N", allow_negative_numbers = true)]
     pub(crate) split_seed: Option<u64>,
     /// Share of the images that judge
     #[arg(long, help_heading = "Split", value_name = "SHARE", allow_negative_numbers = true)]
@@ -155,10 +156,14 @@ pub(crate) struct BatchArgs {
     #[arg(long, help_heading = "Split", value_name = "LIST|FILE", conflicts_with_all = ["split", "val_fraction"])]
     pub(crate) val_groups: Option<String>,
     /// Side of the model's input, in pixels
-    #[arg(long, help_heading = "Model", value_name = "PX")]
+    #[arg(long, help_heading = "Model", value_name = "PX", allow_negative_numbers = true)]
     pub(crate) image_size: Option<u32>,
+    /// See a square about the ink, of which the ink fills this share, and not the whole image: for small drawings on
+    /// black
+    #[arg(long, help_heading = "Model", value_name = "SHARE", allow_negative_numbers = true)]
+    pub(crate) ink_square: Option<f64>,
     /// Images a step; auto: as the recipe says, or the largest power of two below it that memory has room for
-    #[arg(long, help_heading = "Training", value_name = "N|auto")]
+    #[arg(long, help_heading = "Training", value_name = "N|auto", allow_negative_numbers = true)]
     pub(crate) batch_size: Option<BatchSize>,
 }
 
@@ -200,22 +205,22 @@ pub(crate) struct ModelArgs {
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub(crate) struct PhaseArgs {
     /// Epochs with all layers training
-    #[arg(long, help_heading = "Training", value_name = "N")]
+    #[arg(long, help_heading = "Training", value_name = "N", allow_negative_numbers = true)]
     pub(crate) epochs: Option<usize>,
     /// Epochs before, with the head alone training; 0 for one cycle over all layers
-    #[arg(long, help_heading = "Training", value_name = "N")]
+    #[arg(long, help_heading = "Training", value_name = "N", allow_negative_numbers = true)]
     pub(crate) freeze_epochs: Option<usize>,
     /// Peak learning rate
     #[arg(long, help_heading = "Training", value_name = "RATE", allow_negative_numbers = true)]
     pub(crate) lr: Option<f64>,
     /// Steps of an epoch, where the images are endless handwriting (the recipe glyphs)
-    #[arg(long, help_heading = "Training", value_name = "N")]
+    #[arg(long, help_heading = "Training", value_name = "N", allow_negative_numbers = true)]
     pub(crate) steps: Option<usize>,
     /// Write a checkpoint every so many steps, besides those after each epoch
-    #[arg(long, help_heading = "Output", value_name = "STEPS")]
+    #[arg(long, help_heading = "Output", value_name = "STEPS", allow_negative_numbers = true)]
     pub(crate) checkpoint_every: Option<u64>,
     /// Validate every so many epochs, and after the last one of a phase [default: 1]
-    #[arg(long, help_heading = "Training", value_name = "EPOCHS")]
+    #[arg(long, help_heading = "Training", value_name = "EPOCHS", allow_negative_numbers = true)]
     pub(crate) validate_every: Option<NonZeroUsize>,
     /// At a step whose loss or gradients are NaN or infinite [default: stop]
     #[arg(long, help_heading = "Training", value_enum, value_name = "WAY")]
@@ -302,7 +307,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Use this many of the images, balanced by class; with --synthetic, draw this many
-    #[arg(long, help_heading = "Data", value_name = "N")]
+    #[arg(long, help_heading = "Data", value_name = "N", allow_negative_numbers = true)]
     pub(crate) limit: Option<usize>,
     /// Neither read nor write the cache of decoded images
     #[arg(long, help_heading = "Data")]
@@ -463,10 +468,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum)]
     pub(crate) only: Option<Work>,
     /// Side of the images, in pixels [default: 64 and 128]
-    #[arg(long, value_name = "PX")]
+    #[arg(long, value_name = "PX", allow_negative_numbers = true)]
     pub(crate) image_size: Option<usize>,
     /// Images a step [default: 64, and 1 for inference]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) batch_size: Option<usize>,
     /// Products of convolutions: f32 or bf16 [default: all that the processor has]
     #[arg(long, value_name = "TYPE")]

@@ -3,6 +3,7 @@
 mod keys;
 mod overlay;
 mod phases;
+mod recipes;
 mod transform;
 
 use crate::args::{BatchSize, Common, ConfigArgs};
@@ -16,18 +17,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-pub(crate) use overlay::groups_of;
-pub(crate) use transform::{INK, Transform};
+use overlay::text_of;
+use recipes::{QUICK, recipe, usual_recipe};
 
-/// Recipes by name; the first one is the default.
-const RECIPES: [(&str, &str); 6] = [
-    ("quick", include_str!("recipes/quick.toml")),
-    ("notebook", include_str!("recipes/notebook.toml")),
-    ("notebook-lr", include_str!("recipes/notebook-lr.toml")),
-    ("notebook-tuned", include_str!("recipes/notebook-tuned.toml")),
-    ("best", include_str!("recipes/best.toml")),
-    ("glyphs", include_str!("recipes/glyphs.toml")),
-];
+pub(crate) use overlay::groups_of;
+pub(crate) use transform::{INK, Transform, policy_of};
 
 /// Where the real data lie unless something else is said.
 pub(crate) const REAL_DATA: &str = "data/chinese-mnist";
@@ -56,6 +50,9 @@ pub(crate) struct Config {
     pub(crate) loss: LossKind,
     pub(crate) threshold: f64,
     pub(crate) image_size: u32,
+    /// Share of a square about the ink that the ink fills: what is seen in place of the whole image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ink_square: Option<f64>,
     pub(crate) batch_size: usize,
     /// Whether `batch_size` may become smaller where memory is short; what it came to is stored.
     #[serde(skip)]
@@ -216,7 +213,7 @@ impl Default for SyntheticConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            recipe: RECIPES[0].0.into(),
+            recipe: QUICK.into(),
             seed: 42,
             device: "auto".into(),
             threads: 0,
@@ -230,6 +227,7 @@ impl Default for Config {
             loss: LossKind::default(),
             threshold: 0.5,
             image_size: 64,
+            ink_square: None,
             batch_size: 64,
             fit_batch: false,
             split: "auto".into(),
@@ -258,8 +256,8 @@ impl TryFrom<(&Common, &ConfigArgs)> for Config {
     /// The recipe, under the file, under the flags; checked, with nothing left open but the data.
     fn try_from((common, args): (&Common, &ConfigArgs)) -> Result<Self, Problem> {
         let file = args.batch.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
-        let named = overlay::recipe_of(&file, RECIPES[0].0)?;
-        let name = args.batch.recipe.as_deref().or(named).unwrap_or(RECIPES[0].0).to_owned();
+        let named = overlay::recipe_of(&file, QUICK)?;
+        let name = args.batch.recipe.as_deref().or(named).unwrap_or_else(|| usual_recipe(&file, args)).to_owned();
         let mut table = recipe(&name)?;
         if is_complete(&file) {
             table.clear();
@@ -346,8 +344,12 @@ impl Config {
             return Err(Problem::usage(format!("`fine_tune_lr` is {lr}, expected a finite number above 0"))
                 .hint("leave it out, and weights that know the classes are trained as others are"));
         }
-        self.augment.policy(self.image_size)?;
-        self.validation.fixed_policy(self.image_size)?;
+        self.augment.policy(self.image_size, self.ink_square)?;
+        self.validation.fixed_policy(self.image_size, self.ink_square)?;
+        // What a reader of the model's card will do.
+        policy_of(self.validation.card(self.image_size, self.ink_square), self.image_size).map_err(|problem| {
+            problem.hint(format!("{} px are too few to cut a margin off: use a larger `--image-size`", self.image_size))
+        })?;
         Ok(())
     }
 
@@ -464,21 +466,8 @@ fn is_complete(file: &Table) -> bool {
     Table::try_from(Config::default()).is_ok_and(|all| all.keys().all(|key| file.contains_key(key)))
 }
 
-fn recipe(name: &str) -> Result<Table, Problem> {
-    let known = RECIPES.iter().map(|(name, _)| *name);
-    let Some((_, text)) = RECIPES.iter().find(|(known, _)| *known == name) else {
-        let nearest = keys::nearest(name, known.clone()).unwrap_or_default();
-        return Err(Problem::usage(format!(
-            "there is no recipe `{name}`, only {}",
-            known.collect::<Vec<_>>().join(", ")
-        ))
-        .hint(format!("use `--recipe {nearest}`, or name a file of your own with `--config`")));
-    };
-    text.parse().map_err(|e: toml::de::Error| Problem::failure(format!("recipe `{name}`")).caused_by(e))
-}
-
 fn read_file(path: &Path) -> Result<Table, Problem> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
+    let text = text_of(path).map_err(|e| {
         Problem::failure(format!("cannot read the settings `{}`", path.display()))
             .caused_by(e)
             .hint("name a TOML file, such as the config.toml of a run")

@@ -5,8 +5,10 @@ use crate::output::Ui;
 use crate::problem::Problem;
 use anyhow::{Context, Result};
 use cn_data::{
-    BadImage, Cache, Damaged, Dataset, Index, LoadConfig, Pixels, Record, Spec, Split, SplitMethod, Vocabulary,
+    BadImage, Cache, Damaged, Dataset, DecodeConfig, Index, LoadConfig, Pixels, Record, Spec, Split, SplitMethod,
+    Vocabulary,
 };
+use cn_report::printable;
 use cn_synth::{CHARACTERS, Handwriting, Sample, Style, writers};
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -223,14 +225,20 @@ fn open(config: &Config) -> Result<Index> {
 
 fn load_config(config: &Config, cache: Cache) -> LoadConfig {
     let damaged = if config.skip_damaged { Damaged::Skip } else { Damaged::Refuse };
-    LoadConfig { cache, damaged, ..LoadConfig::default() }
+    LoadConfig { cache, damaged, decode: decoded_for(config.image_size as usize) }
+}
+
+/// How images are read for a model's input of `size` px: not smaller than that.
+pub(crate) fn decoded_for(size: usize) -> DecodeConfig {
+    let usual = DecodeConfig::default();
+    DecodeConfig { longest_side: usual.longest_side.max(u32::try_from(size).unwrap_or(u32::MAX)), ..usual }
 }
 
 /// `10 十`, several divided by commas.
 pub(crate) fn shown(dataset: &Dataset, labels: &[String]) -> String {
     let one = |label: &String| match dataset.index().display(label) {
-        display if display == label => label.clone(),
-        display => format!("{label} {display}"),
+        display if display == label => printable(label),
+        display => printable(&format!("{label} {display}")),
     };
     labels.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -2,6 +2,7 @@
 
 use crate::problem::Problem;
 use anyhow::Result;
+use cn_report::RunFolder;
 use std::path::Path;
 
 /// Finds out whether something can be written to `folder`, which need not be there yet; leaves nothing behind.
@@ -13,6 +14,15 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
         std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).map_err(refused)?;
     }
     Ok(())
+}
+
+/// The same, for results that would take the place of a run's own.
+pub(crate) fn check_apart(folder: &Path) -> Result<()> {
+    if RunFolder::new(folder).holds_run() {
+        let problem = format!("the folder `{}` holds a run, whose files would be overwritten", folder.display());
+        return Err(Problem::failure(problem).hint("choose another `--out`, such as a folder in it").into());
+    }
+    check(folder)
 }
 
 /// Makes `folder` where it is not there.

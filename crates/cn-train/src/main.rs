@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     output::log(args.common.verbose);
-    match commands::run(args, start) {
+    match commands::run(args, start).and_then(|code| output::check_printed().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             Ui::print_error(&error);

@@ -9,7 +9,7 @@ use cn_augment::{Drawing, Image, Normalisation, Planes};
 use cn_data::Pixels;
 use cn_learn::{BatchConfig, Decode, Predictor, image_of};
 use cn_ops::{Model as _, Network};
-use cn_report::{Activation, ModelCard, RunFolder, Transform};
+use cn_report::{Activation, ModelCard, RunFolder};
 use cn_zoo::{Arch, Fit, Head, ResNetConfig, WeightFile};
 use std::path::{Path, PathBuf};
 
@@ -147,11 +147,7 @@ impl Trained {
     /// Probabilities of the classes, `(N, K)` row by row.
     pub(crate) fn probabilities(&mut self, pixels: &Pixels) -> Result<Vec<f32>> {
         let size = u32::try_from(self.card.image_size)?;
-        let policy = match self.card.transform {
-            Transform::Whole => crate::config::Transform::Whole,
-            Transform::Centre { resize } => crate::config::Transform::centre(resize, self.card.image_size),
-        }
-        .fixed_policy(size)?;
+        let policy = crate::config::policy_of(self.card.transform, size)?;
         let decode = match self.card.activation {
             Activation::Sigmoid => Decode::Sigmoid,
             Activation::Softmax => Decode::Softmax,

@@ -4,7 +4,8 @@ use crate::args::Common;
 use crate::problem;
 use serde::Serialize;
 use std::fmt::{Display, Write as _};
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Who listens: a person, a person who wants the result alone, or a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,10 +102,27 @@ pub(crate) fn and_more(n: usize, listed: usize) -> String {
     }
 }
 
-/// A reader that went away is no reason to stop: what counts is in the run folder.
+/// Whether something could not be printed.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// A reader that went away is no reason to stop: what counts is in the run folder. A full disk does not stop a
+/// training either, but a result that was lost is told at the end.
 fn print(text: impl Display) {
     let mut out = std::io::stdout().lock();
-    let _ = write!(out, "{text}").and_then(|()| out.flush());
+    let written = write!(out, "{text}").and_then(|()| out.flush());
+    if written.is_err_and(|e| e.kind() != ErrorKind::BrokenPipe) {
+        LOST.store(true, Ordering::Relaxed);
+    }
+}
+
+/// An error if some of the output could not be written.
+pub(crate) fn check_printed() -> anyhow::Result<()> {
+    if !LOST.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    Err(problem::Problem::failure("some of the output could not be written")
+        .hint("check the space where it goes, and the results again")
+        .into())
 }
 
 fn eprint(text: impl Display) {

@@ -60,6 +60,7 @@ impl Source {
     fn absence(self, arch: &str) -> String {
         match self {
             Self::Imagenet => format!("ImageNet's for {arch} were not fetched"),
+            Self::Glyphs if arch == glyphs::ARCH => "the built-in ones have learnt from such drawings already".into(),
             Self::Glyphs => format!("the built-in ones are of {}", glyphs::ARCH),
             Self::None | Self::File => String::new(),
         }
@@ -156,7 +157,9 @@ impl Start {
     fn automatic(config: &Config) -> Result<Self> {
         let mut absent = Vec::new();
         for source in Source::NAMED.into_iter().filter(|source| *source != Source::None) {
-            let found = source.find(config).map_err(|error| {
+            // Nothing would be left to learn.
+            let is_drawn = source == Source::Glyphs && config.data.synthetic;
+            let found = if is_drawn { Ok(None) } else { source.find(config) }.map_err(|error| {
                 let name = source.name();
                 error.context(format!("`--weights auto` found weights called `{name}`, and cannot use them"))
             })?;
@@ -165,6 +168,7 @@ impl Start {
                     let why = "`--weights none` starts from scratch".to_owned();
                     return Ok(Self { source, why: Some(why), weights: Some(weights) });
                 }
+                None if is_drawn => absent = vec![source.absence(&config.arch)],
                 None => absent.push(source.absence(&config.arch)),
             }
         }
@@ -212,7 +216,10 @@ impl Start {
             (Some(why), _) => vec![format!("{what}; {why}")],
         };
         if self.why.is_some() && self.source == Source::None {
-            lines.push(format!("ImageNet's: `cargo xtask fetch-weights {arch}`; a file of yours: `--weights FILE`"));
+            let glyphs = if arch == glyphs::ARCH { "those: `--weights glyphs`; " } else { "" };
+            lines.push(format!(
+                "{glyphs}ImageNet's: `cargo xtask fetch-weights {arch}`; a file of yours: `--weights FILE`"
+            ));
         }
         lines
     }

@@ -225,6 +225,8 @@ fn numbers_out_of_range_are_wrong_usage() {
         --- exit 2
     "#]],
     );
+    check(&place, "train --ink-square 1.5", expect![""]);
+    check(&place, "train --recipe notebook --ink-square 0.8", expect![""]);
     check(
         &place,
         "train --limit 0",
@@ -341,7 +343,7 @@ fn names_that_mean_nothing_are_wrong_usage() {
         "train --recipe quikc",
         expect![[r#"
             --- stderr
-            error: there is no recipe `quikc`, only quick, notebook, notebook-lr, notebook-tuned, best, glyphs
+            error: there is no recipe `quikc`, only quick, handwriting, notebook, notebook-lr, notebook-tuned, best, glyphs
 
             hint: use `--recipe quick`, or name a file of your own with `--config`
             --- exit 2

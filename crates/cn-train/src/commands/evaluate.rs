@@ -55,7 +55,7 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<u8> {
         return cross::run(context, args, k);
     }
     let mut trained = Trained::open(&args.model)?;
-    args.out.as_deref().map_or(Ok(()), destination::check)?;
+    args.out.as_deref().map_or(Ok(()), destination::check_apart)?;
     let judged = judged(context, args, &trained)?;
     if let Some(n) = judged.n_trained.filter(|&n| n > 0) {
         let problem =

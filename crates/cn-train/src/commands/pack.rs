@@ -16,6 +16,7 @@ const WEIGHTS: &str = "weights.bin";
 const INK_FILL: f64 = 0.6;
 
 pub(super) fn run(context: &Context<'_>, args: &PackArgs) -> Result<()> {
+    destination::check_apart(&args.out)?;
     let mut trained = Trained::open(&args.run)?;
     destination::make(&args.out)?;
     let path = args.out.join(WEIGHTS);

@@ -6,15 +6,15 @@ use crate::data;
 use crate::model::Trained;
 use crate::problem::Problem;
 use anyhow::Result;
-use cn_data::{Cache, Damaged, DecodeConfig, LoadConfig, Pixels, find_images};
-use cn_report::{ClassNames, ModelCard};
+use cn_data::{Cache, Damaged, LoadConfig, Pixels, find_images};
+use cn_report::{ClassNames, ModelCard, printable};
 use std::path::PathBuf;
 
 pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
     let mut trained = Trained::open(&args.model)?;
     let paths = paths(args)?;
     let damaged = if args.skip_damaged { Damaged::Skip } else { Damaged::Refuse };
-    let load = LoadConfig { cache: Cache::Off, damaged, decode: DecodeConfig::default() };
+    let load = LoadConfig { cache: Cache::Off, damaged, decode: data::decoded_for(trained.card.image_size) };
     let loaded = Pixels::read(paths.clone(), &load)?;
     data::name_skipped(context.ui, &loaded.skipped);
     let pixels = if trained.card.ink_fill.is_some() { trained.drawings(&loaded.pixels)? } else { loaded.pixels };
@@ -24,7 +24,11 @@ pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
     let read = loaded.kept.iter().map(|&id| &paths[id as usize]);
     for (path, row) in read.zip(probabilities.chunks_exact(card.classes.len())) {
         let passed = passed(card, row);
-        context.ui.result(format_args!("{}  {}\n", path.display(), text(card, row, &passed, &names)));
+        context.ui.result(format_args!(
+            "{}  {}\n",
+            printable(&path.display().to_string()),
+            text(card, row, &passed, &names)
+        ));
         context.ui.json(&serde_json::json!({
             "path": path,
             "labels": passed.iter().map(|&class| &card.classes[class].label).collect::<Vec<_>>(),

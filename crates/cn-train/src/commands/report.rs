@@ -9,7 +9,8 @@ use crate::problem::Problem;
 use anyhow::Result;
 use cn_data::Cache;
 use cn_learn::Decode;
-use cn_report::{Activation, Interpretation, Predictions, RunFolder, report_page, write_atomic};
+use cn_report::{Activation, EpochRecord, Interpretation, Predictions, RunFolder, Summary, report_page, write_atomic};
+use std::path::Path;
 
 pub(super) fn run(context: &Context<'_>, args: &ReportArgs) -> Result<()> {
     let run = RunFolder::new(&args.run);
@@ -21,6 +22,9 @@ pub(super) fn run(context: &Context<'_>, args: &ReportArgs) -> Result<()> {
             .hint("go on with it: `cn-train train --resume RUN`")
             .into());
     }
+    let path = args.out.clone().unwrap_or_else(|| run.report());
+    check_name(&path)?;
+    check_rows(&run)?;
     if !Interpretation::is_in(&run)
         && let Err(error) = interpret(context, args, &run)
     {
@@ -28,11 +32,36 @@ pub(super) fn run(context: &Context<'_>, args: &ReportArgs) -> Result<()> {
         context.ui.warn(format_args!("the report lacks what needs the model and its images: {why}"));
     }
     let page = report_page(&run)?;
-    let path = args.out.clone().unwrap_or_else(|| run.report());
     write_atomic(&path, page.as_bytes())?;
     context.ui.result(format_args!("{} ({:.0} kB): open it in a browser\n", path.display(), page.len() as f64 / 1e3));
     context.ui.json(&serde_json::json!({ "report": path, "bytes": page.len() }));
     Ok(())
+}
+
+/// Refuses names that other files of a run have.
+fn check_name(path: &Path) -> Result<(), Problem> {
+    if path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("html") || kind.eq_ignore_ascii_case("htm")) {
+        return Ok(());
+    }
+    Err(Problem::usage(format!("the report is a web page, and `{}` is not named so", path.display()))
+        .hint("give it a name that ends in `.html`"))
+}
+
+/// Refuses a run whose predictions or epochs were cut: the page would show numbers of a part.
+fn check_rows(run: &RunFolder) -> Result<()> {
+    let summary = Summary::read(run.summary())?;
+    let predictions = Predictions::read(run.predictions())?.rows().len();
+    let epochs = EpochRecord::read_all(run.metrics())?.len();
+    let lines = [(run.predictions(), predictions, summary.data.n_val), (run.metrics(), epochs, summary.epochs)];
+    match lines.into_iter().find(|(_, found, expected)| found != expected) {
+        None => Ok(()),
+        Some((path, found, expected)) => {
+            let problem = format!("`{}` has {found} rows, and summary.json speaks of {expected}", path.display());
+            Err(Problem::failure(problem)
+                .hint("`cn-train verify RUN` says what differs; restore it from a copy")
+                .into())
+        }
+    }
 }
 
 /// Writes `interpret/` where the run did not.

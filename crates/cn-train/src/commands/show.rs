@@ -9,6 +9,7 @@ use crate::interpret::augmented;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_data::{Cache, Dataset};
+use cn_report::printable;
 use serde_json::json;
 use std::path::Path;
 
@@ -76,10 +77,10 @@ fn text(dataset: &Dataset, split: &str, batch_size: usize) -> String {
     for id in (0..HEAD).take(index.len()) {
         let record = &index.records()[id as usize];
         let image = dataset.pixels().image(id);
-        let group = record.group.as_deref().unwrap_or("-");
+        let group = printable(record.group.as_deref().unwrap_or("-"));
         text += &format!(
             "{id}  {}  {}x{}x{}  group {group}  labels {}\n",
-            record.path,
+            printable(&record.path),
             image.height,
             image.width,
             image.channels,
@@ -101,8 +102,16 @@ fn text(dataset: &Dataset, split: &str, batch_size: usize) -> String {
     if let Some(&first) = train.first() {
         let record = &index.records()[first as usize];
         let targets: Vec<String> = dataset.targets().multi_hot(&[first]).iter().map(|t| format!("{t:.0}")).collect();
-        text += &format!("\nfirst training image: {}, labels {}\n", record.path, shown(dataset, &record.labels));
-        text += &format!("targets [{}]\nof      [{}]\n", targets.join(", "), dataset.vocabulary().labels().join(", "));
+        text += &format!(
+            "\nfirst training image: {}, labels {}\n",
+            printable(&record.path),
+            shown(dataset, &record.labels)
+        );
+        text += &format!(
+            "targets [{}]\nof      [{}]\n",
+            targets.join(", "),
+            printable(&dataset.vocabulary().labels().join(", "))
+        );
     }
     text
 }

@@ -45,13 +45,13 @@ pub(super) fn run(context: &Context<'_>, args: &SynthArgs) -> Result<()> {
 }
 
 fn check(args: &SynthArgs) -> Result<()> {
-    let n = u64::from(args.writers) * u64::from(args.samples) * CHARACTERS.len() as u64;
-    if n == 0 || n > MAX_IMAGES {
+    let n = u128::from(args.writers) * u128::from(args.samples) * CHARACTERS.len() as u128;
+    if n == 0 || n > u128::from(MAX_IMAGES) {
         let problem = format!(
             "{} writers with {} samples are {n} images, expected 1 to {MAX_IMAGES}",
             args.writers, args.samples
         );
-        return Err(Problem::usage(problem).into());
+        return Err(Problem::usage(problem).hint("each sample is a page of 15: `--writers 100 --samples 10`").into());
     }
     let taken = std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some());
     if taken || args.out.is_file() {

@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<()> {
             Outcome::Different => "DIFFERENT",
             Outcome::Unknown => "unknown",
         };
-        context.ui.result(format_args!("{word:<11}{what:<17}{about}\n"));
+        context.ui.result(format_args!("{word:<11}{what:<19}{about}\n"));
     }
     let failed = checks.done.iter().filter(|check| check.outcome == Outcome::Different).count();
     context.ui.json(&serde_json::json!({ "run": args.run, "same": failed == 0, "checks": checks.done }));

@@ -4,7 +4,7 @@ use crate::problem::Problem;
 use strsim::levenshtein;
 use toml::{Table, Value};
 
-const TOP: [&str; 31] = [
+const TOP: [&str; 32] = [
     "recipe",
     "seed",
     "device",
@@ -19,6 +19,7 @@ const TOP: [&str; 31] = [
     "loss",
     "threshold",
     "image_size",
+    "ink_square",
     "batch_size",
     "split",
     "split_seed",
@@ -39,7 +40,8 @@ const TOP: [&str; 31] = [
 ];
 const DATA: [&str; 8] = ["synthetic", "dir", "csv", "image", "label", "label_separator", "display", "group"];
 const SYNTHETIC: [&str; 6] = ["images", "val_images", "steps", "pages", "seed", "style"];
-const TRANSFORM: [&str; 9] = ["kind", "extra", "min_scale", "shift", "scale", "rotate", "shear", "aspect", "min_ink"];
+const TRANSFORM: [&str; 11] =
+    ["kind", "extra", "min_scale", "shift", "scale", "rotate", "shear", "aspect", "min_ink", "brightness", "contrast"];
 const PHASE: [&str; 8] = ["frozen", "epochs", "lr", "curve", "pct_start", "div", "div_final", "moms"];
 
 /// Refuses a key that no setting has, and names the nearest one.

@@ -3,6 +3,7 @@
 use crate::args::{BatchSize, Common, ConfigArgs, DataArgs};
 use crate::problem::Problem;
 use clap::ValueEnum;
+use std::io::Read as _;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use toml::{Table, Value};
@@ -59,8 +60,17 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
         set.0.insert("split".into(), split.as_str().into());
         set.0.remove("val_groups");
     }
+    if let Some(fill) = args.batch.ink_square {
+        set.0.insert("ink_square".into(), fill.into());
+    }
     if let Some(fraction) = args.batch.val_fraction {
         set.0.insert("val_fraction".into(), fraction.into());
+        // A number of images that judge would win over the share.
+        if let Some(synthetic) = set.0.get_mut("synthetic").and_then(Value::as_table_mut)
+            && !synthetic.contains_key("steps")
+        {
+            synthetic.remove("val_images");
+        }
     }
     if args.batch.data.skip_damaged {
         set.0.insert("skip_damaged".into(), true.into());
@@ -128,8 +138,8 @@ impl Setter<'_> {
 /// Names divided by commas, or the lines of a file.
 pub(crate) fn groups_of(flag: &str, list: &str) -> Result<Vec<String>, Problem> {
     let path = Path::new(list);
-    let text = if path.is_file() {
-        std::fs::read_to_string(path).map_err(|e| Problem::failure(format!("cannot read `{list}`")).caused_by(e))?
+    let text = if path.exists() && !path.is_dir() {
+        text_of(path).map_err(|e| Problem::failure(format!("cannot read `{list}`")).caused_by(e))?
     } else {
         list.to_owned()
     };
@@ -139,6 +149,17 @@ pub(crate) fn groups_of(flag: &str, list: &str) -> Result<Vec<String>, Problem> 
         return Err(Problem::usage(format!("`{flag}` names no group")).hint(format!("two groups are `{flag} 3,14`")));
     }
     Ok(names)
+}
+
+/// The text of a file that a person wrote; a device without end is none.
+pub(super) fn text_of(path: &Path) -> std::io::Result<String> {
+    const MOST: u64 = 16 << 20;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST {
+        return Err(std::io::Error::other(format!("it has more than {} MiB", MOST >> 20)));
+    }
+    Ok(text)
 }
 
 /// Keys with different values, a line each, as `key: old, now new`.

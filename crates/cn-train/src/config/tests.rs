@@ -1,5 +1,7 @@
+use super::recipes::RECIPES;
 use super::*;
 use crate::args::BatchSize;
+use cn_augment::Jitter;
 use cn_learn::Rates;
 use cn_zoo::Loaded;
 
@@ -40,8 +42,8 @@ fn the_notebooks_recipes_are_its_calls() {
         let config = of(name);
         assert_eq!((config.image_size, config.batch_size, config.threshold), (128, 64, 0.2));
         assert_eq!((config.split.as_str(), config.channels, config.freeze_pretrained), ("random", 3, true));
-        assert_eq!(config.augment.policy(128).ok(), cn_augment::Policy::fastai_train(128, 0.35).ok());
-        assert_eq!(config.validation.policy(128).ok(), cn_augment::Policy::fastai_valid(128).ok());
+        assert_eq!(config.augment.policy(128, None).ok(), cn_augment::Policy::fastai_train(128, 0.35).ok());
+        assert_eq!(config.validation.policy(128, None).ok(), cn_augment::Policy::fastai_valid(128).ok());
     }
 }
 
@@ -109,12 +111,42 @@ fn differences_are_listed_by_key() {
 #[test]
 fn centre_transforms_come_back_from_a_model_card() {
     for size in [32, 64, 128, 224] {
-        let cn_report::Transform::Centre { resize } = (Transform::Centre { extra: 0.14 }).card(size) else {
+        let cn_report::Transform::Centre { resize } = (Transform::Centre { extra: 0.14 }).card(size, None) else {
             unreachable!("a centre stays one");
         };
         let again = Transform::centre(resize, size as usize);
-        assert_eq!(again.card(size), cn_report::Transform::Centre { resize });
+        assert_eq!(again.card(size, None), cn_report::Transform::Centre { resize });
     }
+}
+
+#[test]
+fn squares_about_the_ink_come_back_from_a_model_card() {
+    let config = with("quick", |args| args.batch.ink_square = Some(0.8));
+    let card = config.validation.card(64, config.ink_square);
+    assert_eq!(card, cn_report::Transform::InkSquare { fill: 0.8, threshold: 24 });
+    let policy = config.validation.fixed_policy(64, config.ink_square).expect("valid");
+    assert_eq!(policy_of(card, 64).expect("valid"), policy);
+}
+
+#[test]
+fn brightness_and_contrast_are_changed_where_they_are_said() {
+    let policy = |text: &str| {
+        let table: Table = format!("[augment]\nkind = \"affine\"\n{text}").parse().expect("TOML");
+        parse(table).expect("known keys").augment.policy(64, None)
+    };
+    assert_eq!(policy("").expect("valid").config().jitter, None);
+    let jitter = Jitter { probability: 1.0, brightness: 0.3, contrast: 0.0 };
+    assert_eq!(policy("brightness = 0.3").expect("valid").config().jitter, Some(jitter));
+    let problem = policy("contrast = 1.5").expect_err("refused");
+    assert!(format!("{problem:?}").contains("jitter.contrast"), "{problem:?}");
+}
+
+#[test]
+fn a_square_about_the_ink_has_no_margin_to_cut_off() {
+    let mut args = ConfigArgs::default();
+    (args.batch.recipe, args.batch.ink_square) = (Some("notebook".into()), Some(0.8));
+    let problem = resolve(&args).expect_err("refused");
+    assert!(problem.to_string().contains("leaves no margin"), "{problem}");
 }
 
 #[test]

@@ -6,18 +6,16 @@ use cn_data::Index;
 use cn_report::{ClassNames, ModelCard, Prediction, Predictions, Thresholds};
 use std::collections::HashMap;
 
-/// The classes of a data set, each with the model's output for it.
+/// The model's classes, under the labels of a data set.
 pub(super) struct ClassMap {
-    /// Labels of the data set, in the order of the model's outputs.
+    /// In the order of the model's outputs.
     labels: Vec<String>,
-    outputs: Vec<usize>,
-    n_outputs: usize,
     thresholds: Vec<f32>,
     names: ClassNames,
 }
 
 impl ClassMap {
-    /// Maps by what people are shown, else by the label; outputs that the data set has no label for are left out.
+    /// Maps by what people are shown, else by the label. Classes that no image has stay, since an answer can be one.
     pub(super) fn new(card: &ModelCard, index: &Index) -> Result<Self> {
         let place = |label: &str| card.output_of(label, index.display(label));
         let counts = index.class_counts();
@@ -27,18 +25,21 @@ impl ClassMap {
             let problem = format!("the model does not know the labels {}; it knows {}", list(&unknown), list(&known));
             return Err(Problem::failure(problem).hint("judge it on data with labels that it was trained on").into());
         }
-        let mut pairs: Vec<(usize, &str)> = counts.keys().filter_map(|label| Some((place(label)?, *label))).collect();
-        pairs.sort_unstable();
-        if let Some(twice) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            let problem = format!("the labels `{}` and `{}` are shown alike", twice[0].1, twice[1].1);
-            return Err(Problem::failure(problem).hint("give each label a display name of its own").into());
+        let mut found: Vec<Option<&str>> = vec![None; card.classes.len()];
+        for (output, label) in counts.keys().filter_map(|label| Some((place(label)?, *label))) {
+            if let Some(twin) = found[output].replace(label) {
+                let problem = format!("the labels `{twin}` and `{label}` are shown alike");
+                return Err(Problem::failure(problem).hint("give each label a display name of its own").into());
+            }
         }
+        let names = card.classes.iter().zip(&found).map(|(class, label)| match label {
+            Some(label) => (*label, index.display(label)),
+            None => (class.label.as_str(), class.display.as_str()),
+        });
         Ok(Self {
-            labels: pairs.iter().map(|(_, label)| (*label).to_owned()).collect(),
-            outputs: pairs.iter().map(|(output, _)| *output).collect(),
-            n_outputs: card.classes.len(),
-            thresholds: pairs.iter().map(|(output, _)| card.classes[*output].threshold).collect(),
-            names: ClassNames::new(pairs.iter().map(|(_, label)| (*label, index.display(label)))),
+            labels: names.clone().map(|(label, _)| label.to_owned()).collect(),
+            thresholds: card.classes.iter().map(|class| class.threshold).collect(),
+            names: ClassNames::new(names),
         })
     }
 
@@ -54,16 +55,16 @@ impl ClassMap {
         })
     }
 
-    /// The table of all outputs `(N, K)` for the images of `index`, restricted to its labels.
+    /// The table of the outputs `(N, K)` for the images of `index`.
     pub(super) fn table(&self, index: &Index, probabilities: &[f32]) -> Result<Predictions> {
         let mut table = Predictions::new(self.labels.iter().cloned())?;
         let class: HashMap<&str, usize> = self.labels.iter().map(String::as_str).zip(0..).collect();
-        for (record, row) in index.records().iter().zip(probabilities.chunks_exact(self.n_outputs)) {
+        for (record, row) in index.records().iter().zip(probabilities.chunks_exact(self.labels.len())) {
             table.push(Prediction {
                 path: record.path.clone(),
                 group: record.group.clone(),
                 targets: record.labels.iter().filter_map(|label| class.get(label.as_str()).copied()).collect(),
-                probabilities: self.outputs.iter().map(|&output| row[output]).collect(),
+                probabilities: row.to_vec(),
             })?;
         }
         Ok(table)

@@ -1,0 +1,134 @@
+//! Results are neither overwritten nor lost without a word, and impossible requests are refused before anything is made.
+
+use crate::run::{Ended, Place};
+use cn_report::Predictions;
+
+const TINY: &str = "--image-size 16 --batch-size 8 --epochs 1 --weights none --no-cache";
+
+/// A finished run on images of two classes.
+fn trained() -> Place {
+    let place = Place::new();
+    place.folders(20).result(&format!("train {TINY} --data images --out run"));
+    place
+}
+
+#[track_caller]
+fn refused(ended: &Ended, code: i32, expected: &str) {
+    assert_eq!(ended.code, code, "{}", ended.snapshot());
+    assert!(ended.stderr.contains(expected), "{}", ended.snapshot());
+    assert!(ended.stderr.contains("\nhint: "), "{}", ended.snapshot());
+}
+
+#[test]
+fn the_files_of_a_run_are_not_taken_for_a_place_to_write() {
+    let place = trained();
+    let weights = std::fs::read(place.path("run/model.safetensors")).expect("readable");
+    let files = ["predictions.csv", "summary.json", "model.json", "config.toml"];
+    let before = files.map(|name| place.read(&format!("run/{name}")));
+    for line in ["evaluate run --split all --no-cache --out run", "pack run --out run"] {
+        refused(&place.line(line), 1, "the folder `run` holds a run");
+    }
+    for name in ["summary.json", "model.safetensors", "checkpoints/last.safetensors"] {
+        refused(&place.line(&format!("report run --no-cache --out run/{name}")), 2, "the report is a web page");
+    }
+    assert_eq!(files.map(|name| place.read(&format!("run/{name}"))), before);
+    assert_eq!(std::fs::read(place.path("run/model.safetensors")).expect("readable"), weights);
+    assert_eq!(place.line("evaluate run --split all --no-cache --out run/all").code, 0);
+    assert_eq!(place.line("report run --no-cache --out page.html").code, 0);
+}
+
+#[test]
+fn a_report_of_cut_files_is_refused() {
+    let place = trained();
+    for (name, keep) in [("run/predictions.csv", 3), ("run/metrics.jsonl", 0)] {
+        let whole = place.read(name);
+        place.write(name, whole.split_inclusive('\n').take(keep).collect::<String>());
+        refused(&place.line("report run --no-cache"), 1, "rows, and summary.json speaks of");
+        place.write(name, whole);
+    }
+    assert_eq!(place.line("report run --no-cache").code, 0);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_result_that_cannot_be_printed_is_an_error() {
+    let place = trained();
+    for line in ["evaluate run --no-cache --json", "show --data images --batch-size 8 --no-cache --out show.png"] {
+        let mut command = place.command(&line.split(' ').collect::<Vec<_>>());
+        command.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device"));
+        refused(&Ended::of(command), 1, "some of the output could not be written");
+    }
+}
+
+#[test]
+fn classes_without_images_stay_among_the_answers() {
+    let place = trained();
+    let all = place.result("evaluate run --split all --no-cache");
+    // One class alone: what is taken for the other one counts as wrong.
+    for i in 0..5u8 {
+        place.image(&format!("half/dark/{i}.png"), 40 * i);
+    }
+    let half = place.result("evaluate run --data half --no-cache --out half-out");
+    assert_eq!(half["classes"].as_array().map(Vec::len), all["classes"].as_array().map(Vec::len));
+    let table = Predictions::read(place.path("half-out/predictions.csv")).expect("readable");
+    assert_eq!(table.classes(), ["dark", "light"]);
+    assert!(table.rows().iter().all(|row| row.targets == [0]));
+}
+
+#[test]
+fn numbers_beyond_reason_are_refused_before_anything_is_made() {
+    let place = Place::new();
+    let most = u64::MAX / 2;
+    refused(&place.line("synth --out drawn --writers 4294967295 --samples 4294967295"), 2, "expected 1 to 50000000");
+    refused(&place.line(&format!("train --synthetic --epochs {most} --out run")), 2, "more than the 1000000 allowed");
+    let steps = format!("train --recipe glyphs --steps {most} --limit 50 --batch-size 2 --image-size 8 --out run");
+    refused(&place.line(&steps), 1, "below 2^32");
+    refused(&place.line("train --recipe notebook --weights none --image-size 1 --out run"), 2, "not possible");
+    for flag in ["--image-size", "--batch-size", "--seed", "--epochs"] {
+        let ended = place.line(&format!("train --synthetic {flag} -5"));
+        assert!(ended.code == 2 && ended.stderr.contains(&format!("'{flag} <")), "{}", ended.snapshot());
+    }
+    assert!(!place.path("drawn").exists() && !place.path("run/model.safetensors").exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn settings_without_end_are_refused() {
+    let place = Place::new();
+    refused(&place.line("train --config /dev/zero"), 1, "cannot read the settings `/dev/zero`");
+    let groups = place.line("train --synthetic --val-groups /dev/zero");
+    assert!(groups.code != 0 && groups.stderr.contains("/dev/zero"), "{}", groups.snapshot());
+}
+
+#[test]
+fn a_share_of_drawn_images_judges() {
+    let place = Place::new();
+    let shown = place.result("show --synthetic --val-fraction 0.5 --out show.png");
+    assert_eq!((shown["n_train"].as_u64(), shown["n_val"].as_u64()), (Some(9000), Some(9000)), "{shown}");
+}
+
+#[test]
+fn large_images_are_read_as_large_as_the_model_sees_them() {
+    let place = Place::new();
+    for i in 0..4u32 {
+        let image = image::GrayImage::from_fn(900, 30, |x, _| image::Luma([(x % (i + 2) * 80) as u8]));
+        let name = place.path(&format!("wide/{}/{i}.png", ["a", "b"][i as usize % 2]));
+        std::fs::create_dir_all(name.parent().expect("below the folder")).expect("made");
+        image.save(name).expect("written");
+    }
+    for (size, shape) in [(64, "17x512x1"), (600, "20x600x1"), (1024, "30x900x1")] {
+        let shown = place
+            .line(&format!("show --data wide --image-size {size} --batch-size 2 --out show.png --rows 1 --cols 1"));
+        assert!(shown.stdout.contains(shape), "{}", shown.snapshot());
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn names_are_shown_and_not_obeyed() {
+    let place = trained();
+    place.image("two\nlines.png", 9);
+    let ended = place.run(&["predict", "run", "two\nlines.png"]);
+    assert_eq!((ended.code, ended.stdout.lines().count()), (0, 1), "{}", ended.snapshot());
+    assert!(ended.stdout.contains("two\\nlines.png"), "{}", ended.snapshot());
+}
