@@ -4,7 +4,7 @@ use crate::problem::Problem;
 use strsim::levenshtein;
 use toml::{Table, Value};
 
-const TOP: [&str; 31] = [
+const TOP: [&str; 32] = [
     "recipe",
     "seed",
     "device",
@@ -28,6 +28,7 @@ const TOP: [&str; 31] = [
     "limit_per_class",
     "skip_damaged",
     "checkpoint_every",
+    "checkpoint_minutes",
     "on_nan",
     "validate_every",
     "data",
