@@ -9,8 +9,11 @@ use std::path::Path;
 
 mod file;
 mod folder;
+mod save;
+mod writer;
 
-pub use folder::{CheckpointFolder, NewestCheckpoint, SaveCheckpoints};
+pub use folder::{CheckpointFolder, NewestCheckpoint};
+pub use save::SaveCheckpoints;
 
 /// Version of the file's format; a file of another one is refused.
 const FORMAT: u32 = 1;

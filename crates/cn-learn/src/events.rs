@@ -222,9 +222,13 @@ pub trait Handler {
     }
 
     /// Whether a checkpoint should be taken now. If one handler wants it, all get it.
-    fn wants_checkpoint(&mut self, moment: Moment, position: &Position) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// Ends the fit.
+    fn wants_checkpoint(&mut self, moment: Moment, position: &Position) -> Result<bool> {
         let _ = (moment, position);
-        false
+        Ok(false)
     }
 
     /// Receives a checkpoint. It is a copy that another thread may write while training goes on.
@@ -232,8 +236,8 @@ pub trait Handler {
     /// # Errors
     ///
     /// Ends the fit.
-    fn on_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        let _ = checkpoint;
+    fn on_checkpoint(&mut self, moment: Moment, checkpoint: &Checkpoint) -> Result<()> {
+        let _ = (moment, checkpoint);
         Ok(())
     }
 

@@ -433,7 +433,10 @@ impl<M: Model> Learner<M> {
 
     fn offer_checkpoint(&mut self, moment: Moment, handlers: &mut [&mut dyn Handler]) -> Result<()> {
         // Each is asked, also when another one has said yes.
-        let wanted = handlers.iter_mut().fold(false, |yes, h| h.wants_checkpoint(moment, &self.position) | yes);
+        let mut wanted = false;
+        for handler in handlers.iter_mut() {
+            wanted |= handler.wants_checkpoint(moment, &self.position)?;
+        }
         if !wanted {
             return Ok(());
         }
@@ -444,7 +447,7 @@ impl<M: Model> Learner<M> {
         }
         let states = handlers.iter().filter_map(|h| Some((h.name().to_owned(), h.state()?)));
         checkpoint.record.handlers = states.collect();
-        handlers.iter_mut().try_for_each(|handler| handler.on_checkpoint(&checkpoint))
+        handlers.iter_mut().try_for_each(|handler| handler.on_checkpoint(moment, &checkpoint))
     }
 
     /// A copy of the model's tensors.

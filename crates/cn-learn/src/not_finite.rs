@@ -26,6 +26,8 @@ pub struct NotFinite {
     pub place: BadPlace,
     /// Images that have such numbers there, or, where all or none can be told apart, all of the batch.
     pub ids: Vec<u32>,
+    /// What people call them, see [`crate::Source::name`].
+    pub names: Vec<String>,
 }
 
 /// Where numbers went wrong.
@@ -56,15 +58,15 @@ impl fmt::Display for BadPlace {
 }
 
 impl fmt::Display for NotFinite {
-    /// `step 12 of epoch 0: the output of the layer `conv1` is not finite for the images 7, 31`.
+    /// `step 12, in epoch 0: the output of the layer `conv1` is not finite for the images `a/7.jpg`, `b/3.jpg``.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 8;
-        let Self { step, epoch, place, ids } = self;
+        let Self { step, epoch, place, names, .. } = self;
         write!(f, "step {step}, in epoch {epoch}: {place} is not finite for the images ")?;
-        for (i, id) in ids.iter().take(SHOWN).enumerate() {
-            write!(f, "{}{id}", if i > 0 { ", " } else { "" })?;
+        for (i, name) in names.iter().take(SHOWN).enumerate() {
+            write!(f, "{}`{name}`", if i > 0 { ", " } else { "" })?;
         }
-        match ids.len() {
+        match names.len() {
             n if n > SHOWN => write!(f, " and {} more", n - SHOWN),
             _ => Ok(()),
         }

@@ -4,6 +4,9 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
+/// Beyond, nobody lives to see the end, and counters of epochs and steps could overflow.
+const MAX_EPOCHS: f64 = 1e9;
+
 /// Peak learning rates of the parameter groups, the forms that fastai's `lr_max` takes.
 ///
 /// In JSON and TOML a number, a pair `[first, last]`, or `{ last = rate }`.
@@ -34,12 +37,12 @@ impl Rates {
         }
     }
 
-    fn values(self) -> impl Iterator<Item = f64> {
-        let (a, b) = match self {
-            Self::Uniform(lr) | Self::Last { last: lr } => (lr, lr),
-            Self::Slice(first, last) => (first, last),
-        };
-        [a, b].into_iter()
+    /// Of the first and of the last group, but for the tenth of [`Rates::Last`].
+    fn ends(self) -> [f64; 2] {
+        match self {
+            Self::Uniform(lr) | Self::Last { last: lr } => [lr; 2],
+            Self::Slice(first, last) => [first, last],
+        }
     }
 }
 
@@ -150,17 +153,23 @@ impl Phase {
     /// [`Error::Setting`] names the first field that is out of its range.
     pub fn check(&self) -> Result<()> {
         let positive = |name, value| check(name, value, |x| x.is_finite() && x > 0.0, "a finite number above 0");
-        self.lr.values().into_iter().try_for_each(|lr| positive("lr", lr))?;
-        check("epochs", self.epochs as f64, |n| n >= 1.0, "at least 1")?;
+        self.lr.ends().into_iter().try_for_each(|lr| positive("lr", lr))?;
+        check("epochs", self.epochs as f64, |n| (1.0..=MAX_EPOCHS).contains(&n), "1 to 1e9")?;
         check("pct_start", self.pct_start, |x| (0.0..=1.0).contains(&x), "0 to 1")?;
         positive("div", self.div)?;
         positive("div_final", self.div_final)?;
+        // Each of them may be a number, and what is made of them none.
+        let [first, last] = self.lr.ends();
+        let finite = |name, value: f64| check(name, value, f64::is_finite, "a finite number");
+        finite("lr of the last group / lr of the first group", last / first)?;
+        finite("lr / div", first.max(last) / self.div)?;
+        finite("lr / div_final", first.max(last) / self.div_final)?;
         let below_1 = |x: f64| (0.0..1.0).contains(&x);
         self.moms.into_iter().try_for_each(|mom| check("moms", mom, below_1, "0 up to, not with, 1"))
     }
 }
 
-fn check(name: &'static str, value: f64, fits: impl Fn(f64) -> bool, expected: &'static str) -> Result<()> {
+fn check(name: &'static str, value: f64, fits: impl FnOnce(f64) -> bool, expected: &'static str) -> Result<()> {
     if fits(value) { Ok(()) } else { Err(Error::Setting { name, value, expected }) }
 }
 

@@ -28,6 +28,11 @@ impl SmoothLoss {
         self.n += 1;
     }
 
+    /// Batches so far.
+    pub(crate) fn n_steps(&self) -> u64 {
+        self.n
+    }
+
     /// The smoothed loss, or `None` before the first batch.
     #[must_use]
     pub fn value(&self) -> Option<f32> {

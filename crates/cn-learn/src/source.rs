@@ -38,6 +38,11 @@ pub trait Source: Send + Sync {
     ///
     /// As [`Source::images`].
     fn targets(&self, ids: &[u32]) -> Result<Vec<f32>>;
+
+    /// What people call an image, such as the path of its file.
+    fn name(&self, id: u32) -> String {
+        format!("image {id}")
+    }
 }
 
 impl Source for Dataset {
@@ -68,6 +73,11 @@ impl Source for Dataset {
     fn targets(&self, ids: &[u32]) -> Result<Vec<f32>> {
         check_ids(ids, self.targets().len())?;
         Ok(self.targets().multi_hot(ids))
+    }
+
+    /// The path in the data set.
+    fn name(&self, id: u32) -> String {
+        self.index().records().get(id as usize).map_or_else(|| format!("image {id}"), |record| record.path.clone())
     }
 }
 

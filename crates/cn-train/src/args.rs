@@ -219,6 +219,9 @@ pub(crate) struct PhaseArgs {
     /// Write a checkpoint every so many steps, besides those after each epoch
     #[arg(long, help_heading = "Output", value_name = "STEPS", allow_negative_numbers = true)]
     pub(crate) checkpoint_every: Option<u64>,
+    /// Write a checkpoint every so many minutes, besides those after each epoch
+    #[arg(long, help_heading = "Output", value_name = "MINUTES", allow_negative_numbers = true)]
+    pub(crate) checkpoint_minutes: Option<f64>,
     /// Validate every so many epochs, and after the last one of a phase [default: 1]
     #[arg(long, help_heading = "Training", value_name = "EPOCHS", allow_negative_numbers = true)]
     pub(crate) validate_every: Option<NonZeroUsize>,

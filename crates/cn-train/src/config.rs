@@ -15,6 +15,7 @@ use cn_ops::Precision;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml::Table;
 
 use overlay::text_of;
@@ -71,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) skip_damaged: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) checkpoint_every: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint_minutes: Option<f64>,
     pub(crate) on_nan: OnNan,
     /// Epochs.
     pub(crate) validate_every: NonZeroUsize,
@@ -238,6 +241,7 @@ impl Default for Config {
             limit_per_class: None,
             skip_damaged: false,
             checkpoint_every: None,
+            checkpoint_minutes: None,
             on_nan: OnNan::default(),
             validate_every: NonZeroUsize::MIN,
             data: DataConfig::default(),
@@ -371,6 +375,10 @@ impl Config {
             return Err(Problem::usage("`--checkpoint-every 0` is no interval")
                 .hint("leave it out: each epoch ends with a checkpoint; or name a number of steps"));
         }
+        if let Some(minutes) = self.checkpoint_minutes.filter(|minutes| interval(*minutes).is_none()) {
+            return Err(Problem::usage(format!("`--checkpoint-minutes {minutes}` is no interval"))
+                .hint("leave it out: each epoch ends with a checkpoint; or name a number of minutes above 0"));
+        }
         self.check_stream()?;
         self.split_method().map(drop)
     }
@@ -416,6 +424,11 @@ impl Config {
         Ok(SplitConfig { method, val_fraction: self.val_fraction, seed })
     }
 
+    /// Time from one checkpoint to the next.
+    pub(crate) fn checkpoint_interval(&self) -> Option<Duration> {
+        self.checkpoint_minutes.and_then(interval)
+    }
+
     /// Whether flags or a file changed the phases of the recipe.
     pub(crate) fn has_own_phases(&self) -> bool {
         recipe(&self.recipe)
@@ -452,7 +465,7 @@ impl Config {
             let mut config = config.stored();
             config.data.dir = None;
             let mut table = Table::try_from(config).unwrap_or_default();
-            ["threads", "checkpoint_every", "on_nan", "validate_every"]
+            ["threads", "checkpoint_every", "checkpoint_minutes", "on_nan", "validate_every"]
                 .into_iter()
                 .for_each(|key| drop(table.remove(key)));
             table
@@ -487,6 +500,11 @@ fn parse(table: Table) -> Result<Config, Problem> {
             .caused_by(e)
             .hint("the config.toml of a run shows every setting with a value that can be")
     })
+}
+
+/// So many minutes; `None` if they are none, or too many to count.
+fn interval(minutes: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(60.0 * minutes).ok().filter(|interval| !interval.is_zero())
 }
 
 fn check_device(device: &str) -> Result<(), Problem> {

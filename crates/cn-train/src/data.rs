@@ -248,9 +248,14 @@ fn take(writers: Range<u32>, pages: u32, n: usize) -> Vec<Sample> {
     Sample::pages(writers, pages).take(n).collect()
 }
 
+/// What a drawing is called where a file would have a path.
+pub(crate) fn name_of(sample: &Sample) -> String {
+    format!("{}_{}_{}", sample.writer(), sample.sample(), sample.code())
+}
+
 fn index_of(samples: &[Sample]) -> Result<Index> {
     let record = |sample: &Sample| Record {
-        path: format!("{}_{}_{}", sample.writer(), sample.sample(), sample.code()),
+        path: name_of(sample),
         labels: vec![CHARACTERS[usize::from(sample.code()) - 1].value.to_owned()],
         group: Some(sample.writer().to_string()),
     };

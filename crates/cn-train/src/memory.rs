@@ -1,6 +1,6 @@
 //! How much memory a training needs, known before its first step, and whether the machine has it.
 
-use crate::config::{Config, gpu_of};
+use crate::config::{Config, OnNan, gpu_of};
 use crate::host;
 use crate::model::planes;
 use crate::output::Ui;
@@ -15,8 +15,8 @@ use std::fmt;
 const MEASURED_SIDE: u32 = 128;
 /// Values, gradients, and Adam's two moments.
 const COPIES_TRAINED: u64 = 4;
-/// What a checkpoint copies of them, and its largest tensor twice more on the way to the disk.
-const COPIES_SAVED: u64 = 5;
+/// What a checkpoint copies of them; the next one waits for it to be on the disk.
+const COPIES_SAVED: u64 = 3;
 /// Weights in the orders that convolutions want in evaluation, beside the weights.
 const COPIES_PREPARED: u64 = 2;
 /// Images as floats: of a batch that trains, one that waits, and one in the making.
@@ -62,10 +62,13 @@ impl Estimate {
         let floats = 4 * u64::from(config.image_size).pow(2) * n_planes as u64;
         let weights = 4 * network.parameters().values().elem_count() as u64;
         let n_val = dataset.split().val().len();
+        // The one to go back to at the start stays in memory.
+        let n_checkpoints = if config.on_nan == OnNan::Rollback { 2 } else { 1 };
+        let copies = COPIES_TRAINED + n_checkpoints * COPIES_SAVED + COPIES_PREPARED;
         Ok(Self {
             batch_size: config.batch_size as u64,
             each: train + BATCHES * floats,
-            model: weights * (COPIES_TRAINED + COPIES_SAVED + COPIES_PREPARED),
+            model: weights * copies,
             images: dataset.pixels().bytes().len() as u64,
             rest: eval * (n_val % config.batch_size) as u64,
         })

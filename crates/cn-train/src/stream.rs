@@ -1,5 +1,6 @@
 //! Handwriting without end as a source of batches: no image is seen twice.
 
+use crate::data::name_of;
 use cn_augment::Image;
 use cn_data::Dataset;
 use cn_learn::{Error, Result, Source};
@@ -76,6 +77,13 @@ impl Source for Stream {
             row[self.classes[usize::from(Glyphs::sample(id).code()) - 1]] = 1.0;
         }
         Ok(targets)
+    }
+
+    fn name(&self, id: u32) -> String {
+        match id.checked_sub(self.n_judges()) {
+            Some(drawn) => name_of(&Glyphs::sample(drawn)),
+            None => self.judges.name(id),
+        }
     }
 }
 

@@ -2,12 +2,14 @@
 #![no_main]
 #![allow(dead_code, unused_imports)]
 
-#[path = "../../../crates/cn-train/src/args.rs"]
-mod args;
-#[path = "../../../crates/cn-train/src/config.rs"]
-mod config;
-#[path = "../../../crates/cn-train/src/problem.rs"]
-mod problem;
+// As a folder of modules, since those of `config` have a folder of their own.
+#[path = "../../../crates/cn-train/src"]
+mod train {
+    pub(crate) mod args;
+    pub(crate) mod config;
+    pub(crate) mod problem;
+}
+
 /// What the settings ask the rest of the program.
 mod start {
     pub(crate) fn is_name(weights: &str) -> bool {
@@ -15,11 +17,12 @@ mod start {
     }
 }
 
-use args::{Common, ConfigArgs};
-use config::Config;
 use libfuzzer_sys::fuzz_target;
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use train::args::{Common, ConfigArgs};
+use train::config::Config;
+use train::{args, config, problem};
 
 static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = PathBuf::from("/dev/shm");
@@ -36,4 +39,11 @@ fuzz_target!(|bytes: &[u8]| {
     std::fs::write(&*PATH, &stored).expect("written");
     let again = Config::of_run(&PATH).and_then(Config::resolved).expect("what was stored can be read");
     assert!(config.differences(&again).is_empty(), "{:?}", config.differences(&again));
+    // What training asks of them first.
+    let _ = config.epochs();
+    for phase in &config.phase {
+        let schedule = phase.schedule(3, 140);
+        let (first, last) = (schedule.at(0), schedule.at(schedule.n_steps() - 1));
+        assert!(first.lr.iter().chain(&last.lr).all(|lr| !lr.is_nan()), "{phase:?}");
+    }
 });

@@ -260,6 +260,10 @@ fn numbers_out_of_range_are_wrong_usage() {
             --- exit 2
         "#]],
     );
+    for minutes in ["0", "-1", "nan", "1e300"] {
+        let ended = place.line(&format!("train --checkpoint-minutes {minutes}"));
+        assert!(ended.code == 2 && ended.stderr.contains("is no interval\n"), "{}", ended.snapshot());
+    }
     check(
         &place,
         "train --threads 0",

@@ -2,7 +2,8 @@
 
 use super::{Checkpoint, FORMAT, Record};
 use crate::{Error, Result, Weights};
-use candle_core::{DType, Device, Tensor};
+use candle_core::backend::BackendStorage as _;
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -15,6 +16,8 @@ const DIGEST: &str = "sha256";
 const MODEL: &str = "model.";
 const ADAM: [&str; 2] = ["adam.m", "adam.v"];
 const DIGEST_LEN: usize = 32;
+/// Elements that are turned into bytes at a time.
+const PART_LEN: usize = 1 << 20;
 
 /// Writes to `path`; what has that name already becomes `previous`, where that is wanted, once the new file is whole.
 pub(super) fn write(checkpoint: &Checkpoint, path: &Path, previous: Option<&Path>) -> Result<()> {
@@ -55,7 +58,7 @@ fn write_file(checkpoint: &Checkpoint, path: &Path) -> io::Result<()> {
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
     for (_, tensor) in &tensors {
-        out.write_all(&bytes(tensor)?)?;
+        write_elements(&mut out, tensor)?;
     }
     let Hashing { mut file, hash } = out;
     file.write_all(&hash.finalize())?;
@@ -103,22 +106,31 @@ fn dtype_name(dtype: DType) -> io::Result<&'static str> {
     }
 }
 
-/// The elements, little-endian.
-fn bytes(tensor: &Tensor) -> io::Result<Vec<u8>> {
+/// Writes the elements, little-endian, a part at a time: a second copy of the largest tensor would be in memory else.
+fn write_elements(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
+    let unsupported = |what: &str| io::Error::new(io::ErrorKind::Unsupported, format!("tensors {what}"));
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else { return Err(unsupported("that are not on the host")) };
+    let (start, end) = layout.contiguous_offsets().ok_or_else(|| unsupported("with gaps"))?;
     macro_rules! little_endian {
-        ($t:ty, $flat:expr) => {
-            $flat.to_vec1::<$t>().map_err(io::Error::other)?.into_iter().flat_map(<$t>::to_le_bytes).collect()
-        };
+        ($values:expr) => {{
+            let mut part = Vec::new();
+            for values in $values[start..end].chunks(PART_LEN) {
+                part.clear();
+                values.iter().for_each(|value| part.extend_from_slice(&value.to_le_bytes()));
+                out.write_all(&part)?;
+            }
+            Ok(())
+        }};
     }
-    let flat = tensor.flatten_all().map_err(io::Error::other)?;
-    Ok(match flat.dtype() {
-        DType::F64 => little_endian!(f64, flat),
-        DType::F32 => little_endian!(f32, flat),
-        DType::I64 => little_endian!(i64, flat),
-        DType::U32 => little_endian!(u32, flat),
-        DType::U8 => flat.to_vec1::<u8>().map_err(io::Error::other)?,
-        other => return Err(io::Error::new(io::ErrorKind::Unsupported, format!("tensors of type {other:?}"))),
-    })
+    match storage {
+        CpuStorage::F64(values) => little_endian!(values),
+        CpuStorage::F32(values) => little_endian!(values),
+        CpuStorage::I64(values) => little_endian!(values),
+        CpuStorage::U32(values) => little_endian!(values),
+        CpuStorage::U8(values) => out.write_all(&values[start..end]),
+        other => Err(unsupported(&format!("of type {:?}", other.dtype()))),
+    }
 }
 
 struct Hashing {

@@ -79,3 +79,35 @@ fn a_failed_write_leaves_the_old_file_and_nothing_else() -> Result<()> {
     assert!(matches!(Checkpoint::read(&folder.path().join("none")), Err(Error::CheckpointFile { action: "read", .. })));
     Ok(())
 }
+
+type Spoil = fn(&mut Record);
+
+#[test]
+fn what_no_run_writes_is_refused_before_anything_changes() -> Result<()> {
+    let mut learner = learner()?;
+    learner.fit(&crate::testing::two_phases(), &mut [])?;
+    let whole = learner.checkpoint()?;
+    let bits = crate::testing::bits(&mut learner)?;
+    let spoilt: [(&str, Spoil); 12] = [
+        ("position", |r| r.position.phase = 3),
+        ("position", |r| r.position = Position { phase: 1, epoch: usize::MAX, ..r.position }),
+        ("position", |r| r.position = Position { phase: 0, step: 7, ..r.position }),
+        ("position", |r| r.position.step = 1),
+        ("position", |r| r.position.epochs_done = u32::MAX),
+        ("position", |r| r.position.steps_done = u64::MAX),
+        ("number of steps", |r| r.adam_steps[0] = u32::MAX),
+        ("number of steps", |r| r.position.steps_done = 3),
+        ("epochs", |r| r.plan[0].epochs = usize::MAX),
+        ("lr", |r| r.plan[1].lr = crate::Rates::Slice(1e-300, 1e300)),
+        ("scale of the rates", |r| r.lr_scale = f64::NAN),
+        ("momentum", |r| r.momentum = 1.0),
+    ];
+    for (what, spoil) in spoilt {
+        let mut checkpoint = whole.clone();
+        spoil(&mut checkpoint.record);
+        let error = learner.restore(&checkpoint).expect_err(what).to_string();
+        assert!(error.contains(what), "{what}: {error}");
+        assert_eq!(crate::testing::bits(&mut learner)?, bits, "{what}");
+    }
+    learner.restore(&whole)
+}

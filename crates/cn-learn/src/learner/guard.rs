@@ -33,9 +33,10 @@ pub(super) fn refuse<M: Model>(
     };
     kept.put_back(&mut learner.model)?;
     let all = rows.is_empty() || rows.len() == batch.ids.len();
-    let ids = if all { batch.ids.clone() } else { rows.iter().map(|&row| batch.ids[row]).collect() };
+    let ids: Vec<u32> = if all { batch.ids.clone() } else { rows.iter().map(|&row| batch.ids[row]).collect() };
+    let names = ids.iter().map(|&id| learner.batches.source().name(id)).collect();
     let position = learner.position;
-    Ok(NotFinite { step: position.steps_done, epoch: position.epochs_done, place, ids })
+    Ok(NotFinite { step: position.steps_done, epoch: position.epochs_done, place, ids, names })
 }
 
 impl<M: Model> Learner<M> {

@@ -4,11 +4,15 @@ use super::Learner;
 use crate::checkpoint::{Record, expect};
 use crate::train_loss::TrainLoss;
 use crate::weights::host_copy;
-use crate::{Checkpoint, Result};
+use crate::{Checkpoint, Error, Phase, Position, Result};
 use candle_core::Tensor;
 use cn_ops::Model;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+/// Adam counts its steps in 32 bits.
+const MAX_STEPS: u64 = 1 << 31;
 
 pub(super) fn checkpoint<M: Model>(learner: &mut Learner<M>) -> Result<Checkpoint> {
     learner.model.settle(&mut learner.optimizer)?;
@@ -42,6 +46,7 @@ pub(super) fn restore<M: Model>(learner: &mut Learner<M>, checkpoint: &Checkpoin
     expect("the set of tensors", &shapes(&learner.model.named_tensors()?), &shapes(checkpoint.weights.tensors()))?;
     expect("the number of Adam's moments", &learner.optimizer.m().dims(), &checkpoint.adam[0].dims())?;
     expect("the number of Adam's counters", &learner.optimizer.steps().len(), &record.adam_steps.len())?;
+    check(record, learner.batches.steps_per_epoch())?;
 
     learner.set_frozen(record.frozen_groups)?;
     learner.load_weights(&checkpoint.weights)?;
@@ -55,6 +60,36 @@ pub(super) fn restore<M: Model>(learner: &mut Learner<M>, checkpoint: &Checkpoin
     learner.history.clone_from(&record.history);
     learner.restored_handlers.clone_from(&record.handlers);
     Ok(())
+}
+
+/// Refuses what no run writes, since training would count on from it.
+fn check(record: &Record, steps_per_epoch: usize) -> Result<()> {
+    record.plan.iter().try_for_each(Phase::check)?;
+    let Position { phase, epoch, step, epochs_done, steps_done, .. } = record.position;
+    let reached = match record.plan.get(phase) {
+        Some(phase) => epoch < phase.epochs && step <= steps_per_epoch,
+        None => (phase, epoch, step) == (record.plan.len(), 0, 0),
+    };
+    let planned: u64 = record.plan.iter().map(|phase| phase.epochs as u64).sum();
+    let countable = u64::from(epochs_done) + planned < u64::from(u32::MAX) && steps_done < MAX_STEPS;
+    if !(reached && countable) {
+        return Err(mismatch("the position", "one within the phases", &record.position));
+    }
+    let most = record.adam_steps.iter().map(|&n| n.into()).max().unwrap_or(0).max(record.train_loss.n_steps());
+    if most > steps_done {
+        return Err(mismatch("the number of steps", &format!("at least {most}, which others count"), &steps_done));
+    }
+    if !(record.lr_scale.is_finite() && record.lr_scale > 0.0) {
+        return Err(mismatch("the scale of the rates", "a finite number above 0", &record.lr_scale));
+    }
+    if !(0.0..1.0).contains(&record.momentum) {
+        return Err(mismatch("the momentum", "0 up to, not with, 1", &record.momentum));
+    }
+    Ok(())
+}
+
+fn mismatch(what: &'static str, expected: &str, found: &impl Debug) -> Error {
+    Error::CheckpointMismatch { what, found: format!("{found:?}"), expected: expected.into() }
 }
 
 /// Names and shapes, in the order of names.

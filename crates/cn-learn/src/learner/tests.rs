@@ -57,10 +57,10 @@ impl Handler for Log {
         self.lines.push("done".into());
         Ok(())
     }
-    fn wants_checkpoint(&mut self, _: Moment, _: &Position) -> bool {
-        self.keep
+    fn wants_checkpoint(&mut self, _: Moment, _: &Position) -> Result<bool> {
+        Ok(self.keep)
     }
-    fn on_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    fn on_checkpoint(&mut self, _: Moment, checkpoint: &Checkpoint) -> Result<()> {
         self.checkpoints.push(checkpoint.clone());
         Ok(())
     }

@@ -123,4 +123,9 @@ fn settings_out_of_range_are_named() {
     assert!(text(Phase::one_cycle(1, Rates::Uniform(f64::NAN))).contains("`lr`"));
     assert!(text(Phase { pct_start: 1.5, ..Phase::default() }).contains("`pct_start` is 1.5"));
     assert!(text(Phase { moms: [0.9, 1.0, 0.9], ..Phase::default() }).contains("`moms` is 1"));
+    assert!(text(Phase { epochs: usize::MAX, ..Phase::default() }).contains("expected 1 to 1e9"));
+    // Numbers that are none together.
+    assert!(text(Phase::one_cycle(1, Rates::Slice(1e-300, 1e300))).contains("`lr of the last group / "));
+    assert!(text(Phase { div: 1e-308, ..Phase::one_cycle(1, Rates::Uniform(1e5)) }).contains("`lr / div` is inf"));
+    assert!(text(Phase { div_final: 1e-308, ..Phase::one_cycle(1, Rates::Uniform(1e5)) }).contains("`lr / div_final`"));
 }

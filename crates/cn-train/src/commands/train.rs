@@ -284,8 +284,12 @@ fn checkpoints(run: &RunFolder, config: &Config, stop: &Stop) -> SaveCheckpoints
         OnNan::Rollback => save.not_before_nan(),
         OnNan::Stop | OnNan::Skip => save,
     };
-    match config.checkpoint_every {
+    let save = match config.checkpoint_every {
         Some(steps) => save.every(steps),
+        None => save,
+    };
+    match config.checkpoint_interval() {
+        Some(interval) => save.at_least_every(interval),
         None => save,
     }
 }
@@ -307,7 +311,8 @@ fn fit(
     let (outcome, recorder) = loop {
         let mut recorder = Recorder::new(context.ui, run.clone(), context.start);
         let mut checkpoints = checkpoints(&run, &prepared.config, &stop).with_extra(identity(manifest));
-        let outcome = go(&mut prepared, from.take(), &mut [&mut recorder, &mut checkpoints]);
+        // The recorder comes last, and counts what the others take.
+        let outcome = go(&mut prepared, from.take(), &mut [&mut checkpoints, &mut recorder]);
         match (outcome, &start) {
             (Ok(outcome), _) => break (outcome, recorder),
             (Err(cn_learn::Error::NotFinite(bad)), Some(start)) if prepared.learner.lr_scale() > SMALLEST_SCALE => {

@@ -29,6 +29,7 @@ const TOP: [&str; 32] = [
     "limit_per_class",
     "skip_damaged",
     "checkpoint_every",
+    "checkpoint_minutes",
     "on_nan",
     "validate_every",
     "data",

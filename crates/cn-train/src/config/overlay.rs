@@ -48,6 +48,9 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
     set.integer("limit", args.batch.limit)?;
     set.integer("limit_per_class", args.batch.limit_per_class)?;
     set.integer("checkpoint_every", args.phases.checkpoint_every)?;
+    if let Some(minutes) = args.phases.checkpoint_minutes {
+        set.0.insert("checkpoint_minutes".into(), minutes.into());
+    }
     set.integer("validate_every", args.phases.validate_every.map(NonZeroUsize::get))?;
     if args.phases.lr.is_some() {
         set.0.remove("fine_tune_lr");

@@ -23,7 +23,8 @@ pub(super) fn with_flags(phases: &[Phase], args: &PhaseArgs) -> Result<Vec<Phase
         return Ok(phases);
     }
     let frozen: Vec<&Phase> = phases.iter().filter(|phase| phase.frozen == Some(true)).collect();
-    let freeze_epochs = args.freeze_epochs.unwrap_or_else(|| frozen.iter().map(|phase| phase.epochs).sum());
+    let freeze_epochs =
+        args.freeze_epochs.unwrap_or_else(|| frozen.iter().fold(0usize, |sum, phase| sum.saturating_add(phase.epochs)));
     let lr = args.lr.unwrap_or_else(|| head_rate(frozen.first().unwrap_or(&last)));
     if freeze_epochs > 0 {
         return Ok(Phase::fine_tune(epochs, lr, freeze_epochs));

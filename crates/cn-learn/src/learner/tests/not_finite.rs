@@ -99,6 +99,9 @@ fn a_bad_step_ends_the_fit_with_all_as_it_was_before_it() -> Result<()> {
         assert_eq!((bad.step, bad.epoch, learner.position().steps_done), (4, 0, 4));
         assert_eq!(numbers(&mut learner)?, before);
         assert_eq!(log.checkpoints.last().map(|c| c.position().steps_done), Some(4), "nothing is lost");
+        // Of the test data, each image is called as its number.
+        assert_eq!(bad.names, bad.ids.iter().map(u32::to_string).collect::<Vec<_>>());
+        assert!(bad.to_string().contains(&format!(" is not finite for the images `{}`", bad.ids[0])), "{bad}");
         match fault {
             Fault::Logits => {
                 assert_eq!((bad.place, bad.ids.len()), (BadPlace::Output { layer: "head".into() }, 1));

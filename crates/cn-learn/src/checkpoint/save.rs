@@ -1,0 +1,353 @@
+//! When a run writes checkpoints.
+
+use super::CheckpointFolder;
+use super::writer::{Rank, Writer};
+use crate::{Checkpoint, EpochEnd, FitStart, Flow, Handler, Moment, Monitor, Position, Result, Step, Validated};
+use serde_json::Value;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+type Asked = Box<dyn Fn() -> bool + Send>;
+
+/// Writes to a [`CheckpointFolder`] after each epoch, every so many steps or minutes, and when the program is asked to
+/// end.
+///
+/// Training waits for the copy of the state alone: a thread hashes and writes it while the next steps are done. The fit
+/// ends with the error of a write that failed: at the next step that finds it, at the next checkpoint, or at its end.
+pub struct SaveCheckpoints {
+    writer: Writer,
+    every: Option<u64>,
+    interval: Option<Duration>,
+    /// When the last one was begun, or the fit.
+    last: Instant,
+    stop: Option<Asked>,
+    before_nan: BeforeNan,
+    extra: Value,
+    monitor: Monitor,
+    /// Of the epoch that the next checkpoint follows.
+    rank: Rank,
+}
+
+/// What happens before a step whose numbers are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BeforeNan {
+    Writes,
+    Nothing,
+}
+
+impl SaveCheckpoints {
+    /// Writes after each epoch; the best one has the lowest `val_loss`.
+    #[must_use]
+    pub fn to(folder: CheckpointFolder) -> Self {
+        Self {
+            writer: Writer::new(folder),
+            every: None,
+            interval: None,
+            last: Instant::now(),
+            stop: None,
+            before_nan: BeforeNan::Writes,
+            extra: Value::Null,
+            monitor: Monitor::new("val_loss"),
+            rank: Rank::Other,
+        }
+    }
+
+    /// Writes every `steps` steps too.
+    #[must_use]
+    pub fn every(self, steps: u64) -> Self {
+        Self { every: Some(steps.max(1)), ..self }
+    }
+
+    /// Writes after the first step that ends so long after the checkpoint before it, too.
+    #[must_use]
+    pub fn at_least_every(self, interval: Duration) -> Self {
+        Self { interval: Some(interval), ..self }
+    }
+
+    /// Asks `stop` after each step, batch of validation and epoch; once it says yes, writes and ends the fit with
+    /// [`Flow::Stop`].
+    #[must_use]
+    pub fn stop_when(self, stop: impl Fn() -> bool + Send + 'static) -> Self {
+        Self { stop: Some(Box::new(stop)), ..self }
+    }
+
+    /// Writes nothing right before a step that is not finite, so that the last checkpoint is from some way before it.
+    #[must_use]
+    pub fn not_before_nan(self) -> Self {
+        Self { before_nan: BeforeNan::Nothing, ..self }
+    }
+
+    /// Gives each checkpoint this to carry, see [`Checkpoint::with_extra`].
+    #[must_use]
+    pub fn with_extra(self, extra: Value) -> Self {
+        Self { extra, ..self }
+    }
+
+    /// Calls that epoch the best whose number is the best by `monitor`.
+    #[must_use]
+    pub fn best_by(self, monitor: Monitor) -> Self {
+        Self { monitor, ..self }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop())
+    }
+
+    fn flow(&self) -> Flow {
+        if self.is_stopped() { Flow::Stop } else { Flow::Continue }
+    }
+}
+
+impl Handler for SaveCheckpoints {
+    fn name(&self) -> &'static str {
+        "checkpointer"
+    }
+
+    fn on_fit_start(&mut self, _: &FitStart<'_>) -> Result<()> {
+        self.last = Instant::now();
+        Ok(())
+    }
+
+    fn on_step(&mut self, _: &mut Step<'_>) -> Result<Flow> {
+        self.writer.poll()?;
+        Ok(self.flow())
+    }
+
+    fn on_validate(&mut self, _: &Validated) -> Result<Flow> {
+        Ok(self.flow())
+    }
+
+    fn on_epoch_end(&mut self, end: &mut EpochEnd<'_>) -> Result<Flow> {
+        self.rank = if self.monitor.improves(end.record)? { Rank::Best } else { Rank::Other };
+        Ok(self.flow())
+    }
+
+    fn wants_checkpoint(&mut self, moment: Moment, position: &Position) -> Result<bool> {
+        let due = self.every.is_some_and(|every| position.steps_done.is_multiple_of(every));
+        let late = self.interval.is_some_and(|interval| self.last.elapsed() >= interval);
+        let wanted = match moment {
+            Moment::Step => due || late || self.is_stopped(),
+            Moment::Epoch => true,
+            Moment::NotFinite => self.before_nan == BeforeNan::Writes,
+        };
+        if wanted || moment == Moment::NotFinite {
+            // Before the copy is made, so that there are never two of them; and what the folder holds when a fit ends
+            // is all of it.
+            self.writer.wait()?;
+        }
+        Ok(wanted)
+    }
+
+    fn on_checkpoint(&mut self, moment: Moment, checkpoint: &Checkpoint) -> Result<()> {
+        self.last = Instant::now();
+        let rank = std::mem::replace(&mut self.rank, Rank::Other);
+        self.writer.begin(&checkpoint.clone().with_extra(self.extra.clone()), rank)?;
+        match moment {
+            // The fit ends with an error, so that nobody would wait later.
+            Moment::NotFinite => self.writer.wait(),
+            Moment::Step | Moment::Epoch => Ok(()),
+        }
+    }
+
+    fn on_fit_end(&mut self, _: &Position) -> Result<()> {
+        self.writer.wait()
+    }
+
+    /// The best number so far.
+    fn state(&self) -> Option<Value> {
+        self.monitor.best().map(Value::from)
+    }
+
+    fn restore(&mut self, state: &Value) -> Result<()> {
+        self.monitor.restore(state.as_f64());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SaveCheckpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SaveCheckpoints")
+            .field("writer", &self.writer)
+            .field("every", &self.every)
+            .field("interval", &self.interval)
+            .field("monitor", &self.monitor)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+    use crate::testing::{bits, learner, two_phases};
+    use crate::{Learner, Outcome};
+    use cn_ops::Network;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    fn folder() -> (tempfile::TempDir, CheckpointFolder) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = CheckpointFolder::new(dir.path().join("checkpoints"));
+        (dir, folder)
+    }
+
+    /// The checkpoint in a file.
+    fn steps(path: &Path) -> u64 {
+        Checkpoint::read(path).expect("whole").position().steps_done
+    }
+
+    /// Trains to the end and keeps checkpoints.
+    fn trained(save: SaveCheckpoints) -> Result<Learner<Network>> {
+        let (mut learner, mut save) = (learner()?, save);
+        assert_eq!(learner.fit(&two_phases(), &mut [&mut save])?, Outcome::Finished);
+        Ok(learner)
+    }
+
+    #[test]
+    fn an_empty_folder_has_none() -> Result<()> {
+        assert!(folder().1.newest()?.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_two_are_kept_and_the_best() -> Result<()> {
+        let (_dir, folder) = folder();
+        let learner = trained(SaveCheckpoints::to(folder.clone()).with_extra("mine".into()))?;
+        let newest = folder.newest()?.expect("written");
+        assert!(newest.damage.is_none() && newest.checkpoint.is_finished());
+        assert_eq!(newest.checkpoint.extra(), "mine");
+        assert_eq!((steps(&folder.previous()), steps(&folder.last())), (6, 12));
+        let losses: Vec<f64> = learner.history().iter().map(|record| record.val_loss).collect();
+        assert_eq!(steps(&folder.best()), if losses[1] < losses[0] { 12 } else { 6 });
+        Ok(())
+    }
+
+    #[test]
+    fn steps_between_epochs_are_written_on_demand() -> Result<()> {
+        let (_dir, folder) = folder();
+        trained(SaveCheckpoints::to(folder.clone()).every(5))?;
+        assert_eq!((steps(&folder.previous()), steps(&folder.last())), (10, 12));
+        Ok(())
+    }
+
+    #[test]
+    fn a_damaged_last_one_gives_the_one_before_and_says_so() -> Result<()> {
+        let (_dir, folder) = folder();
+        trained(SaveCheckpoints::to(folder.clone()))?;
+        let mut bytes = std::fs::read(folder.last()).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(folder.last(), bytes).expect("written");
+        let newest = folder.newest()?.expect("one is whole");
+        assert_eq!(newest.checkpoint.position().steps_done, 6);
+        assert!(matches!(newest.damage, Some(Error::CheckpointDamaged { .. })));
+
+        std::fs::write(folder.previous(), "nothing").expect("written");
+        let error = folder.newest().expect_err("both are damaged");
+        assert!(error.to_string().contains("last.safetensors"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_damaged_one_never_takes_the_place_of_a_good_one() -> Result<()> {
+        let (_dir, folder) = folder();
+        trained(SaveCheckpoints::to(folder.clone()))?;
+        std::fs::write(folder.last(), "nothing").expect("written");
+        let good = folder.newest()?.expect("one is whole").checkpoint;
+        folder.set_damaged_aside()?;
+        assert!(folder.newest()?.expect("still there").damage.is_none());
+        folder.write(&good)?;
+        assert_eq!((steps(&folder.previous()), steps(&folder.last())), (6, 6));
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_write_that_fails_leaves_both() -> Result<()> {
+        let (_dir, folder) = folder();
+        trained(SaveCheckpoints::to(folder.clone()))?;
+        let last = Checkpoint::read(&folder.last())?;
+        // A folder has the name that is written to first.
+        let temporary = folder.last().with_file_name(".last.safetensors.tmp");
+        std::fs::create_dir(&temporary).expect("made");
+        let error = folder.write(&last).expect_err("it cannot be written");
+        assert!(error.to_string().contains("last.safetensors` of "), "{error}");
+        assert_eq!((steps(&folder.previous()), steps(&folder.last())), (6, 12));
+        Ok(())
+    }
+
+    #[test]
+    fn an_interval_writes_between_epochs() -> Result<()> {
+        let (_dir, folder) = folder();
+        trained(SaveCheckpoints::to(folder.clone()).at_least_every(Duration::ZERO))?;
+        assert_eq!((steps(&folder.previous()), steps(&folder.last())), (12, 12), "the last step, and the epoch");
+        std::fs::remove_dir_all(folder.last().parent().expect("a folder")).expect("removed");
+        trained(SaveCheckpoints::to(folder.clone()).at_least_every(Duration::from_secs(3600)))?;
+        assert_eq!((steps(&folder.previous()), steps(&folder.last())), (6, 12));
+        Ok(())
+    }
+
+    /// Takes the place of the folder from the 3rd step on.
+    struct Breaks<'a>(&'a Path);
+
+    impl Handler for Breaks<'_> {
+        fn name(&self) -> &'static str {
+            "breaks"
+        }
+
+        fn on_step(&mut self, step: &mut Step<'_>) -> Result<Flow> {
+            if step.position.steps_done == 3 {
+                std::fs::write(self.0, "in the way").expect("written");
+            }
+            Ok(Flow::Continue)
+        }
+    }
+
+    #[test]
+    fn a_write_that_fails_ends_the_fit_wherever_it_is_found() -> Result<()> {
+        // Found at a later step or checkpoint, or where nothing follows, at the end.
+        for every in [4, 100] {
+            let (dir, folder) = folder();
+            let mut save = SaveCheckpoints::to(folder.clone()).every(every);
+            let path = dir.path().join("checkpoints");
+            let plan = [crate::Phase::one_cycle(1, crate::Rates::Uniform(1e-3))];
+            let error = learner()?.fit(&plan, &mut [&mut Breaks(&path), &mut save]).expect_err("no folder");
+            assert!(matches!(error, Error::CheckpointFile { action: "write", .. }), "{error}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_under_way_is_written_before_the_writer_is_gone() -> Result<()> {
+        let (_dir, folder) = folder();
+        let checkpoint = learner()?.checkpoint()?;
+        let mut writer = Writer::new(folder.clone());
+        writer.begin(&checkpoint, Rank::Best)?;
+        drop(writer);
+        assert_eq!((steps(&folder.last()), steps(&folder.best())), (0, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn a_stop_is_written_and_goes_on_with_the_same_bits() -> Result<()> {
+        let (_dir, folder) = folder();
+        let asked = Arc::new(AtomicU64::new(0));
+        let stop = move || asked.fetch_add(1, Ordering::Relaxed) >= 3;
+        let mut first = learner()?;
+        let mut save = SaveCheckpoints::to(folder.clone()).stop_when(stop);
+        assert_eq!(first.fit(&two_phases(), &mut [&mut save])?, Outcome::Stopped);
+
+        let stopped = folder.newest()?.expect("written").checkpoint;
+        assert!(stopped.position().steps_done > 0 && !stopped.is_finished());
+        let mut second = learner()?;
+        second.restore(&stopped)?;
+        let mut save = SaveCheckpoints::to(folder.clone());
+        assert_eq!(second.resume(&mut [&mut save])?, Outcome::Finished);
+        let mut whole = learner()?;
+        whole.fit(&two_phases(), &mut [])?;
+        assert_eq!(bits(&mut second)?, bits(&mut whole)?);
+        assert_eq!(save.monitor.best(), second.history().iter().map(|r| r.val_loss).reduce(f64::min));
+        Ok(())
+    }
+}
