@@ -14,5 +14,6 @@ mod notebook;
 mod precision;
 mod resume;
 mod run;
+mod scans;
 mod verify;
 mod weights;
