@@ -16,5 +16,6 @@ mod precision;
 mod results;
 mod resume;
 mod run;
+mod scans;
 mod verify;
 mod weights;

@@ -286,4 +286,6 @@ pub(crate) fn check_order(field: &'static str, low: f64, high: f64) -> Result<()
 }
 
 #[cfg(test)]
+mod colour_tests;
+#[cfg(test)]
 mod tests;

@@ -179,6 +179,27 @@ mod tests {
     }
 
     #[test]
+    fn a_metric_over_all_images_is_the_weighted_mean_over_batches() {
+        let (predictions, targets, want) = golden_batch();
+        let want = &want["batches_5_and_3"];
+        let metric = Metric::accuracy_multi(0.2);
+        let k = predictions.n_classes;
+        let of = |images: std::ops::Range<usize>| {
+            let logits = predictions.logits[images.start * k..images.end * k].to_vec();
+            let part = Predictions { ids: predictions.ids[images.clone()].to_vec(), logits, ..predictions.clone() };
+            metric.of(&part, &targets[images.start * k..images.end * k])
+        };
+        let batches = [of(0..5), of(5..8)];
+        // fastai's are f32.
+        for (got, want) in batches.iter().zip(numbers(&want["batch_values"])) {
+            assert!((got - want).abs() < 1e-7, "{got} against {want}");
+        }
+        let weighted = want["weighted"].as_f64().expect("a number");
+        assert!((metric.of(&predictions, &targets) - weighted).abs() < 1e-7);
+        assert!(((5.0 * batches[0] + 3.0 * batches[1]) / 8.0 - weighted).abs() < 1e-7);
+    }
+
+    #[test]
     fn counts_add_up_to_the_golden_confusion() {
         let (predictions, targets, _) = golden_batch();
         let want = &golden("ops")["multilabel_confusion_0_5"];
@@ -205,5 +226,43 @@ mod tests {
         targets[3] = 1.0;
         assert!((Metric::accuracy_multi(0.5).of(&silent, &targets) - 14.0 / 15.0).abs() < 1e-12);
         assert_eq!(Metric::exact_match(0.5).of(&silent, &targets), 0.0);
+    }
+
+    /// Three images of two classes: logits, and targets that say yes above one half.
+    fn three() -> (Predictions, [f32; 6]) {
+        let logits = vec![3.0, -3.0, 3.0, 3.0, -3.0, 3.0];
+        (
+            Predictions { ids: vec![0, 1, 2], logits, n_classes: 2, decode: Decode::Sigmoid },
+            [1.0, 0.0, 0.0, 1.0, 1.0, 1.0],
+        )
+    }
+
+    #[test]
+    fn counts_are_those_of_each_class() {
+        let (predictions, targets) = three();
+        let of = |true_positives, false_positives, false_negatives| ClassCounts {
+            true_positives,
+            false_positives,
+            false_negatives,
+        };
+        assert_eq!(ClassCounts::of(&predictions, &targets, 0.5), [of(1, 1, 1), of(2, 0, 0)]);
+    }
+
+    #[test]
+    fn a_smoothed_target_says_what_it_is_nearer_to() {
+        let (predictions, hard) = three();
+        let soft = hard.map(|t| 0.9 * t + 0.05);
+        for metric in [Metric::accuracy_multi(0.5), Metric::exact_match(0.5), Metric::top1()] {
+            assert_eq!(metric.of(&predictions, &soft), metric.of(&predictions, &hard), "{metric:?}");
+        }
+        assert_eq!(ClassCounts::of(&predictions, &soft, 0.5), ClassCounts::of(&predictions, &hard, 0.5));
+    }
+
+    #[test]
+    fn no_images_have_no_score() {
+        let none = Predictions { ids: vec![], logits: vec![], n_classes: 3, decode: Decode::Softmax };
+        for metric in [Metric::accuracy_multi(0.5), Metric::exact_match(0.5), Metric::top1()] {
+            assert!(metric.of(&none, &[]).is_nan(), "{metric:?}");
+        }
     }
 }

@@ -344,6 +344,7 @@ impl Config {
         }
         self.check_split()?;
         phases::check(&self.phase)?;
+        self.check_steps()?;
         if let Some(lr) = self.fine_tune_lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
             return Err(Problem::usage(format!("`fine_tune_lr` is {lr}, expected a finite number above 0"))
                 .hint("leave it out, and weights that know the classes are trained as others are"));
@@ -355,6 +356,18 @@ impl Config {
             problem.hint(format!("{} px are too few to cut a margin off: use a larger `--image-size`", self.image_size))
         })?;
         Ok(())
+    }
+
+    /// Every image that is drawn for a step has a number of 32 bits.
+    fn check_steps(&self) -> Result<(), Problem> {
+        let Some(steps) = self.synthetic.steps else { return Ok(()) };
+        let images =
+            [steps, self.batch_size, self.epochs()].into_iter().fold(1u128, |n, by| n.saturating_mul(by as u128));
+        if images <= u128::from(u32::MAX / 2) {
+            return Ok(());
+        }
+        Err(Problem::usage(format!("{images} images would be drawn, more than the {} allowed", u32::MAX / 2))
+            .hint("use fewer `--steps` or `--epochs`: some thousand steps are usual"))
     }
 
     fn check_split(&self) -> Result<(), Problem> {

@@ -64,6 +64,7 @@ fn chinese_mnist_is_as_counted() {
     for (label, class) in golden["classes"].as_object().expect("an object") {
         let n = |ids: &[u32]| ids.iter().filter(|&&id| index.records()[id as usize].labels == [label.clone()]).count();
         assert_eq!(n(split.train()) as u64, class["n_train"].as_u64().expect("a count"), "{label}");
+        assert_eq!(n(split.val()) as u64, class["n_valid"].as_u64().expect("a count"), "{label}");
         assert_eq!(index.display(label), class["character"].as_str().expect("a character"));
     }
 }

@@ -76,6 +76,12 @@ mod tests {
         value.as_array().expect("a list").iter().map(|v| v.as_u64().expect("a number") as u32).collect()
     }
 
+    /// The sum over k of (k + 1) times entry k, modulo 2^32: sees the order too.
+    fn position_checksum(ids: &[u32]) -> u64 {
+        let sum = (1u32..).zip(ids).fold(0u32, |sum, (k, &id)| sum.wrapping_add(k.wrapping_mul(id)));
+        u64::from(sum)
+    }
+
     #[test]
     fn outputs_are_those_of_torch() {
         let mut generator = Mt19937::new(42);
@@ -123,5 +129,11 @@ mod tests {
         let last = numbers(&expected["train_last"]);
         assert_eq!(train[..first.len()], first);
         assert_eq!(train[train.len() - last.len()..], last);
+        for (part, ids) in [("train", &train), ("valid", &val)] {
+            let number = |key: &str| expected[key].as_u64().expect("a number");
+            assert_eq!(ids.len() as u64, number(&format!("n_{part}")));
+            assert_eq!(ids.iter().map(|&id| u64::from(id)).sum::<u64>(), number(&format!("{part}_sum")), "{part}");
+            assert_eq!(position_checksum(ids), number(&format!("{part}_pos_checksum")), "{part}");
+        }
     }
 }

@@ -114,6 +114,86 @@ proptest! {
     }
 }
 
+/// Groups of these sizes.
+fn groups_of(sizes: &[usize]) -> (Vec<String>, &[usize]) {
+    ((0..sizes.len()).map(|i| format!("g{i}")).collect(), sizes)
+}
+
+fn by_name<'a>((names, sizes): &'a (Vec<String>, &[usize])) -> BTreeMap<&'a str, usize> {
+    names.iter().map(String::as_str).zip(sizes.iter().copied()).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_share_of_groups_is_as_near_as_single_groups_bring_it(
+        sizes in prop::collection::vec(1usize..40, 2..12), seed: u64, fraction in 0.05f64..0.95
+    ) {
+        let named = groups_of(&sizes);
+        let groups = by_name(&named);
+        let taken = share_of_groups(&groups, fraction, seed).expect("two groups or more");
+        let wanted = fraction * sizes.iter().sum::<usize>() as f64;
+        let images: usize = taken.iter().map(|name| groups[name]).sum();
+        let over = images as f64 - wanted;
+        let left: Vec<usize> = groups.iter().filter(|(name, _)| !taken.contains(*name)).map(|(_, &size)| size).collect();
+        // A group that is left would take it at least as far away; one has to stay.
+        if left.len() > 1 {
+            prop_assert!(left.iter().all(|&size| (over + size as f64).abs() >= over.abs() - 1e-9), "{} over, {:?}", over, left);
+        }
+        if sizes.iter().all(|&size| size as f64 >= 2.0 * wanted) {
+            prop_assert_eq!((taken.len(), images), (1, *sizes.iter().min().expect("groups")));
+        } else if over > 0.0 {
+            // The group that brought it over the share did so from farther below.
+            let largest = taken.iter().map(|name| groups[name]).max().expect("taken");
+            prop_assert!(largest as f64 > 2.0 * over - 1e-9, "{} over, the largest {}", over, largest);
+        }
+    }
+
+    #[test]
+    fn folds_of_groups_differ_by_their_smallest_group_at_most(
+        sizes in prop::collection::vec(1usize..40, 4..16), seed: u64, k in 2u32..5
+    ) {
+        let named = groups_of(&sizes);
+        let groups = by_name(&named);
+        let fold = |fold| fold_of_groups(&groups, k, fold, seed).expect("enough groups");
+        let folds: Vec<Vec<usize>> = (0..k).map(|i| fold(i).iter().map(|name| groups[name]).collect()).collect();
+        let images = |fold: &Vec<usize>| fold.iter().sum::<usize>();
+        let least = folds.iter().map(images).min().expect("folds");
+        for fold in &folds {
+            // Its smallest group came last, when it was the emptiest.
+            let smallest = *fold.iter().min().expect("as many groups as folds or more");
+            prop_assert!(images(fold) - smallest <= least, "{:?}", folds);
+        }
+    }
+}
+
+#[test]
+fn a_group_is_taken_beyond_the_share_if_that_is_nearer() {
+    let one = |sizes: &[usize], fraction| {
+        let named = groups_of(sizes);
+        let groups = by_name(&named);
+        let of = |seed| share_of_groups(&groups, fraction, seed).expect("valid").iter().map(|name| groups[name]).sum();
+        (0..20).map(of).collect::<HashSet<usize>>()
+    };
+    // 30 of 100 are wanted: one of 40 is nearer than none, a second one is not.
+    assert_eq!(one(&[40, 40, 20], 0.3), HashSet::from([20, 40]));
+    assert_eq!(one(&[25, 25, 25, 25], 0.3), HashSet::from([25]));
+    assert_eq!(one(&[25, 25, 25, 25], 0.4), HashSet::from([50]));
+}
+
+#[test]
+fn large_groups_are_spread_before_small_ones_fill_up() {
+    // Smallest first would put the three tens on top of what the ones have filled.
+    let sizes = [1, 1, 1, 1, 1, 1, 10, 10, 10, 5, 5, 2];
+    let named = groups_of(&sizes);
+    let groups = by_name(&named);
+    for seed in 0..20 {
+        let images = |fold| -> usize {
+            fold_of_groups(&groups, 4, fold, seed).expect("valid").iter().map(|name| groups[name]).sum()
+        };
+        assert_eq!((0..4).map(images).collect::<Vec<_>>(), [12, 12, 12, 12], "{seed}");
+    }
+}
+
 #[test]
 fn a_fifth_of_a_hundred_writers_is_twenty() {
     let images: Vec<_> = (0..100u8).flat_map(|group| (0..15).map(move |label| (label, group))).collect();

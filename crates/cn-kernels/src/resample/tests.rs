@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 /// Bytes that any language can make: a hash of the index (the last steps of splitmix in 32 bits).
 fn noise(len: usize) -> Vec<u8> {
@@ -255,4 +256,90 @@ fn wrong_lengths_and_rectangles_are_refused() {
     assert!(panics(&|| drop(resized(image, &Resize { source: Rect::of_size(0, 1), ..whole }))));
     assert!(panics(&|| Resampler::new().resize(image, &whole, &mut [0; 8])));
     assert!(panics(&|| Resampler::new().warp(image, &warp_to([[1.0; 3]; 2], 2, 2), &mut [0; 3])));
+}
+
+/// The triangle filter along one axis as defined, without rounding: weights `1 - |distance| / support`, where the
+/// support is a pixel of the longer of the two axes.
+fn exact_line(line: &[f64], n_out: usize) -> Vec<f64> {
+    let scale = line.len() as f64 / n_out as f64;
+    let support = scale.max(1.0);
+    let output = |o: usize| {
+        let centre = (o as f64 + 0.5) * scale;
+        let weight = |i: usize| (1.0 - (i as f64 + 0.5 - centre).abs() / support).max(0.0);
+        let total: f64 = (0..line.len()).map(weight).sum();
+        line.iter().enumerate().map(|(i, v)| v * weight(i)).sum::<f64>() / total
+    };
+    (0..n_out).map(output).collect()
+}
+
+/// Both axes of a plane, row by row.
+fn exact_resize(plane: &[u8], width: usize, to_width: usize, to_height: usize) -> Vec<f64> {
+    let rows = plane.chunks(width).map(|row| row.iter().map(|&v| f64::from(v)).collect::<Vec<_>>());
+    let wide: Vec<Vec<f64>> = rows.map(|row| exact_line(&row, to_width)).collect();
+    let column = |x: usize| exact_line(&wide.iter().map(|row| row[x]).collect::<Vec<_>>(), to_height);
+    let columns: Vec<Vec<f64>> = (0..to_width).map(column).collect();
+    (0..to_width * to_height).map(|i| columns[i % to_width][i / to_width]).collect()
+}
+
+/// Width, height, channels, and the bytes.
+fn images() -> impl Strategy<Value = ([usize; 3], Vec<u8>)> {
+    (1usize..30, 1usize..30, 1usize..5).prop_flat_map(|(width, height, channels)| {
+        let pixels = prop::collection::vec(any::<u8>(), width * height * channels);
+        (Just([width, height, channels]), pixels)
+    })
+}
+
+/// Half a level for each of the two passes; the second weighs what the first has rounded. Weights are exact to 2^-23,
+/// which is nothing here.
+const TWO_ROUNDINGS: f64 = 1.0 + 1e-3;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn any_resize_is_the_triangle_filter_up_to_two_roundings(
+        (shape, pixels) in images(), to_width in 1usize..50, to_height in 1usize..50,
+    ) {
+        let [width, _, channels] = shape;
+        let image = view(&pixels, shape);
+        let out = resized(image, &Resize::whole(image, to_width, to_height));
+        for channel in 0..channels {
+            let plane = |bytes: &[u8]| bytes[channel..].iter().step_by(channels).copied().collect::<Vec<u8>>();
+            let exact = exact_resize(&plane(&pixels), width, to_width, to_height);
+            for (i, (found, exact)) in plane(&out).into_iter().zip(exact).enumerate() {
+                let off = (f64::from(found) - exact).abs();
+                prop_assert!(off <= TWO_ROUNDINGS, "{:?} to {}x{}, {}: {}, not {}", shape, to_width, to_height, i, found, exact);
+            }
+        }
+    }
+
+    #[test]
+    fn any_constant_image_stays_constant_and_no_value_leaves_the_range(
+        (shape, pixels) in images(), level: u8, to_width in 1usize..200, to_height in 1usize..200,
+    ) {
+        let flat = vec![level; pixels.len()];
+        let to = |pixels: &[u8]| {
+            let image = view(pixels, shape);
+            resized(image, &Resize::whole(image, to_width, to_height))
+        };
+        prop_assert!(to(&flat).iter().all(|&v| v == level), "{:?} to {}x{}", shape, to_width, to_height);
+        let (low, high) = (pixels.iter().min().expect("a byte"), pixels.iter().max().expect("a byte"));
+        prop_assert!(to(&pixels).iter().all(|v| (low..=high).contains(&v)));
+    }
+
+    #[test]
+    fn any_sum_of_images_is_resized_to_the_sum_up_to_roundings(
+        (shape, pixels) in images(), to_width in 1usize..50, to_height in 1usize..50,
+    ) {
+        let to = |pixels: &[u8]| {
+            let image = view(pixels, shape);
+            resized(image, &Resize::whole(image, to_width, to_height))
+        };
+        // Two parts of each byte that add up to it.
+        let (upper, lower): (Vec<u8>, Vec<u8>) = pixels.iter().map(|v| (v & 0b1100_1010, v & 0b0011_0101)).unzip();
+        for ((whole, a), b) in to(&pixels).into_iter().zip(to(&upper)).zip(to(&lower)) {
+            let off = (f64::from(whole) - f64::from(a) - f64::from(b)).abs();
+            prop_assert!(off <= 3.0 * TWO_ROUNDINGS, "{} and {} give {}", a, b, whole);
+        }
+    }
 }

@@ -350,4 +350,25 @@ mod tests {
         assert_eq!(save.monitor.best(), second.history().iter().map(|r| r.val_loss).reduce(f64::min));
         Ok(())
     }
+
+    #[test]
+    fn what_is_written_after_the_best_epoch_does_not_take_its_place() -> Result<()> {
+        let (_dir, folder) = folder();
+        // Nothing after the first epoch is better by so much.
+        let monitor = Monitor::new("val_loss").min_delta(100.0);
+        trained(SaveCheckpoints::to(folder.clone()).every(5).best_by(monitor))?;
+        assert_eq!((steps(&folder.best()), steps(&folder.last())), (6, 12));
+        Ok(())
+    }
+
+    #[test]
+    fn before_a_step_that_is_not_finite_it_writes_unless_told_not_to() {
+        let (_dir, folder) = folder();
+        let wants = |mut save: SaveCheckpoints| {
+            [Moment::Step, Moment::Epoch, Moment::NotFinite]
+                .map(|m| save.wants_checkpoint(m, &Position::default()).expect("no writer failed"))
+        };
+        assert_eq!(wants(SaveCheckpoints::to(folder.clone())), [false, true, true]);
+        assert_eq!(wants(SaveCheckpoints::to(folder).not_before_nan()), [false, true, false]);
+    }
 }

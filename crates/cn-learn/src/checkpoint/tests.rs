@@ -111,3 +111,29 @@ fn what_no_run_writes_is_refused_before_anything_changes() -> Result<()> {
     }
     learner.restore(&whole)
 }
+
+#[test]
+fn every_tensor_is_aligned_to_its_elements() -> Result<()> {
+    // An odd number of four bytes before eight bytes.
+    let (a, b) =
+        (Tensor::new(&[1f32, 2.0, 3.0], &candle_core::Device::Cpu)?, Tensor::new(7i64, &candle_core::Device::Cpu)?);
+    let weights = Weights::from_tensors(vec![("a".into(), a.clone()), ("b".into(), b)]);
+    let mut checkpoint = Checkpoint { weights, adam: [a.clone(), a], ..learner()?.checkpoint()? };
+    // Records of any length.
+    for extra in ["", "1", "12", "123", "1234"] {
+        checkpoint.record.extra = extra.into();
+        let bytes = bytes_of(&checkpoint);
+        let (header, _) = safetensors::SafeTensors::read_metadata(&bytes).expect("the format");
+        assert_eq!((header + 8) % 8, 0, "the tensors begin aligned");
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("the format");
+        for (name, view) in tensors.tensors() {
+            let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
+            let size = view.data().len() / view.shape().iter().product::<usize>();
+            assert!(start.is_multiple_of(size), "{name} at {start}, elements of {size}");
+        }
+        let again = read_bytes(&bytes)?;
+        let count = again.weights.tensors().iter().find(|(name, _)| name == "b").expect("it was written");
+        assert_eq!(count.1.to_scalar::<i64>()?, 7);
+    }
+    Ok(())
+}

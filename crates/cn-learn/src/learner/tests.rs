@@ -399,3 +399,79 @@ fn nothing_to_evaluate_and_wrong_outputs_are_named() -> Result<()> {
     assert!(matches!(batches(51, SEED), Err(Error::TooFewImages { n_images: 50, batch_size: 51 })));
     Ok(())
 }
+
+/// Asks for a checkpoint at each step if it is greedy, and for a stop after so many.
+struct Wish {
+    greedy: bool,
+    stop_after: u64,
+    asked: u64,
+}
+
+impl Handler for Wish {
+    fn name(&self) -> &'static str {
+        "wish"
+    }
+    fn on_step(&mut self, step: &mut Step<'_>) -> Result<Flow> {
+        Ok(if step.position.steps_done == self.stop_after { Flow::Stop } else { Flow::Continue })
+    }
+    fn wants_checkpoint(&mut self, _: Moment, _: &Position) -> Result<bool> {
+        self.asked += 1;
+        Ok(self.greedy)
+    }
+}
+
+#[test]
+fn every_handler_is_asked_and_any_one_can_stop() -> Result<()> {
+    for stops_first in [true, false] {
+        let wish = |stops| Wish { greedy: stops, stop_after: if stops { 3 } else { 0 }, asked: 0 };
+        let (mut a, mut b) = (wish(stops_first), wish(!stops_first));
+        let mut learner = learner()?;
+        assert_eq!(learner.fit(&two_phases(), &mut [&mut a, &mut b])?, Outcome::Stopped);
+        assert_eq!((learner.position().steps_done, a.asked, b.asked), (3, 3, 3), "the first one stops: {stops_first}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_of_other_data_or_another_model_is_refused() -> Result<()> {
+    let whole = learner()?.checkpoint()?;
+    let refuse = |spoil: &dyn Fn(&mut Checkpoint)| {
+        let (mut checkpoint, mut learner) = (whole.clone(), learner()?);
+        spoil(&mut checkpoint);
+        let before = bits(&mut learner)?;
+        let error = learner.restore(&checkpoint).expect_err("it does not fit").to_string();
+        assert_eq!(bits(&mut learner)?, before, "{error}");
+        Ok::<_, Error>(error)
+    };
+    let images = refuse(&|c| c.record.n_train = 49)?;
+    assert_eq!(images, "the checkpoint does not fit: the number of training images is 49, expected 50");
+    assert!(refuse(&|c| c.record.adam_steps.truncate(3))?.contains("the number of Adam's counters is 3, expected 4"));
+    assert!(
+        refuse(&|c| c.weights = Weights::from_tensors(c.weights.tensors()[1..].to_vec()))?
+            .contains("the set of tensors")
+    );
+    assert!(
+        refuse(&|c| c.adam[0] = c.adam[0].narrow(0, 0, 9).expect("nine"))?.contains("the number of Adam's moments")
+    );
+    Ok(())
+}
+
+#[test]
+fn the_finder_trains_like_a_fit_of_several_epochs() -> Result<()> {
+    // Rates that hardly grow, over the ends of two epochs.
+    let n_steps = 2 * STEPS_PER_EPOCH + 3;
+    let config = LrFindConfig { start_lr: 1e-2, end_lr: 1e-2 * (1.0 + 1e-9), n_steps, stop_diverging: false };
+    let curve = learner()?.lr_find(&config)?;
+    // The momentum that a learner has before any schedule.
+    let flat = Phase { curve: crate::Curve::Flat, moms: [0.9; 3], ..Phase::one_cycle(3, Rates::Uniform(1e-2)) };
+    let mut log = Log { stop_after: Some(n_steps as u64), ..Log::default() };
+    assert_eq!(learner()?.fit(&[flat], &mut [&mut log])?, Outcome::Stopped);
+    let mut smooth = crate::SmoothLoss::default();
+    for (i, (&loss, &found)) in log.losses.iter().zip(&curve.losses).enumerate() {
+        smooth.add(loss);
+        let expected = smooth.value().expect("a loss");
+        assert!((found / expected - 1.0).abs() < 1e-5, "step {i}: {found}, not {expected}");
+    }
+    assert_eq!((curve.losses.len(), log.losses.len()), (n_steps, n_steps));
+    Ok(())
+}

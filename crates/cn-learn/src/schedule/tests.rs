@@ -129,3 +129,42 @@ fn settings_out_of_range_are_named() {
     assert!(text(Phase { div: 1e-308, ..Phase::one_cycle(1, Rates::Uniform(1e5)) }).contains("`lr / div` is inf"));
     assert!(text(Phase { div_final: 1e-308, ..Phase::one_cycle(1, Rates::Uniform(1e5)) }).contains("`lr / div_final`"));
 }
+
+#[test]
+fn momentum_moves_with_the_one_cycle_alone() {
+    let moms = [0.95, 0.85, 0.9];
+    let at = |curve, step| Phase { curve, moms, ..Phase::one_cycle(2, Rates::Uniform(1.0)) }.schedule(1, 50).at(step);
+    for curve in [Curve::Flat, Curve::Cosine] {
+        assert!((0..100).all(|step| at(curve, step).momentum == 0.95), "{curve:?}");
+    }
+    assert!((at(Curve::OneCycle, 25).momentum - 0.85).abs() < 1e-12);
+}
+
+#[test]
+fn a_phase_without_epochs_is_left_out() {
+    let frozen = |phases: Vec<Phase>| phases.iter().map(|phase| phase.frozen).collect::<Vec<_>>();
+    assert_eq!(frozen(Phase::fine_tune(6, 2e-3, 0)), [Some(false)]);
+    assert_eq!(frozen(Phase::fine_tune(0, 2e-3, 2)), [Some(true)]);
+    assert_eq!(frozen(Phase::fine_tune(0, 2e-3, 0)), []);
+}
+
+#[test]
+fn every_number_of_a_phase_is_checked() {
+    let ok = Phase::default();
+    let slice = |first, last| Phase { lr: Rates::Slice(first, last), ..ok.clone() };
+    let bad = [
+        (slice(0.0, 1e-3), "lr"),
+        (slice(1e-5, -1e-3), "lr"),
+        (Phase { lr: Rates::Last { last: f64::INFINITY }, ..ok.clone() }, "lr"),
+        (Phase { pct_start: -0.1, ..ok.clone() }, "pct_start"),
+        (Phase { div: 0.0, ..ok.clone() }, "div"),
+        (Phase { div_final: f64::NAN, ..ok.clone() }, "div_final"),
+        (Phase { moms: [-0.1, 0.8, 0.9], ..ok.clone() }, "moms"),
+        (Phase { moms: [0.9, 0.8, 1.5], ..ok.clone() }, "moms"),
+    ];
+    for (phase, field) in bad {
+        let found = phase.check().err().map(|e| e.to_string());
+        assert!(found.as_ref().is_some_and(|e| e.contains(&format!("`{field}`"))), "{field}: {found:?}");
+    }
+    assert!(slice(1e-5, 1e-3).check().is_ok());
+}
