@@ -4,7 +4,7 @@ use crate::problem::Problem;
 use strsim::levenshtein;
 use toml::{Table, Value};
 
-const TOP: [&str; 32] = [
+const TOP: [&str; 33] = [
     "recipe",
     "seed",
     "device",
