@@ -10,3 +10,19 @@ pub fn group_of(name: &str) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_head_are_the_last_group() {
+        for (group, names) in [
+            (0, &["conv1.weight", "bn1.bias", "layer1.0.conv1.weight", "layer2.1.bn2.weight"][..]),
+            (1, &["layer3.0.downsample.0.weight", "layer4.1.conv2.weight"]),
+            (2, &["head.2.weight", "head.8.weight", "fc.weight", "fc.bias"]),
+        ] {
+            assert!(names.iter().all(|name| group_of(name) == group), "{group}: {names:?}");
+        }
+    }
+}

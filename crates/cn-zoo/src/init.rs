@@ -158,4 +158,12 @@ mod tests {
         assert!(reseeded["conv1.weight"] != ours["conv1.weight"]);
         assert!(ours["layer1.0.conv1.weight"] != ours["layer1.0.conv2.weight"]);
     }
+
+    #[test]
+    fn a_bias_is_drawn_apart_from_its_weight() {
+        let values = values(ResNetConfig { head: Head::Linear, ..OURS }, 42, DType::F32);
+        let (weight, bias) = (&values["fc.weight"], &values["fc.bias"]);
+        assert!(weight[..bias.len()] != bias[..]);
+        assert!(deviation(bias) > 0.3 * (1.0 / 512.0f64).sqrt(), "{bias:?}");
+    }
 }

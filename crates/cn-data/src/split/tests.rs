@@ -178,6 +178,8 @@ fn a_group_is_taken_beyond_the_share_if_that_is_nearer() {
     assert_eq!(one(&[40, 40, 20], 0.3), HashSet::from([20, 40]));
     assert_eq!(one(&[25, 25, 25, 25], 0.3), HashSet::from([25]));
     assert_eq!(one(&[25, 25, 25, 25], 0.4), HashSet::from([50]));
+    // 20 is as far from 10 as nothing, and stays.
+    assert_eq!(one(&[20, 20, 10, 50], 0.1), HashSet::from([10]));
 }
 
 #[test]

@@ -289,9 +289,9 @@ fn images() -> impl Strategy<Value = ([usize; 3], Vec<u8>)> {
     })
 }
 
-/// Half a level for each of the two passes; the second weighs what the first has rounded. Weights are exact to 2^-23,
-/// which is nothing here.
-const TWO_ROUNDINGS: f64 = 1.0 + 1e-3;
+/// Half a level for each of the two passes: the second weighs what the first has rounded. Each of up to 29 weights is off
+/// by 2^-23 at most, which is less than 0.001 of a level in each pass.
+const TWO_ROUNDINGS: f64 = 1.0 + 2e-3;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]

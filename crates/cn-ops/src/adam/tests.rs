@@ -2,6 +2,7 @@ use super::*;
 use crate::testing::*;
 use crate::{InputGrad, Layer, Param, Pass, Slot, Visit};
 use candle_core::DType;
+use proptest::prelude::*;
 use serde_json::Value;
 
 /// Parameters alone.
@@ -177,4 +178,100 @@ fn settings_are_checked() {
     assert!(adam.step(&p, &Hyper { lr: &[0.1], beta1: 0.9 }).is_err(), "two groups need two rates");
     assert!(adam.step(&p, &Hyper { lr: &[0.1, 0.1], beta1: 1.0 }).is_err());
     assert_eq!(adam.steps(), [0, 0, 0], "a refused step does not count");
+}
+
+/// A tensor among others: its size, group, kind, and whether it is trained in each of four steps.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    len: usize,
+    group: usize,
+    norm: bool,
+    trained: [bool; 4],
+}
+
+const LETTERS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+fn parts() -> impl Strategy<Value = Vec<Part>> {
+    let part = (1usize..40, 0usize..3, any::<bool>(), prop::array::uniform4(prop::bool::weighted(0.7)));
+    let part = part.prop_map(|(len, group, norm, trained)| Part { len, group, norm, trained });
+    // One of several thousand among the small ones: vectors with and without a rest.
+    let large = (0usize..4000).prop_map(|len| Part { len: 1 + len, group: 0, norm: false, trained: [true; 4] });
+    (prop::collection::vec(part, 1..5), large).prop_map(|(mut parts, large)| {
+        parts.push(large);
+        parts
+    })
+}
+
+/// One element by the formulas of Kingma & Ba with decoupled decay.
+fn naive_adam([p, m, v]: [f64; 3], g: f64, hyper: &AdamStep) -> [f64; 3] {
+    let m = hyper.beta1 * m + (1.0 - hyper.beta1) * g;
+    let v = hyper.beta2 * v + (1.0 - hyper.beta2) * g * g;
+    let (m_hat, v_hat) =
+        (m / (1.0 - hyper.beta1.powf(hyper.step.into())), v / (1.0 - hyper.beta2.powf(hyper.step.into())));
+    [p - p * hyper.lr * hyper.weight_decay - hyper.lr * m_hat / (v_hat.sqrt() + hyper.eps), m, v]
+}
+
+/// Four steps, flat and tensor by tensor.
+fn check_naive(parts: &[Part], config: AdamConfig, steps: &[([f64; 3], f64); 4], dtype: DType, tolerance: f64) {
+    let param = |(name, part): (&&'static str, &Part)| {
+        let value = fill(name, &[part.len]).to_dtype(dtype).unwrap();
+        (*name, if part.norm { Param::norm(value).unwrap() } else { Param::weight(value).unwrap() })
+    };
+    let mut bag = Bag(LETTERS.iter().zip(parts).map(param).collect());
+    let index = |name: &str| LETTERS.iter().position(|letter| *letter == name).unwrap();
+    let mut parameters = Parameters::gather(&mut bag, |name| parts[index(name)].group).unwrap();
+    let mut adam = Adam::new(&parameters, config).unwrap();
+    let mut naive: Vec<Vec<[f64; 3]>> = LETTERS
+        .iter()
+        .zip(parts)
+        .map(|(name, part)| values(&fill(name, &[part.len])).into_iter().map(|p| [p, 0.0, 0.0]).collect())
+        .collect();
+    let mut counts = vec![0; parts.len()];
+    for (i, (lr, beta1)) in steps.iter().enumerate() {
+        parameters.set_trainable(&mut bag, |entry| parts[index(&entry.name)].trained[i]).unwrap();
+        let mut all = vec![0.0; parameters.grads().elem_count()];
+        for entry in parameters.entries() {
+            let part = index(&entry.name);
+            let grads = values(&fill(&format!("grad {part} {i}"), &[entry.len]));
+            all[entry.offset..entry.offset + entry.len].copy_from_slice(&grads);
+            if !parts[part].trained[i] {
+                continue;
+            }
+            counts[part] += 1;
+            let weight_decay = if parts[part].norm { 0.0 } else { config.weight_decay };
+            let AdamConfig { beta2, eps, .. } = config;
+            let hyper =
+                AdamStep { lr: lr[parts[part].group], beta1: *beta1, beta2, eps, weight_decay, step: counts[part] };
+            naive[part].iter_mut().zip(grads).for_each(|(state, g)| *state = naive_adam(*state, g, &hyper));
+        }
+        set_grads(&parameters, all);
+        adam.step(&parameters, &Hyper { lr, beta1: *beta1 }).unwrap();
+    }
+    for (entry, steps) in parameters.entries().iter().zip(adam.steps()) {
+        let part = index(&entry.name);
+        assert_eq!(*steps, counts[part]);
+        for (which, tensor) in [parameters.values(), adam.m(), adam.v()].into_iter().enumerate() {
+            let found = &values(tensor)[entry.offset..entry.offset + entry.len];
+            let expected: Vec<f64> = naive[part].iter().map(|state| state[which]).collect();
+            // All numbers are of the order of 1; a single one may come close to 0.
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() <= tolerance, "{entry:?}, {which}: {found} instead of {expected}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_parameters_step_as_if_each_tensor_were_alone(
+        parts in parts(),
+        steps in prop::array::uniform4((prop::array::uniform3(1e-5..1e-1f64), 0.0..0.99f64)),
+        (beta2, weight_decay, log_eps) in (0.5..0.999f64, 0.0..0.3f64, -8.0..-2.0f64),
+    ) {
+        let config = AdamConfig { beta2, eps: 10f64.powf(log_eps), weight_decay };
+        check_naive(&parts, config, &steps, DType::F64, 1e-12);
+        check_naive(&parts, config, &steps, DType::F32, 5e-5);
+    }
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::testing::*;
 use crate::{Parameters, Pool};
 use candle_core::{DType, Device, Tensor};
+use proptest::prelude::*;
 
 const RATE: f64 = 0.25;
 
@@ -81,4 +82,35 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(refused, Err(Error::Shape { .. })), "three rows, two ids");
     let none = Parameters::gather(&mut layer("a"), |_| 0).unwrap();
     assert!(none.entries().is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_rate_drops_its_share_and_the_backward_pass_drops_the_same(
+        p in 0.0..0.97f64, rows in 1usize..=8, features in 1usize..400, epoch: u32,
+    ) {
+        let (pool, mut layer) = (Pool::default(), Dropout::new(p, "a").unwrap());
+        let mode = Mode::Train(Draw { seed: 5, epoch, ids: &IDS[..rows] });
+        // Nothing is zero but what was dropped.
+        let x = (fill("x", &[rows, features]) + 2.0).unwrap();
+        let dy = (fill("dy", &[rows, features]) - 3.0).unwrap();
+        let y = values(&layer.forward(&x.clone().into(), &mut pass(&pool, mode)).unwrap());
+        let dx = layer.backward(dy.clone().into(), InputGrad::New, &mut pass(&pool, mode)).unwrap().unwrap();
+        let scale = 1.0 / (1.0 - p);
+        let mut dropped = 0;
+        for (((x, y), dy), dx) in values(&x).iter().zip(&y).zip(values(&dy)).zip(values(&dx)) {
+            if *y == 0.0 {
+                dropped += 1;
+                prop_assert_eq!(dx, 0.0);
+            } else {
+                prop_assert_eq!((*y, dx), (x * scale, dy * scale));
+            }
+        }
+        // Seven standard deviations, and something for the long tail of rare events.
+        let n = (rows * features) as f64;
+        let slack = 7.0 * (n * p * (1.0 - p)).sqrt() + 7.0;
+        prop_assert!((f64::from(dropped) - n * p).abs() <= slack, "{} of {} at {}", dropped, n, p);
+    }
 }

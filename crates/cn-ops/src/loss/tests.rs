@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::*;
 use candle_core::{DType, Device};
+use proptest::prelude::*;
 
 const SMOOTH: Loss = Loss::CrossEntropy { label_smoothing: 0.1 };
 const SHARP: Loss = Loss::CrossEntropy { label_smoothing: 0.0 };
@@ -91,4 +92,86 @@ fn what_does_not_fit_is_refused() {
     assert!(refused(&[0, 3], &[0, 3]));
     let smoothing = Loss::CrossEntropy { label_smoothing: 1.5 };
     assert!(matches!(smoothing.compute(&fill("x", &[2, 3]), &fill("t", &[2, 3])), Err(Error::Setting { .. })));
+}
+
+/// Logits of up to 12 in size, where naive formulas still hold, and targets from 0 to 1, by rows and classes.
+fn cases() -> impl Strategy<Value = ([usize; 2], Vec<f64>, Vec<f64>)> {
+    (1usize..6, 1usize..9).prop_flat_map(|(rows, classes)| {
+        let n = rows * classes;
+        (Just([rows, classes]), prop::collection::vec(-12.0..12.0f64, n), prop::collection::vec(0.0..=1.0f64, n))
+    })
+}
+
+fn naive_bce(x: &[f64], t: &[f64]) -> f64 {
+    let term = |(x, t): (&f64, &f64)| {
+        let p = 1.0 / (1.0 + (-x).exp());
+        -(t * p.ln() + (1.0 - t) * (1.0 - p).ln())
+    };
+    x.iter().zip(t).map(term).sum::<f64>() / x.len() as f64
+}
+
+fn naive_cross_entropy(classes: usize, x: &[f64], t: &[f64]) -> f64 {
+    let row = |(x, t): (&[f64], &[f64])| {
+        let total: f64 = x.iter().map(|x| x.exp()).sum();
+        x.iter().zip(t).map(|(x, t)| -t * (x.exp() / total).ln()).sum::<f64>()
+    };
+    x.chunks(classes).zip(t.chunks(classes)).map(row).sum::<f64>() / (x.len() / classes) as f64
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_loss_is_what_the_definition_gives((shape, x, t) in cases(), smoothing in 0.0..=1.0f64) {
+        let [_, classes] = shape;
+        let smooth: Vec<f64> = t.iter().map(|t| (1.0 - smoothing) * t + smoothing / classes as f64).collect();
+        for (loss, naive) in [
+            (Loss::Bce, naive_bce(&x, &t)),
+            (SHARP, naive_cross_entropy(classes, &x, &t)),
+            (Loss::CrossEntropy { label_smoothing: smoothing }, naive_cross_entropy(classes, &x, &smooth)),
+        ] {
+            let of = |dtype| {
+                let logits = tensor(x.clone(), &shape).to_dtype(dtype).unwrap();
+                number(&loss.compute(&logits, &tensor(t.clone(), &shape)).unwrap().0)
+            };
+            // 1 - p has lost up to 6 digits of 16 at a logit of 12.
+            prop_assert!((of(DType::F64) - naive).abs() <= 1e-9 * naive.abs().max(1.0), "{:?}: {}", loss, naive);
+            prop_assert!((of(DType::F32) - naive).abs() <= 1e-5 * naive.abs().max(1.0), "{:?}: {}", loss, naive);
+        }
+    }
+
+    #[test]
+    fn any_gradient_is_that_of_finite_differences((shape, x, t) in cases(), smoothing in 0.0..=1.0f64) {
+        const STEP: f64 = 1e-4;
+        let targets = tensor(t, &shape);
+        for loss in [Loss::Bce, SHARP, Loss::CrossEntropy { label_smoothing: smoothing }] {
+            let at = |i: usize, shift: f64| {
+                let mut moved = x.clone();
+                moved[i] += shift;
+                number(&loss.compute(&tensor(moved, &shape), &targets).unwrap().0)
+            };
+            let gradient = values(&loss.compute(&tensor(x.clone(), &shape), &targets).unwrap().1);
+            for (i, found) in gradient.into_iter().enumerate() {
+                let numeric = (at(i, STEP) - at(i, -STEP)) / (2.0 * STEP);
+                // Of a loss of up to some hundred, 1e-16 is lost and divided by the step.
+                prop_assert!((found - numeric).abs() < 1e-8, "{:?}, {}: {}, not {}", loss, i, found, numeric);
+            }
+        }
+    }
+
+    #[test]
+    fn a_shift_of_a_row_changes_no_softmax((shape, x, t) in cases(), shift in -50.0..50.0f64) {
+        let [_, classes] = shape;
+        let targets = tensor(t, &shape);
+        let of = |x: Vec<f64>| SHARP.compute(&tensor(x, &shape), &targets).unwrap();
+        // Rows are shifted by different amounts.
+        let shifted = x.iter().enumerate().map(|(i, x)| x + shift * (1 + i / classes) as f64).collect();
+        let ((loss, d), (loss_shifted, d_shifted)) = (of(x), of(shifted));
+        close(&[number(&loss_shifted)], &[number(&loss)], 1e-11);
+        close(&values(&d_shifted), &values(&d), 1e-11);
+        // What one class gains the others lose.
+        for row in values(&d).chunks(classes) {
+            prop_assert!(row.iter().sum::<f64>().abs() < 1e-13 * classes as f64, "{:?}", row);
+        }
+    }
 }

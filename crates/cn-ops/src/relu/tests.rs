@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::*;
 use crate::{Mode, Pool};
+use proptest::prelude::*;
 
 #[test]
 fn gradients_are_those_of_finite_differences() {
@@ -29,4 +30,22 @@ fn a_gradient_that_nobody_else_holds_is_used_again() {
     let (id, allocated) = (dy.id(), pool.allocated());
     let dx = relu.backward(dy, InputGrad::New, &mut Pass::eval(&pool)).unwrap().unwrap();
     assert_eq!((dx.id(), pool.allocated()), (id, allocated));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn any_shape_lets_positive_values_and_their_gradients_through(
+        rows in 1usize..9, n in prop_oneof![1usize..60, PIECE / 4 - 2..PIECE / 4 + 3],
+    ) {
+        let (pool, mut relu) = (Pool::default(), Relu::new());
+        let (x, dy) = (fill("x", &[rows, n]), fill("dy", &[rows, n]));
+        let y = relu.forward(&x.clone().into(), &mut Pass::eval(&pool).saving()).unwrap();
+        let dx = relu.backward(dy.clone().into(), InputGrad::New, &mut Pass::eval(&pool)).unwrap().unwrap();
+        let (x, dy) = (values(&x), values(&dy));
+        prop_assert!(values(&y).iter().zip(&x).all(|(y, x)| *y == x.max(0.0)));
+        let expected = x.iter().zip(&dy).map(|(&x, &dy)| if x > 0.0 { dy } else { 0.0 });
+        prop_assert!(values(&dx).into_iter().eq(expected));
+    }
 }

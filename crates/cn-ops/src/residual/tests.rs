@@ -1,7 +1,8 @@
 use super::*;
 use crate::testing::*;
 use crate::{Conv2d, Conv2dConfig, Mode, Parameters, Slot};
-use candle_core::DType;
+use candle_core::{DType, Tensor};
+use proptest::prelude::*;
 
 fn conv(name: &str, kernel: [usize; 4], stride: usize, dtype: DType) -> Conv2d {
     let config = Conv2dConfig { stride: [stride; 2], padding: [kernel[2] / 2; 2] };
@@ -88,4 +89,50 @@ fn the_output_gradient_of_the_caller_stays() {
     crate::storage::copy_into(&dy, &fill("dy", &[3, 2, 2, 3])).unwrap();
     layer.backward(dy.clone(), InputGrad::New, &mut pass(&pool, training(3))).unwrap();
     assert_eq!(values(&dy), values(&fill("dy", &[3, 2, 2, 3])));
+}
+
+/// The gradient of the input of `layer` for this one of the output.
+fn input_gradient(layer: &mut dyn Layer, x: &Tensor, dy: &Tensor, mode: Mode<'_>) -> Vec<f64> {
+    let pool = crate::Pool::default();
+    layer.forward(&x.clone().into(), &mut pass(&pool, mode)).unwrap();
+    values(&layer.backward(dy.clone().into(), InputGrad::New, &mut pass(&pool, mode)).unwrap().unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn any_gradient_is_the_sum_of_those_of_branch_and_shortcut(
+        (b, h, w) in (2usize..5, 2usize..7, 2usize..7), widths in prop::array::uniform2(1usize..5),
+        stride in 1usize..3, trains in any::<bool>(),
+    ) {
+        let [i, o] = widths;
+        let mode = if trains { training(b) } else { Mode::Eval };
+        let x = fill("x", &[b, h, w, i]);
+        let mut whole = block(stride, widths, DType::F64);
+        let y = whole.forward(&x.clone().into(), &mut pass(&crate::Pool::default(), mode)).unwrap();
+        let dy = fill("dy", y.dims());
+        let found = input_gradient(&mut whole, &x, &dy, mode);
+
+        // What passes the activation goes down both ways.
+        let masked = values(&y).iter().zip(values(&dy)).map(|(&y, dy)| if y > 0.0 { dy } else { 0.0 }).collect();
+        let masked = tensor(masked, dy.dims());
+        let mut branch = Sequential::new()
+            .push("conv1", conv("conv1", [o, i, 3, 3], stride, DType::F64))
+            .push("bn1", norm("bn1", o, DType::F64).relu())
+            .push("conv2", conv("conv2", [o, o, 3, 3], 1, DType::F64))
+            .push("bn2", norm("bn2", o, DType::F64));
+        let mut shortcut = Sequential::new();
+        if stride > 1 || i != o {
+            shortcut = shortcut
+                .push("0", conv("downsample", [o, i, 1, 1], stride, DType::F64))
+                .push("1", norm("downsample", o, DType::F64));
+        }
+        let ways = [
+            input_gradient(&mut branch, &x, &masked, mode),
+            input_gradient(&mut shortcut, &x, &masked, mode),
+        ];
+        let expected: Vec<f64> = ways[0].iter().zip(&ways[1]).map(|(a, b)| a + b).collect();
+        close(&found, &expected, 1e-10);
+    }
 }

@@ -356,6 +356,66 @@ mod fuzz {
     }
 }
 
+/// `{"epoch": None, key: {"a": zeros}}`, beside a tensor of the training script's own.
+fn nested(key: &str) -> Vec<u8> {
+    let mut out = b"\x80\x02}(".to_vec();
+    text(&mut out, "momentum");
+    view(&mut out, &PLAIN);
+    text(&mut out, "epoch");
+    out.push(b'N');
+    text(&mut out, key);
+    out.extend(b"}(");
+    text(&mut out, "a");
+    view(&mut out, &PLAIN);
+    out.extend(b"uu.");
+    stored(&[("m/data.pkl", &out), ("m/data/0", &[0; 16])])
+}
+
+#[test]
+fn a_state_dict_beside_other_things_is_found_by_its_usual_names() {
+    let names = |key| {
+        let file = WeightFile::from_bytes(&nested(key)).unwrap();
+        file.tensors().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+    };
+    for key in ["model", "state_dict", "model_state_dict"] {
+        assert_eq!(names(key), ["a"], "{key}");
+    }
+    assert_eq!(names("opt"), ["momentum"], "a dict of another name is not looked into");
+}
+
+#[test]
+fn a_header_as_long_as_another_formats_first_bytes_is_a_header() {
+    let header = format!(r#"{{"a":{}}}"#, tensor("F32", "[2]", 0, 8));
+    // `<`, a pickle's protocol, gzip, a protocol buffer: each as the low bytes of a length.
+    for length in [usize::from(b'<'), 0x80, 0x8b1f, 0x108] {
+        let padded = format!("{header:length$}");
+        assert_eq!(padded.len(), length);
+        let file = WeightFile::from_bytes(&safetensors(&padded, &[0; 8])).unwrap();
+        assert_eq!(file.format(), FileFormat::Safetensors, "{length:#x}");
+    }
+}
+
+#[test]
+fn every_element_type_of_safetensors_is_read_as_itself() {
+    let types: [(&str, DType, &[u8]); 10] = [
+        ("F16", DType::F16, &[0, 0x3c]),
+        ("BF16", DType::BF16, &[0x80, 0x3f]),
+        ("F32", DType::F32, &1f32.to_le_bytes()),
+        ("F64", DType::F64, &1f64.to_le_bytes()),
+        ("I16", DType::I16, &1i16.to_le_bytes()),
+        ("I32", DType::I32, &1i32.to_le_bytes()),
+        ("I64", DType::I64, &1i64.to_le_bytes()),
+        ("U32", DType::U32, &1u32.to_le_bytes()),
+        ("U8", DType::U8, &[1]),
+        ("BOOL", DType::U8, &[1]),
+    ];
+    for (name, dtype, one) in types {
+        let header = format!(r#"{{"a":{}}}"#, tensor(name, "[1]", 0, one.len()));
+        let file = WeightFile::from_bytes(&safetensors(&header, one)).unwrap();
+        assert_eq!(values(&file, "a"), (dtype, vec![1], vec![1.0]), "{name}");
+    }
+}
+
 // Round trips.
 
 const TINY: ResNetConfig =

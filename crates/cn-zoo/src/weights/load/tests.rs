@@ -207,3 +207,17 @@ fn a_grey_stem_serves_three_channels() {
     }
     refused(PLAIN, &tensors(grey), Fit::Exact);
 }
+
+#[test]
+fn a_stem_of_halves_is_summed_without_losing_bits() {
+    let mut tensors = tensors(PLAIN);
+    let shape = tensors["conv1.weight"].dims().to_vec();
+    // 2048 + 1 is no half, and 2048 + 1 + 1 is one.
+    let channel = |value: f32| Tensor::full(value, (shape[0], 1, shape[2], shape[3]), &Device::Cpu).unwrap();
+    let stem = Tensor::cat(&[channel(2048.0), channel(1.0), channel(1.0)], 1).unwrap();
+    tensors.insert("conv1.weight".into(), stem.to_dtype(DType::F16).unwrap());
+    let mut grey = build(ResNetConfig { in_channels: 1, ..PLAIN }, 2);
+    load(&mut grey, &file(&tensors), Fit::Transfer).unwrap();
+    let stem = grey.named_tensors().unwrap().into_iter().find(|(name, _)| name == "conv1.weight").unwrap().1;
+    assert!(stem.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|&v| v == 2050.0));
+}
