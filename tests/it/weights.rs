@@ -33,7 +33,11 @@ impl Place {
 
     /// The first lines of a run that are about weights.
     fn weight_lines(&self, flags: &str) -> String {
-        let ended = self.line(&format!("train --limit 150 --synthetic --dry-run --threads 1 {flags}"));
+        self.weight_lines_of("--synthetic", flags)
+    }
+
+    fn weight_lines_of(&self, data: &str, flags: &str) -> String {
+        let ended = self.line(&format!("train --limit 150 {data} --dry-run --threads 1 {flags}"));
         assert_eq!(ended.code, 0, "{}", ended.snapshot());
         let is_told = |line: &&str| line.starts_with("weights") || line.contains(" tensors taken");
         let lines = ended.stdout.lines().filter(is_told);
@@ -126,10 +130,15 @@ fn what_cannot_be_inspected_is_said() {
 fn auto_takes_imagenets_weights_if_they_were_fetched() {
     let place = Place::new();
     expect![[r#"
+        weights   none: the built-in ones have learnt from such drawings already; training starts from scratch
+    "#]]
+    .assert_eq(&place.weight_lines(""));
+    place.result("synth --out drawn --writers 10 --samples 1");
+    expect![[r#"
         weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
                   102 tensors taken
     "#]]
-    .assert_eq(&place.weight_lines(""));
+    .assert_eq(&place.weight_lines_of("--data drawn --no-cache", ""));
     place.fetched();
     expect![[r#"
         weights   imagenet: timm/resnet18.tv_in1k, revision 0123456789ab; `--weights none` starts from scratch

@@ -158,7 +158,7 @@ impl Start {
         let mut absent = Vec::new();
         for source in Source::NAMED.into_iter().filter(|source| *source != Source::None) {
             // Nothing would be left to learn.
-            let is_drawn = source == Source::Glyphs && config.data.synthetic;
+            let is_drawn = source == Source::Glyphs && config.data.synthetic && config.arch == glyphs::ARCH;
             let found = if is_drawn { Ok(None) } else { source.find(config) }.map_err(|error| {
                 let name = source.name();
                 error.context(format!("`--weights auto` found weights called `{name}`, and cannot use them"))

@@ -234,7 +234,8 @@ fn data_are_checked() {
         expect![[r#"
         --- stdout
         data      synthetic handwriting, drawn in memory
-        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
+        weights   none: the built-in ones have learnt from such drawings already; training starts from scratch
+                  those: `--weights glyphs`; ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         --- stderr
         error: a batch of 64 images is larger than the training part of 48
 
@@ -273,7 +274,8 @@ fn data_are_checked() {
         expect![[r#"
         --- stdout
         data      synthetic handwriting, drawn in memory
-        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
+        weights   none: the built-in ones have learnt from such drawings already; training starts from scratch
+                  those: `--weights glyphs`; ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         --- stderr
         error: 2 images leave the training or the validation part empty
 

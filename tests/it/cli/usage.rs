@@ -225,8 +225,29 @@ fn numbers_out_of_range_are_wrong_usage() {
         --- exit 2
     "#]],
     );
-    check(&place, "train --ink-square 1.5", expect![""]);
-    check(&place, "train --recipe notebook --ink-square 0.8", expect![""]);
+    check(
+        &place,
+        "train --ink-square 1.5",
+        expect![[r#"
+            --- stderr
+            error: the transform of the images is not possible
+            cause: `ink_square.fill` is 1.5, expected above 0, at most 1
+
+            hint: the config.toml of a run shows what can be; `--ink-square` is a share such as 0.75
+            --- exit 2
+        "#]],
+    );
+    check(
+        &place,
+        "train --recipe notebook --ink-square 0.8",
+        expect![[r#"
+            --- stderr
+            error: `ink_square` leaves no margin for the `centre` of `[validation]` to cut off
+
+            hint: use `kind = "whole"`: all of the square about the ink
+            --- exit 2
+        "#]],
+    );
     check(
         &place,
         "train --limit 0",

@@ -255,12 +255,12 @@ fn synthetic_data_say_so_in_the_first_lines() {
     expect![[r#"
         data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
                   the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
-        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
-                  102 tensors taken
+        weights   none: the built-in ones have learnt from such drawings already; training starts from scratch
+                  those: `--weights glyphs`; ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
         split     group: 240 images train, 60 judge; 0 of 20 writers on both sides
-                  phase 1: 2 epochs, all layers, learning rate 1e-2, one cycle
-                  the phases are not those of the recipe `quick`: they are fit_one_cycle(2, 1e-2)
-        dry run   the first batch is [64, 64, 64, 1]; nothing was written"#]]
+                  phase 1: 5 epochs, all layers, learning rate 1e-2, one cycle
+                  the phases are not those of the recipe `handwriting`: they are fit_one_cycle(5, 1e-2)
+        dry run   the first batch is [64, 32, 32, 1]; nothing was written"#]]
     .assert_eq(&first.join("\n"));
     assert_eq!((ended.code, place.path("runs").exists()), (0, false));
 }
