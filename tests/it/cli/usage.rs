@@ -307,7 +307,8 @@ fn numbers_out_of_range_are_wrong_usage() {
         expect![[r#"
             --- stdout
             data      synthetic handwriting, drawn in memory
-            weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
+            weights   none: the built-in ones have learnt from such drawings already; training starts from scratch
+                      those: `--weights glyphs`; ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
             --- stderr
             error: 99999999999 synthetic images need 381469 GiB of memory, more than the 4 GiB allowed
 
@@ -352,10 +353,12 @@ fn numbers_out_of_range_are_wrong_usage() {
         &place,
         "synth --out x --writers 0",
         expect![[r#"
-        --- stderr
-        error: 0 writers with 10 samples are 0 images, expected 1 to 50000000
-        --- exit 2
-    "#]],
+            --- stderr
+            error: 0 writers with 10 samples are 0 images, expected 1 to 50000000
+
+            hint: each sample is a page of 15: `--writers 100 --samples 10`
+            --- exit 2
+        "#]],
     );
     assert!(!place.path("runs").exists());
 }
