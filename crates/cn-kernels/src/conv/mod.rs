@@ -4,15 +4,18 @@ mod implicit;
 mod packed;
 mod plan;
 mod prepared;
+mod reach;
 mod reference;
 mod shape;
 mod windows;
 mod winograd;
 
+use crate::scratch::Scratch;
 use crate::{Float, Isa, Precision};
 use plan::Algorithm;
 pub use plan::PLAN_VERSION;
 pub use prepared::{Epilogue, Prepared};
+use reach::Reach;
 pub use shape::{ConvShape, ShapeError};
 
 /// What a kernel does with the values that its output holds.
@@ -82,6 +85,9 @@ fn isa_of(precision: Precision, s: &ConvShape) -> Isa {
 }
 
 fn forward_f32(isa: Isa, s: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
+    if let Some(reach) = Reach::of(s) {
+        return forward_f32(isa, &reach.shape, x, &reach.cut(w), y);
+    }
     match plan::train(isa, s) {
         Algorithm::Winograd(tile) => winograd::forward(isa, tile, s, x, w, y),
         Algorithm::Implicit => implicit::forward(isa, s, x, w, y),
@@ -89,6 +95,9 @@ fn forward_f32(isa: Isa, s: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
 }
 
 fn backward_input_f32(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32], write: Write) {
+    if let Some(reach) = Reach::of(s) {
+        return backward_input_f32(isa, &reach.shape, dy, &reach.cut(w), dx, write);
+    }
     match plan::train(isa, s) {
         Algorithm::Winograd(tile) => winograd::backward_input(isa, tile, s, dy, w, dx, write),
         Algorithm::Implicit => implicit::backward_input(isa, s, dy, w, dx, write),
@@ -96,6 +105,12 @@ fn backward_input_f32(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [
 }
 
 fn backward_weight_f32(isa: Isa, s: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    if let Some(reach) = Reach::of(s) {
+        let mut part = Scratch::new(reach.shape.weight_len());
+        part.fill(0.0);
+        backward_weight_f32(isa, &reach.shape, x, dy, &mut part);
+        return reach.add(&part, dw);
+    }
     match plan::train(isa, s) {
         Algorithm::Winograd(tile) => winograd::backward_weight(isa, tile, s, x, dy, dw),
         Algorithm::Implicit => implicit::backward_weight(isa, s, x, dy, dw),

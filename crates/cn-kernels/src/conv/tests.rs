@@ -96,6 +96,16 @@ fn three_by_three_matches_naive() {
 }
 
 #[test]
+fn windows_beyond_small_maps_match_naive() {
+    check(shape(5, [1, 1], [64, 80], 3, 1, 1));
+    check(shape(5, [1, 1], [33, 16], 3, 2, 1));
+    check(shape(3, [2, 2], [48, 80], 3, 2, 1));
+    check(shape(3, [1, 6], [16, 17], 3, 1, 1));
+    check(shape(2, [2, 3], [3, 16], 7, 2, 3));
+    check(shape(70, [1, 1], [256, 288], 3, 1, 1));
+}
+
+#[test]
 fn minimal_filtering_matches_naive_in_every_order() {
     // By block of tiles: whole images, parts of images, several images a block.
     check(shape(1, [30, 22], [16, 16], 3, 1, 1));
