@@ -5,63 +5,21 @@ use crate::evaluation::check_outputs;
 use crate::train_loss::TrainLoss;
 use crate::{
     Batches, Checkpoint, EpochEnd, EpochRecord, Error, Evaluation, FitStart, Flow, Handler, Hypers, LrCurve,
-    LrFindConfig, Metric, Moment, NotFinite, OnNan, Phase, PhaseStart, Position, Rates, Result, Schedule, Score, Step,
-    Weights,
+    LrFindConfig, Moment, NotFinite, Phase, PhaseStart, Position, Rates, Result, Schedule, Score, Step, Weights,
 };
 use candle_core::Tensor;
-use cn_ops::{Adam, AdamConfig, Buffers, Draw, Hyper, Loss, Mode, Model, StepEnd, TrainStep};
+use cn_ops::{Adam, Buffers, Draw, Hyper, Mode, Model, StepEnd, TrainStep};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
+mod config;
 mod finder;
 mod guard;
 mod judging;
 mod state;
 
-/// What a learner minimises, by what, and what it measures.
-#[derive(Clone, Debug)]
-pub struct LearnerConfig {
-    /// What training minimises.
-    pub loss: Loss,
-    /// The optimizer.
-    pub adam: AdamConfig,
-    /// What is measured after each epoch.
-    pub metrics: Vec<Metric>,
-    /// What becomes of a step whose loss or gradients are no numbers.
-    pub on_nan: OnNan,
-    /// Epochs from one validation to the next; the last epoch of a phase is always validated.
-    pub validate_every: NonZeroUsize,
-}
-
-impl LearnerConfig {
-    /// Binary cross-entropy, fastai's Adam, and `accuracy_multi` and `exact_match` at `threshold` with `top1`.
-    #[must_use]
-    pub fn multi_label(threshold: f64) -> Self {
-        let metrics = vec![Metric::accuracy_multi(threshold), Metric::exact_match(threshold), Metric::top1()];
-        Self {
-            loss: Loss::Bce,
-            adam: AdamConfig::default(),
-            metrics,
-            on_nan: OnNan::Stop,
-            validate_every: NonZeroUsize::MIN,
-        }
-    }
-
-    /// Softmax cross-entropy, fastai's Adam, and `top1`.
-    #[must_use]
-    pub fn single_label() -> Self {
-        let loss = Loss::CrossEntropy { label_smoothing: 0.0 };
-        Self {
-            loss,
-            adam: AdamConfig::default(),
-            metrics: vec![Metric::top1()],
-            on_nan: OnNan::Stop,
-            validate_every: NonZeroUsize::MIN,
-        }
-    }
-}
+pub use config::LearnerConfig;
 
 /// How a fit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,6 +25,15 @@ pub(crate) fn check_apart(folder: &Path) -> Result<()> {
     check(folder)
 }
 
+/// Refuses a file that is to be of a kind, such as `html`, and is not named so: it may be something else's.
+pub(crate) fn check_kind(path: &Path, what: &str, kind: &str) -> Result<(), Problem> {
+    if path.extension().is_some_and(|found| found.eq_ignore_ascii_case(kind)) {
+        return Ok(());
+    }
+    Err(Problem::usage(format!("the {what}, and `{}` is not named so", path.display()))
+        .hint(format!("give it a name that ends in `.{kind}`")))
+}
+
 /// Makes `folder` where it is not there.
 pub(crate) fn make(folder: &Path) -> Result<()> {
     Ok(std::fs::create_dir_all(folder).map_err(|e| refused(folder, e))?)

@@ -112,14 +112,14 @@ impl Interpreter<'_> {
 
     /// PNG files of the images as the network sees them.
     fn pictures(&self, ids: &[u32]) -> Result<Vec<Vec<u8>>> {
-        let policy = self.config.validation.fixed_policy(self.config.image_size, self.config.ink_square)?;
+        let policy = self.config.eval_policy()?;
         let drawn = rendered(self.config, self.dataset, ids, &policy)?;
         drawn.iter().map(|pixels| Ok(view(self.config, pixels)?.to_png()?)).collect()
     }
 
     /// The input of the network for these images.
     fn batch(&self, ids: &[u32]) -> Result<candle_core::Tensor> {
-        let policy = self.config.validation.fixed_policy(self.config.image_size, self.config.ink_square)?;
+        let policy = self.config.eval_policy()?;
         let batcher = Batcher::new(self.config.channels, self.normalisation.clone())?;
         let batcher = batcher.with_planes(planes(self.dataset.pixels()));
         let images: Vec<Image<'_>> = ids.iter().map(|&id| image_of(self.dataset.pixels().image(id))).collect();
@@ -176,7 +176,7 @@ pub(crate) fn augmented(config: &Config, dataset: &Dataset, [rows, cols]: [usize
     let n = rows.checked_mul(cols).context("the picture is too large")?.min(dataset.split().train().len());
     let sampler = cn_data::Sampler::train(dataset.split().train(), n, config.seed)?;
     let ids = sampler.epoch(0).next().unwrap_or_default();
-    let drawn = rendered(config, dataset, &ids, &config.augment.policy(config.image_size, config.ink_square)?)?;
+    let drawn = rendered(config, dataset, &ids, &config.train_policy()?)?;
     let tile = |(&id, pixels)| {
         let caption = data::shown(dataset, &dataset.index().records()[id as usize].labels);
         Ok(Tile { image: view(config, pixels)?, captions: vec![caption.into()] })

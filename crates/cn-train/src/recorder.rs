@@ -173,7 +173,7 @@ impl Handler for Recorder {
     fn on_fit_start(&mut self, fit: &FitStart<'_>) -> Result<()> {
         self.batch_size = fit.batch_size;
         let epochs: usize = fit.phases.iter().map(|phase| phase.epochs).sum();
-        self.gap = (epochs.saturating_mul(fit.steps_per_epoch) as u64 / KEPT_STEPS).max(SHORTEST_GAP);
+        self.gap = ((epochs * fit.steps_per_epoch) as u64 / KEPT_STEPS).max(SHORTEST_GAP);
         self.progress.fit_start(fit);
         if fit.position.phase_started {
             self.ui.say(self.table.header());

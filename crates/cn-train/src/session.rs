@@ -71,8 +71,8 @@ fn on_device(network: Network, config: &Config) -> Result<Network> {
 
 /// The batches of the settings.
 fn batches(config: &Config, dataset: Arc<Dataset>, normalisation: Normalisation) -> Result<Batches> {
-    let train = config.augment.policy(config.image_size, config.ink_square)?;
-    let eval = config.validation.fixed_policy(config.image_size, config.ink_square)?;
+    let train = config.train_policy()?;
+    let eval = config.eval_policy()?;
     let batches = BatchConfig {
         batch_size: config.batch_size,
         eval_batch_size: config.batch_size,

@@ -48,9 +48,8 @@ impl Source for Stream {
     }
 
     fn train_order(&self, _: u64, epoch: u32) -> Result<Vec<u32>> {
-        let per_epoch = self.n_train as u64;
-        let first = u64::from(self.n_judges()).saturating_add(u64::from(epoch).saturating_mul(per_epoch));
-        let last = first.saturating_add(per_epoch);
+        let first = u64::from(self.n_judges()) + u64::from(epoch) * self.n_train as u64;
+        let last = first + self.n_train as u64;
         match (u32::try_from(first), u32::try_from(last)) {
             (Ok(first), Ok(last)) => Ok((first..last).collect()),
             _ => Err(Error::Setting { name: "images", value: last as f64, expected: "below 2^32 over all epochs" }),

@@ -2,7 +2,8 @@ use super::*;
 use crate::testing::{N_VAL, SEED, batches, bits, learner, network, two_phases};
 use crate::{EarlyStopping, Monitor, SaveBest, Validated};
 use candle_core::{DType, Tensor};
-use cn_ops::Network;
+use cn_ops::{AdamConfig, Loss, Network};
+use std::num::NonZeroUsize;
 
 mod by_hand;
 mod not_finite;

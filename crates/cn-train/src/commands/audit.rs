@@ -207,7 +207,7 @@ fn labels(dataset: &Dataset, by: &str, table: &Predictions, suspects: &[LabelSus
 /// What the first epoch keeps of each training image; `None` where the images are no drawings on an even ground.
 fn cut(config: &Config, dataset: &Dataset) -> Result<Option<Vec<(u32, f64)>>> {
     let Some(ground) = Ground::of(dataset.pixels().bytes()) else { return Ok(None) };
-    let policy = config.augment.policy(config.image_size, config.ink_square)?;
+    let policy = config.train_policy()?;
     let mut found = Vec::with_capacity(dataset.split().train().len());
     for &id in dataset.split().train() {
         let view = dataset.pixels().image(id);

@@ -3,6 +3,7 @@
 use super::Context;
 use super::evaluate::own;
 use crate::args::{DataArgs, ReportArgs};
+use crate::destination;
 use crate::interpret::Interpreter;
 use crate::model::{Trained, normalisation_of};
 use crate::problem::Problem;
@@ -10,7 +11,6 @@ use anyhow::Result;
 use cn_data::Cache;
 use cn_learn::Decode;
 use cn_report::{Activation, EpochRecord, Interpretation, Predictions, RunFolder, Summary, report_page, write_atomic};
-use std::path::Path;
 
 pub(super) fn run(context: &Context<'_>, args: &ReportArgs) -> Result<()> {
     let run = RunFolder::new(&args.run);
@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context<'_>, args: &ReportArgs) -> Result<()> {
             .into());
     }
     let path = args.out.clone().unwrap_or_else(|| run.report());
-    check_name(&path)?;
+    destination::check_kind(&path, "report is a web page", "html")?;
     check_rows(&run)?;
     if !Interpretation::is_in(&run)
         && let Err(error) = interpret(context, args, &run)
@@ -36,15 +36,6 @@ pub(super) fn run(context: &Context<'_>, args: &ReportArgs) -> Result<()> {
     context.ui.result(format_args!("{} ({:.0} kB): open it in a browser\n", path.display(), page.len() as f64 / 1e3));
     context.ui.json(&serde_json::json!({ "report": path, "bytes": page.len() }));
     Ok(())
-}
-
-/// Refuses names that other files of a run have.
-fn check_name(path: &Path) -> Result<(), Problem> {
-    if path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("html") || kind.eq_ignore_ascii_case("htm")) {
-        return Ok(());
-    }
-    Err(Problem::usage(format!("the report is a web page, and `{}` is not named so", path.display()))
-        .hint("give it a name that ends in `.html`"))
 }
 
 /// Refuses a run whose predictions or epochs were cut: the page would show numbers of a part.

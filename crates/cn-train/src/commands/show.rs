@@ -57,11 +57,7 @@ fn check(args: &ShowArgs) -> Result<(), Problem> {
     if args.out.is_dir() {
         return Err(Problem::usage(format!("`{out}` is a folder")).hint("name a file: `--out FOLDER/show.png`"));
     }
-    if !args.out.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("png")) {
-        return Err(Problem::usage(format!("the picture is a PNG, and `{out}` is not named so"))
-            .hint("give it a name that ends in `.png`"));
-    }
-    Ok(())
+    destination::check_kind(&args.out, "picture is a PNG", "png")
 }
 
 fn text(dataset: &Dataset, split: &str, batch_size: usize) -> String {

@@ -6,9 +6,6 @@ use crate::problem::Problem;
 use cn_learn::{Phase, Rates};
 use cn_zoo::Loaded;
 
-/// Epochs of all phases; steps are counted in 64 bits.
-const MOST_EPOCHS: usize = 1_000_000;
-
 /// The phases that `--epochs`, `--freeze-epochs` and `--lr` make of those of a recipe.
 ///
 /// `--epochs` alone changes the last phase. With one of the others they make fastai's `fine_tune`, or for no frozen
@@ -74,11 +71,6 @@ impl Config {
 pub(super) fn check(phases: &[Phase]) -> Result<(), Problem> {
     if phases.is_empty() {
         return Err(Problem::usage("there is no phase to train").hint("a recipe needs at least one `[[phase]]`"));
-    }
-    let epochs = phases.iter().fold(0usize, |sum, phase| sum.saturating_add(phase.epochs));
-    if epochs > MOST_EPOCHS {
-        return Err(Problem::usage(format!("{epochs} epochs are more than the {MOST_EPOCHS} allowed"))
-            .hint("tens are usual: `--epochs 20`"));
     }
     for (i, phase) in phases.iter().enumerate() {
         phase.check().map_err(|e| {

@@ -1,7 +1,7 @@
 //! Numbers that go wrong: such a step changes nothing, and is named.
 
 use super::*;
-use crate::BadPlace;
+use crate::{BadPlace, OnNan};
 use candle_core::Device;
 use cn_ops::{Activation, Entry, NotFiniteOutput, Parameters};
 

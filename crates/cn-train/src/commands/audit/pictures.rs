@@ -84,7 +84,7 @@ fn crops(config: &Config, found: &Found) -> Result<Option<Picture>> {
     if ids.is_empty() {
         return Ok(None);
     }
-    let drawn = rendered(config, dataset, &ids, &config.augment.policy(config.image_size, config.ink_square)?)?;
+    let drawn = rendered(config, dataset, &ids, &config.train_policy()?)?;
     let mut tiles = Vec::new();
     for (&(id, kept), pixels) in cut.iter().zip(&drawn) {
         let labels = shown(dataset, &dataset.index().records()[id as usize].labels);

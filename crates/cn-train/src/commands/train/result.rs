@@ -110,7 +110,7 @@ fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
         channels: config.channels,
         image_size: config.image_size as usize,
         precision: config.precision.clone(),
-        transform: config.validation.card(config.image_size, config.ink_square),
+        transform: config.transform_card(),
         ink_fill: None,
         normalisation: Normalisation { mean: wide(normalisation.mean()), std: wide(normalisation.std()) },
         activation: match config.loss {

@@ -1,0 +1,120 @@
+//! What cannot be trained with, found before anything is made.
+
+use super::{Config, gpu_of, interval, phases, policy_of};
+use crate::problem::Problem;
+use cn_ops::Precision;
+
+/// Larger inputs than any image net uses; beyond, memory would run out long before the first step.
+const MAX_IMAGE_SIZE: u32 = 2048;
+/// Images that can be drawn for steps: each has a number of 32 bits, beside those that judge.
+const MAX_DRAWN: u128 = 1 << 31;
+
+impl Config {
+    /// Refuses what cannot be trained with.
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        check_device(&self.device)?;
+        check_precision(&self.precision)?;
+        self.arch.parse::<cn_zoo::Arch>().map_err(|e| {
+            Problem::usage(format!("there is no architecture `{}`", self.arch))
+                .caused_by(e)
+                .hint("use `--arch resnet18`")
+        })?;
+        if !matches!(self.channels, 1 | 3) {
+            return Err(Problem::usage(format!("`channels` is {}, expected 1 (grey) or 3 (RGB)", self.channels))
+                .hint("set `channels = 1` or `channels = 3`"));
+        }
+        if !(1..=MAX_IMAGE_SIZE).contains(&self.image_size) {
+            return Err(Problem::usage(format!(
+                "the image size {} is not between 1 and {MAX_IMAGE_SIZE}",
+                self.image_size
+            ))
+            .hint("the scans have 64 px; `--image-size 64` or 128 are usual"));
+        }
+        if self.batch_size < 2 {
+            return Err(Problem::usage(format!("the batch size is {}, expected at least 2", self.batch_size))
+                .hint("batch norm needs several images; 64 is usual"));
+        }
+        if !(0.0..1.0).contains(&self.threshold) {
+            return Err(Problem::usage(format!("the threshold {} is not from 0 up to 1", self.threshold))
+                .hint("classes above it are said; 0.5 is usual: `threshold = 0.5`"));
+        }
+        self.check_split()?;
+        phases::check(&self.phase)?;
+        if let Some(lr) = self.fine_tune_lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
+            return Err(Problem::usage(format!("`fine_tune_lr` is {lr}, expected a finite number above 0"))
+                .hint("leave it out, and weights that know the classes are trained as others are"));
+        }
+        self.train_policy()?;
+        self.eval_policy()?;
+        // What a reader of the model's card will do.
+        policy_of(self.transform_card(), self.image_size).map_err(|problem| {
+            problem.hint(format!("{} px are too few to cut a margin off: use a larger `--image-size`", self.image_size))
+        })?;
+        Ok(())
+    }
+
+    fn check_split(&self) -> Result<(), Problem> {
+        if !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
+            return Err(Problem::usage(format!("the validation share {} is not between 0 and 1", self.val_fraction))
+                .hint("a fifth of the images is `--val-fraction 0.2`"));
+        }
+        for (name, value) in [("--limit", self.limit), ("--limit-per-class", self.limit_per_class)] {
+            if value == Some(0) {
+                return Err(Problem::usage(format!("`{name} 0` leaves no images"))
+                    .hint("leave the flag out for all images, or name a number"));
+            }
+        }
+        if self.synthetic.images == 0 || self.synthetic.pages == 0 {
+            return Err(Problem::usage("no images are to be drawn").hint("use `--limit 1500` or more"));
+        }
+        if self.checkpoint_every == Some(0) {
+            return Err(Problem::usage("`--checkpoint-every 0` is no interval")
+                .hint("leave it out: each epoch ends with a checkpoint; or name a number of steps"));
+        }
+        if let Some(minutes) = self.checkpoint_minutes.filter(|minutes| interval(*minutes).is_none()) {
+            return Err(Problem::usage(format!("`--checkpoint-minutes {minutes}` is no interval"))
+                .hint("leave it out: each epoch ends with a checkpoint; or name a number of minutes above 0"));
+        }
+        self.check_stream()?;
+        self.split_method().map(drop)
+    }
+
+    fn check_stream(&self) -> Result<(), Problem> {
+        match self.synthetic.steps {
+            Some(_) if !self.data.synthetic || !matches!(self.split.as_str(), "auto" | "group") => {
+                Err(Problem::usage("endless handwriting is judged by drawn writers of its own, and nothing else")
+                    .hint("leave `--data`, `--split` and `--val-groups` out, or use another recipe"))
+            }
+            Some(0) => Err(Problem::usage("`--steps 0` trains nothing")),
+            Some(steps) if self.drawn_for(steps) > MAX_DRAWN => {
+                Err(Problem::usage(format!("{} images would be drawn, more than {MAX_DRAWN}", self.drawn_for(steps)))
+                    .hint("use fewer `--steps` or `--epochs`: some thousand steps are usual"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn drawn_for(&self, steps: usize) -> u128 {
+        [steps, self.batch_size, self.epochs()].into_iter().fold(1, |n, by| n.saturating_mul(by as u128))
+    }
+}
+
+fn check_device(device: &str) -> Result<(), Problem> {
+    match device {
+        "auto" | "cpu" => Ok(()),
+        _ if gpu_of(device).is_none() => {
+            Err(Problem::usage(format!("there is no device `{device}`, expected auto, cpu, cuda or cuda:N"))
+                .hint("leave it out, or use `--device cpu`"))
+        }
+        _ if cn_cuda::Device::is_compiled() => Ok(()),
+        _ => Err(Problem::failure(format!("this build cannot compute on `{device}`"))
+            .hint(cn_cuda::Error::NotCompiled.hint().unwrap_or_default())),
+    }
+}
+
+fn check_precision(precision: &str) -> Result<(), Problem> {
+    precision
+        .parse::<Precision>()
+        .map(drop)
+        .map_err(|e| Problem::usage(e.to_string()).hint("use `--precision f32`, or bf16 for speed"))
+}
