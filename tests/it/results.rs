@@ -108,6 +108,24 @@ fn a_share_of_drawn_images_judges() {
 }
 
 #[test]
+fn images_without_a_group_are_counted_where_the_split_passes_groups_over() {
+    let place = Place::new();
+    let mut table = String::from("file,label,writer\n");
+    for i in 0..24u8 {
+        place.image(&format!("data/{i}.png"), i * 9);
+        let writer = if i < 3 { String::new() } else { format!("w{}", i % 6) };
+        table += &format!("{i}.png,{},{writer}\n", i % 2);
+    }
+    place.write("data/table.csv", table);
+    place.write("data/dataset.toml", "csv = 'table.csv'\nimage = '{file}'\nlabel = 'label'\ngroup = 'writer'\n");
+    let line = "train --data data --image-size 16 --batch-size 4 --dry-run --weights none";
+    let ended = place.line(line);
+    assert!(ended.stderr.contains("3 of 24 images have no group, so the split is by class"), "{}", ended.snapshot());
+    let ended = place.line(&format!("{line} --split stratified"));
+    assert!(ended.code == 0 && !ended.stderr.contains("no group"), "{}", ended.snapshot());
+}
+
+#[test]
 fn large_images_are_read_as_large_as_the_model_sees_them() {
     let place = Place::new();
     for i in 0..12u32 {

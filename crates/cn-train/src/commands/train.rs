@@ -181,7 +181,7 @@ fn prepare(
     let split = plan.method.to_string();
     let dataset = Arc::new(plan.load(ui, &config, cache)?);
     session::check_labels(&config, &dataset)?;
-    remark(ui, &config, &dataset);
+    remark(ui, &config, &dataset, &split);
     let (mut network, loaded) = session::network(&config, &dataset, &start)?;
     if let Some(loaded) = &loaded {
         ui.say(format_args!("{:10}{}", "", loaded_line(loaded)));
@@ -200,9 +200,19 @@ fn prepare(
 }
 
 /// What is allowed, and seldom meant.
-fn remark(ui: Ui, config: &Config, dataset: &Dataset) {
+fn remark(ui: Ui, config: &Config, dataset: &Dataset, split: &str) {
     if let ([label], true) = (dataset.vocabulary().labels(), dataset.targets().single()) {
         ui.warn(format_args!("all images are labelled `{label}`: with a single class, there is nothing to tell apart"));
+    }
+    let records = dataset.index().records();
+    let without = records.iter().filter(|record| record.group.is_none()).count();
+    if split == "stratified" && config.split == "auto" && (1..records.len()).contains(&without) {
+        let groups = data::groups_name(config);
+        ui.warn(format_args!(
+            "{without} of {} images have no group, so the split is by class, and the same {groups} may be on both \
+             sides; name a group for every image, or choose with `--split`",
+            records.len()
+        ));
     }
     if config.channels < dataset.pixels().channels() {
         let recipe = &config.recipe;
