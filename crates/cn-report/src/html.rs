@@ -14,11 +14,22 @@ pub use audit::{AuditPictures, audit_page};
 pub use compare::compare_page;
 
 use crate::error::Result;
+use crate::picture::FONT_FILE;
 use crate::run_folder::RunFolder;
 pub(crate) use encode::escape;
 use record::Record;
+use std::sync::LazyLock;
 
-const STYLE: &str = include_str!("html/style.css");
+/// How a page looks, with the font of the pictures for numerals that the reader's machine may have none for. It is the
+/// first of the fonts and limited to their range: as a later one, Chromium draws the first of them as an empty box.
+static STYLE: LazyLock<String> = LazyLock::new(|| {
+    let font = encode::base64(FONT_FILE);
+    format!(
+        "@font-face{{font-family:\"cn numerals\";src:url(data:font/otf;base64,{font}) format(\"opentype\");\
+         unicode-range:U+3000-9FFF}}{}",
+        include_str!("html/style.css")
+    )
+});
 
 /// A part of the page: the anchor, what the list of contents calls it, and what is in it (nothing, if it is left out).
 struct Section {
@@ -69,11 +80,12 @@ fn page(record: &Record, headline: &str, sections: &[Section]) -> String {
         .map(|s| format!("<section id=\"{}\"><h2>{}</h2>{}</section>\n", s.id, s.title, s.body))
         .collect();
     let licence = provenance::licence(record);
+    let style = &*STYLE;
     format!(
         "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8>\
          <meta name=viewport content=\"width=device-width,initial-scale=1\">\
          <meta name=color-scheme content=\"light dark\"><link rel=icon href=\"data:,\">\
-         <title>{title}</title><style>{STYLE}</style></head>\n<body>\n{headline}\n\
+         <title>{title}</title><style>{style}</style></head>\n<body>\n{headline}\n\
          <main><nav aria-label=Contents>{links}</nav>\n{bodies}</main>\n<footer>{licence}</footer>\n</body></html>\n"
     )
 }

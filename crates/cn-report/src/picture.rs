@@ -12,6 +12,7 @@ use std::path::Path;
 
 pub use chart::{LineChart, Mark, Series};
 pub use finder::finder_curve;
+pub(crate) use font::FILE as FONT_FILE;
 pub use grid::{Caption, ImageView, Tile, Tone, grid};
 pub use matrix::confusion_picture;
 pub use scale::Scale;

@@ -7,9 +7,11 @@ use ab_glyph::{Font, FontRef, PxScale, ScaleFont, point};
 use super::Picture;
 use super::canvas::Colour;
 
-static FONT: LazyLock<FontRef<'static>> = LazyLock::new(|| {
-    FontRef::try_from_slice(include_bytes!("../../fonts/NotoSansSC-subset.otf")).expect("the embedded font is sound")
-});
+/// The font, as a file.
+pub(crate) const FILE: &[u8] = include_bytes!("../../fonts/NotoSansSC-subset.otf");
+
+static FONT: LazyLock<FontRef<'static>> =
+    LazyLock::new(|| FontRef::try_from_slice(FILE).expect("the embedded font is sound"));
 
 /// Where a text begins, relative to the point it is drawn at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
