@@ -132,3 +132,36 @@ fn lost_weights_are_written_again() {
     assert_eq!(refused.code, 1, "{}", refused.snapshot());
     assert!(refused.stderr.contains("and its checkpoints are missing"), "{}", refused.stderr);
 }
+
+#[test]
+fn labels_that_changed_are_noticed() {
+    let place = Place::new();
+    let table = |first: char| -> String {
+        (0..24).map(|i| format!("{i}.png,{}\n", if i == 0 { first } else { ['a', 'b'][i % 2] })).collect()
+    };
+    for i in 0..24 {
+        place.image(&format!("data/{i}.png"), 10 * i);
+    }
+    let write = |first| {
+        place.write("data/table.csv", format!("file,label\n{}", table(first)));
+    };
+    place.write("data/dataset.toml", "csv = 'table.csv'\nimage = '{file}'\nlabel = 'label'\n");
+    let train = "train --data data --split random --image-size 16 --batch-size 4 --epochs 1 --weights none --out";
+    write('a');
+    place.result(&format!("{train} first"));
+    std::fs::remove_file(place.path("first/summary.json")).expect("removed");
+    write('b');
+    let refused = place.line("train --resume first");
+    assert_eq!(refused.code, 1, "{}", refused.snapshot());
+    assert!(refused.stderr.contains("\n  labels: "), "{}", refused.snapshot());
+
+    place.result(&format!("{train} second"));
+    write('a');
+    place.result("train --resume first");
+    let compared = place.line("compare first second first");
+    let warning = "warning: `second` was judged by the labels of another table than `first`\n";
+    assert!(compared.code == 0 && compared.stderr == warning, "{}", compared.snapshot());
+    place.result(&format!("{train} third --split-seed 7"));
+    let compared = place.line("compare first third");
+    assert!(compared.stderr.contains("`third` was judged on other images than `first`"), "{}", compared.snapshot());
+}

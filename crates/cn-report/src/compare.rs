@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::picture::{LineChart, Series};
-use crate::run_folder::{EpochRecord, RunFolder, Summary};
+use crate::run_folder::{DataHashes, EpochRecord, Manifest, RunFolder, Summary};
 use crate::text::{Align, Table, clock};
 
 /// A finished run, read to be compared.
@@ -12,6 +12,8 @@ pub struct ComparedRun {
     pub name: String,
     /// Its result.
     pub summary: Summary,
+    /// What it was trained and judged on.
+    pub data: DataHashes,
     /// Its epochs.
     pub epochs: Vec<EpochRecord>,
 }
@@ -21,11 +23,11 @@ impl ComparedRun {
     ///
     /// # Errors
     ///
-    /// If its summary or its epochs are missing or damaged.
+    /// If its summary, its manifest or its epochs are missing or damaged.
     pub fn read(run: &RunFolder) -> Result<Self> {
         let name = run.root().file_name().unwrap_or(run.root().as_os_str()).to_string_lossy().into_owned();
         let (summary, epochs) = (Summary::read(run.summary())?, EpochRecord::read_all(run.metrics())?);
-        Ok(Self { name, summary, epochs })
+        Ok(Self { name, summary, data: Manifest::read(run.manifest())?.data, epochs })
     }
 
     /// What stands in the table about it, after its name.
@@ -61,17 +63,20 @@ pub fn compare_table(runs: &[ComparedRun]) -> String {
     table.render()
 }
 
-/// What makes the runs hard to compare, a line each: other images judge, or the same ones were split otherwise.
+/// What makes the runs hard to compare, a line each: other images judge, or other labels say what is right.
 #[must_use]
 pub fn compare_warnings(runs: &[ComparedRun]) -> Vec<String> {
     let Some((first, others)) = runs.split_first() else { return Vec::new() };
-    let of = |run: &ComparedRun| {
-        let data = &run.summary.data;
-        (data.sha256.clone(), data.split.clone(), data.seed, data.n_val)
+    let images = |run: &ComparedRun| (run.data.content_sha256.clone(), run.data.split_sha256.clone());
+    let line = |run: &ComparedRun| {
+        let what = match (images(run) == images(first), run.data.index_sha256 == first.data.index_sha256) {
+            (true, true) => return None,
+            (true, false) => "was judged by the labels of another table",
+            (false, _) => "was judged on other images",
+        };
+        Some(format!("`{}` {what} than `{}`", run.name, first.name))
     };
-    let differs = |run: &&ComparedRun| of(run) != of(first);
-    let line = |run: &ComparedRun| format!("`{}` was judged on other images than `{}`", run.name, first.name);
-    others.iter().filter(differs).map(line).collect()
+    others.iter().filter_map(line).collect()
 }
 
 /// Curves of all runs over their epochs: validation loss, then exact match.

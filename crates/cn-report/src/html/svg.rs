@@ -126,7 +126,10 @@ impl Chart<'_> {
             let _ = write!(svg, "<path class=grid d=\"M{LEFT} {y:.1}H{right}\"/>");
             let _ = write!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=end>{text}</text>", LEFT - 7.0, y + 4.0);
         }
-        for value in round_values(frame.x) {
+        // Epochs and steps are counted: nothing lies between them.
+        let counted = self.lines.iter().flat_map(|line| &line.points).all(|point| point.0.fract() == 0.0);
+        let between = |value: &f64| counted && value.fract() != 0.0;
+        for value in round_values(frame.x).into_iter().filter(|value| !between(value)) {
             let (x, _) = frame.at((value, frame.y[1]));
             let text = label(value, frame.x[1] - frame.x[0]);
             let _ = write!(svg, "<path class=axis d=\"M{x:.1} {bottom}v5\"/>");
@@ -227,6 +230,14 @@ mod tests {
         {
             assert_eq!(label(value, span), text);
         }
+    }
+
+    #[test]
+    fn nothing_stands_between_two_epochs() {
+        let line = |points| Line { name: "run".into(), points, style: Style::Line };
+        let labels =
+            |points| Chart { lines: vec![line(points)], ..Chart::default() }.draw().matches("middle>1.").count();
+        assert_eq!((labels(vec![(1.0, 3.0), (2.0, 4.0)]), labels(vec![(1.0, 3.0), (1.5, 3.5), (2.0, 4.0)])), (0, 4));
     }
 
     #[test]

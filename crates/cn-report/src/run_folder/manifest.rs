@@ -122,6 +122,7 @@ impl Manifest {
         let plans = [self, now].map(|manifest| manifest.kernel_plan.to_string());
         let pairs = [
             ("data", &self.data.content_sha256, &now.data.content_sha256),
+            ("labels", &self.data.index_sha256, &now.data.index_sha256),
             ("split", &self.data.split_sha256, &now.data.split_sha256),
             ("initial weights", &self.weights.sha256, &now.weights.sha256),
             ("instruction set", &self.isa, &now.isa),

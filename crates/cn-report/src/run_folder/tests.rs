@@ -157,9 +157,10 @@ fn what_changes_the_result_stands_in_the_way_of_going_on() {
     let other = Manifest { threads: 1, started: "2027-01-31T12:00:00Z".into(), ..manifest() };
     assert_eq!(old.differences(&other), [""; 0]);
     let weights = WeightsHash { sha256: "6".repeat(64), ..old.weights.clone() };
-    let changed = Manifest { isa: "avx512".into(), kernel_plan: 2, weights, ..manifest() };
+    let data = DataHashes { index_sha256: "7".repeat(64), ..old.data.clone() };
+    let changed = Manifest { isa: "avx512".into(), kernel_plan: 2, weights, data, ..manifest() };
     let lines = old.differences(&changed);
-    let starts = ["initial weights: 444", "instruction set: avx2, now avx512", "kernel plan: 1, now 2"];
+    let starts = ["labels: 222", "initial weights: 444", "instruction set: avx2, now avx512", "kernel plan: 1, now 2"];
     assert_eq!(lines.len(), starts.len());
     assert!(lines.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{lines:?}");
 }
