@@ -8,8 +8,9 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
 
-/// Narrowest terminal that the view fits into, in columns.
-pub(super) const NARROWEST: u16 = 70;
+/// Narrowest terminals that the bars, cut at its edge, and the curves fit into, in columns.
+const NARROWEST: u16 = 50;
+const NARROWEST_CURVES: u16 = 70;
 /// Widest that it becomes.
 const WIDEST: u16 = 120;
 /// Rows of the bars and numbers, and of the curves below them.
@@ -85,13 +86,14 @@ impl View {
         if columns < NARROWEST || rows < BARS + FREE {
             return None;
         }
-        let curves = if rows >= BARS + CURVES + FREE { CURVES } else { 0 };
+        let room = rows >= BARS + CURVES + FREE && columns >= NARROWEST_CURVES;
+        let curves = if room { CURVES } else { 0 };
         let area = Rect::new(0, 0, columns.min(WIDEST) - 1, BARS + curves);
         let mut buffer = Buffer::empty(area);
         let [bars, charts, help] =
             Layout::vertical([Constraint::Length(BARS - 1), Constraint::Length(curves), Constraint::Length(1)])
                 .areas(area);
-        for (line, y) in self.lines().into_iter().zip(bars.y..) {
+        for (line, y) in self.lines(columns).into_iter().zip(bars.y..) {
             buffer.set_line(0, y, &line, area.width);
         }
         if curves > 0 {
@@ -103,7 +105,7 @@ impl View {
         Some(buffer)
     }
 
-    fn lines(&self) -> [Line<'static>; 3] {
+    fn lines(&self, columns: u16) -> [Line<'static>; 3] {
         let [epoch, epochs] = self.epoch;
         let [step, steps] = self.step;
         let (name, done, count) = match self.validated {
@@ -122,7 +124,9 @@ impl View {
             Span::styled(format!("{:<NAME$}", "now"), DIM),
             format!("loss {loss}   learning rate {:.2e}   momentum {:.3}", self.lr, self.momentum).into(),
         ];
-        [bar(name, done, count), bar("run".into(), whole, time), Line::from(numbers)]
+        // Numbers say more than a long bar.
+        let length = BAR.saturating_sub(usize::from(NARROWEST_CURVES.saturating_sub(columns)));
+        [bar(name, length, done, count), bar("run".into(), length, whole, time), Line::from(numbers)]
     }
 
     fn losses(&self, area: Rect, buffer: &mut Buffer) {
@@ -195,12 +199,13 @@ fn short(value: f64) -> String {
     }
 }
 
-fn bar(name: String, share: f64, text: String) -> Line<'static> {
-    let full = ((share.clamp(0.0, 1.0) * BAR as f64).round() as usize).min(BAR);
+/// A bar of `length` columns between its name and its numbers.
+fn bar(name: String, length: usize, share: f64, text: String) -> Line<'static> {
+    let full = ((share.clamp(0.0, 1.0) * length as f64).round() as usize).min(length);
     Line::from(vec![
         Span::styled(format!("{name:<NAME$}"), DIM),
         Span::styled("━".repeat(full), TRAIN),
-        Span::styled("─".repeat(BAR - full), Style::new().fg(Color::DarkGray)),
+        Span::styled("─".repeat(length - full), Style::new().fg(Color::DarkGray)),
         format!("  {text}").into(),
     ])
 }
@@ -309,7 +314,18 @@ mod tests {
         check(
             &view(),
             30,
-            69,
+            50,
+            expect![[r#"
+                epoch 2/3   ━━━━────  93/187  275 images/s
+                run         ━━━━────  50 %  01:04, 01:05 left
+                now         loss 0.0147   learning rate 1.23e-3
+                Ctrl-C saves and stops, twice ends at once
+            "#]],
+        );
+        check(
+            &view(),
+            30,
+            49,
             expect![[r#"
             nothing
         "#]],
