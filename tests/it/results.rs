@@ -150,3 +150,36 @@ fn names_are_shown_and_not_obeyed() {
     assert_eq!((ended.code, ended.stdout.lines().count()), (0, 1), "{}", ended.snapshot());
     assert!(ended.stdout.contains("two\\nlines.png"), "{}", ended.snapshot());
 }
+
+#[test]
+#[cfg(unix)]
+fn a_drawn_data_set_is_whole_or_not_there() {
+    let place = Place::new();
+    let child = place.command(&["synth", "--writers", "20000", "--out", "drawn"]).spawn().expect("the program starts");
+    let started = || std::fs::read_dir(place.path(".")).expect("a folder").count() > 0;
+    while !started() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("`kill`");
+    assert!(sent.success());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), started()), (Some(130), false), "nothing stays");
+    place.result("synth --writers 2 --samples 1 --out drawn");
+    assert_eq!(std::fs::read_dir(place.path("drawn/data/data")).expect("images").count(), 30);
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_anything_is_trained() {
+    let place = Place::new();
+    place.folders(8);
+    let train = "--data images --image-size 16 --batch-size 2 --epochs 1 --weights none";
+    place.result(&format!("train {train} --split stratified --out run"));
+    let folds = place.line("evaluate run --cross-validate 1000 --no-cache");
+    assert!(folds.code != 0 && !folds.stdout.contains("fold "), "{}", folds.snapshot());
+    assert!(!place.path("run/cross-validation-1000").exists());
+    refused(&place.line("train --resume run --epochs 9"), 1, "epochs");
+    std::fs::remove_file(place.path("run/summary.json")).expect("removed");
+    std::fs::remove_file(place.path("run/model.safetensors")).expect("removed");
+    refused(&place.line("lr-find --from run"), 1, "was not trained to its end");
+}

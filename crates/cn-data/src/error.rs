@@ -129,6 +129,14 @@ pub enum Error {
         /// The columns that exist, in order.
         columns: Vec<String>,
     },
+    /// Two columns of the name that is asked for.
+    #[error("`{}` has several columns called `{column}`", path.display())]
+    SameColumn {
+        /// The CSV file.
+        path: PathBuf,
+        /// The column asked for.
+        column: String,
+    },
     /// A row that is longer or shorter than the header.
     #[error("`{}` line {line}: {}, the header has {expected}", path.display(), counted(*found, "field"))]
     RowLength {
@@ -378,6 +386,7 @@ impl Error {
                 "the first line names the columns, and each line below it describes one image"
             }
             Self::NoColumn { .. } => "name one of the columns that exist",
+            Self::SameColumn { .. } => "give one of them another name",
             Self::BadCsv { .. } | Self::Utf16 { .. } | Self::NotUtf8 { .. } => "save the table as CSV in UTF-8",
             Self::RowLength { .. } => "quote fields that hold the separator or a line break",
             Self::EmptyField { .. } => "fill the field in, or leave the row out",
@@ -387,7 +396,7 @@ impl Error {
             Self::DuplicateRecord { .. } => "list each image once, with all its labels",
             Self::DisplayConflict { .. } | Self::DisplayCount { .. } => "`display` must give each label one name",
             Self::UnknownLabel { .. } => {
-                "the vocabulary is that of the training part: use another split seed, more images, or `stratified`"
+                "the vocabulary is that of the training part: add images of that label to it, or split in another way"
             }
             Self::DuplicateLabel { .. } => "list each label once",
             _ => return None,

@@ -89,11 +89,13 @@ impl<'a> Header<'a> {
     }
 
     fn position(&self, column: &str) -> Result<usize> {
-        self.names.iter().position(|name| name == column).ok_or_else(|| Error::NoColumn {
-            path: self.path.to_owned(),
-            column: column.to_owned(),
-            columns: self.names.clone(),
-        })
+        let (path, wanted) = (|| self.path.to_owned(), || column.to_owned());
+        let mut found = self.names.iter().enumerate().filter(|(_, name)| *name == column).map(|(at, _)| at);
+        match (found.next(), found.next()) {
+            (Some(at), None) => Ok(at),
+            (Some(_), Some(_)) => Err(Error::SameColumn { path: path(), column: wanted() }),
+            (None, _) => Err(Error::NoColumn { path: path(), column: wanted(), columns: self.names.clone() }),
+        }
     }
 }
 

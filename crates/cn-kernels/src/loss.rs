@@ -59,3 +59,68 @@ pub fn softmax_cross_entropy<T: Float>(n_classes: usize, logits: &[T], targets: 
     }
     sum / rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The slope of `loss` along each logit, by central differences.
+    fn slopes(logits: &[f64], loss: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+        let step = 1e-5;
+        let at = |i: usize, by: f64| {
+            let mut moved = logits.to_vec();
+            moved[i] += by;
+            loss(&moved)
+        };
+        (0..logits.len()).map(|i| (at(i, step) - at(i, -step)) / (2.0 * step)).collect()
+    }
+
+    fn close(found: &[f64], expected: &[f64]) {
+        let far = found.iter().zip(expected).find(|(a, b)| (*a - *b).abs() > 1e-9);
+        assert!(far.is_none(), "{far:?} of {found:?}");
+    }
+
+    const LOGITS: [f64; 6] = [0.3, -1.2, 2.0, -0.7, 0.0, 5.0];
+
+    #[test]
+    fn binary_cross_entropy_is_the_mean_of_both_logarithms() {
+        let targets = [1.0, 0.0, 0.2, 0.9, 1.0, 0.0];
+        let mut d = [0.0; 6];
+        let loss = bce_with_logits(&LOGITS, &targets, &mut d);
+        let term = |(&x, &t): (&f64, &f64)| {
+            let p = 1.0 / (1.0 + (-x).exp());
+            -t * p.ln() - (1.0 - t) * (1.0 - p).ln()
+        };
+        let expected = LOGITS.iter().zip(&targets).map(term).sum::<f64>() / 6.0;
+        assert!((loss - expected).abs() < 1e-12, "{loss}, expected {expected}");
+        close(&d, &slopes(&LOGITS, |x| bce_with_logits(x, &targets, &mut [0.0; 6])));
+    }
+
+    #[test]
+    fn binary_cross_entropy_stays_exact_where_logarithms_would_not() {
+        // ln(1 + e^-40) is e^-40 to the last digit, which ln(1.0 + 4e-18) loses.
+        assert_eq!(bce_term(40.0, 1.0), (-40f64).exp());
+        let mut d = [0f32; 4];
+        let loss = bce_with_logits(&[1e4, -1e4, 1e4, -1e4], &[1.0, 0.0, 0.0, 1.0], &mut d);
+        assert_eq!((loss, d), (5000.0, [0.0, 0.0, 0.25, -0.25]));
+    }
+
+    #[test]
+    fn softmax_cross_entropy_takes_any_targets() {
+        // A class, a distribution, and targets whose sum is not 1.
+        for targets in [[0.0, 1.0, 0.0, 1.0, 0.0, 0.0], [0.1, 0.2, 0.7, 0.5, 0.5, 0.0], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]]
+        {
+            let mut d = [0.0; 6];
+            let loss = softmax_cross_entropy(3, &LOGITS, &targets, &mut d);
+            let row = |(x, t): (&[f64], &[f64])| {
+                let total: f64 = x.iter().map(|x| x.exp()).sum();
+                x.iter().zip(t).map(|(x, t)| -t * (x.exp() / total).ln()).sum::<f64>()
+            };
+            let expected = LOGITS.chunks(3).zip(targets.chunks(3)).map(row).sum::<f64>() / 2.0;
+            assert!((loss - expected).abs() < 1e-12, "{loss}, expected {expected}");
+            close(&d, &slopes(&LOGITS, |x| softmax_cross_entropy(3, x, &targets, &mut [0.0; 6])));
+        }
+        let mut d = [0f32; 2];
+        assert_eq!((softmax_cross_entropy(2, &[1e4, -1e4], &[0.0, 1.0], &mut d), d), (2e4, [1.0, -1.0]));
+    }
+}

@@ -76,3 +76,74 @@ fn update<T: Float>(hyper: &AdamStep, [rate, unbias]: [f64; 2], s: AdamSlices<'_
         *g = T::ZERO;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three updates as the papers write them, one number at a time.
+    fn by_hand(grads: [f64; 3], start: f64, hyper: AdamStep) -> [f64; 3] {
+        let (mut p, mut m, mut v) = (start, 0.0, 0.0);
+        for (g, step) in grads.into_iter().zip(1..) {
+            p -= hyper.lr * hyper.weight_decay * p;
+            m = hyper.beta1 * m + (1.0 - hyper.beta1) * g;
+            v = hyper.beta2 * v + (1.0 - hyper.beta2) * g * g;
+            let (m_hat, v_hat) = (m / (1.0 - hyper.beta1.powi(step)), v / (1.0 - hyper.beta2.powi(step)));
+            p -= hyper.lr * m_hat / (v_hat.sqrt() + hyper.eps);
+        }
+        [p, m, v]
+    }
+
+    /// An epsilon and a decay that matter, so that their places do.
+    const HYPER: AdamStep = AdamStep { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 0.05, weight_decay: 0.3, step: 1 };
+
+    fn grads_of(i: usize) -> [f64; 3] {
+        let at = |k: usize| ((i * 37 + k * 11) % 19) as f64 / 19.0 - 0.4;
+        [at(1), at(2), 0.01 * at(3)]
+    }
+
+    fn check<T: Float>(n: usize, tolerance: f64, mut update_all: impl FnMut(&AdamStep, AdamSlices<'_, T>)) {
+        let start = |i: usize| (i % 7) as f64 / 3.0 - 1.0;
+        let mut params: Vec<T> = (0..n).map(|i| T::from_f64(start(i))).collect();
+        let (mut m, mut v) = (vec![T::ZERO; n], vec![T::ZERO; n]);
+        for step in 0..3 {
+            let mut grads: Vec<T> = (0..n).map(|i| T::from_f64(grads_of(i)[step])).collect();
+            let hyper = AdamStep { step: step as u32 + 1, ..HYPER };
+            update_all(&hyper, AdamSlices { params: &mut params, grads: &mut grads, m: &mut m, v: &mut v });
+            assert!(grads.iter().all(|g| g.to_f64() == 0.0), "gradients are cleared");
+        }
+        for i in 0..n {
+            let expected = by_hand(grads_of(i), start(i), HYPER);
+            let found = [params[i], m[i], v[i]].map(T::to_f64);
+            let near = found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= tolerance);
+            assert!(near, "{i} of {n}: {found:?}, expected {expected:?}");
+        }
+    }
+
+    #[test]
+    fn updates_are_those_of_the_papers() {
+        for n in [1, 7, 8, 33, 1000, 70_000] {
+            check::<f64>(n, 1e-12, adam);
+            check::<f32>(n, 1e-6, adam);
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_updates_alike() {
+        for isa in Isa::available() {
+            check::<f32>(45, 1e-6, |hyper, mut s| {
+                let debias = |beta: f64| 1.0 - beta.powi(hyper.step as i32);
+                let narrow = |x: [f64; 2]| x.map(|x| x as f32);
+                let rates = AdamRates {
+                    keep: (1.0 - hyper.lr * hyper.weight_decay) as f32,
+                    beta: narrow([hyper.beta1, hyper.beta2]),
+                    rest: narrow([1.0 - hyper.beta1, 1.0 - hyper.beta2]),
+                    rate: (hyper.lr / debias(hyper.beta1)) as f32,
+                    unbias: (1.0 / debias(hyper.beta2)) as f32,
+                    eps: hyper.eps as f32,
+                };
+                adam_vectors(isa, &rates, &mut s);
+            });
+        }
+    }
+}

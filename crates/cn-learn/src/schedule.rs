@@ -11,7 +11,7 @@ const MAX_EPOCHS: f64 = 1e9;
 ///
 /// In JSON and TOML a number, a pair `[first, last]`, or `{ last = rate }`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a learning rate, a pair of them as in [1e-5, 1e-3], or { last = 1e-3 }")]
 pub enum Rates {
     /// One rate for all groups.
     Uniform(f64),

@@ -39,7 +39,10 @@ pub struct Audit {
     pub copies: Vec<CopySet>,
     /// Labels that a model contradicts; `None` where no predictions are at hand.
     pub labels: Option<LabelAudit>,
-    /// What the augmentation cuts off, class by class.
+    /// Training images that the augmentation was tried on once, and those of them that lost ink.
+    #[serde(default)]
+    pub cropped: CroppedImages,
+    /// What the augmentation cuts off, class by class: an image counts for each of its labels.
     pub crops: Vec<CropLoss>,
 }
 
@@ -105,6 +108,15 @@ pub struct SuspectLabel {
     /// -1 (surely wrong, by the model) to 1.
     #[serde(with = "nan_as_null")]
     pub margin: f64,
+}
+
+/// How often the augmentation cuts off much of an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CroppedImages {
+    /// Training images.
+    pub n: usize,
+    /// Those that lost at least [`CROP_LOSS`] of their ink in one epoch.
+    pub lost: usize,
 }
 
 /// How often the augmentation cuts off much of the images of a class.
@@ -229,11 +241,10 @@ impl Audit {
     }
 
     fn cut(&self) -> AuditSection {
-        let lost: usize = self.crops.iter().map(|class| class.lost).sum();
-        let n: usize = self.crops.iter().map(|class| class.n).sum();
+        let CroppedImages { n, lost } = self.cropped;
         let finding = format!(
             "In one epoch of this augmentation, {lost} of {n} training images ({}) lose at least {:.0} % of their \
-             ink: enough to make a 三 a 二 with a wrong label.",
+             ink, and with it perhaps what their label says.",
             share(lost, n),
             100.0 * CROP_LOSS
         );

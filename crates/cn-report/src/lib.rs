@@ -38,7 +38,7 @@ mod scores;
 mod tensorboard;
 mod text;
 
-pub use audit::{Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, LabelAudit, SuspectLabel};
+pub use audit::{Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, CroppedImages, LabelAudit, SuspectLabel};
 pub use compare::{ComparedRun, compare_charts, compare_table, compare_warnings};
 pub use error::{Error, Result};
 pub use html::{AuditPictures, audit_page, compare_page, report_page};

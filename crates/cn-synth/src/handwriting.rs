@@ -154,12 +154,15 @@ impl Handwriting {
     }
 
     fn lines(&self, key: Key) -> Vec<Vec<Dab>> {
-        let writer = Writer::new(key, &self.style);
+        self.lines_by(&Writer::new(key, &self.style), key)
+    }
+
+    fn lines_by(&self, writer: &Writer, key: Key) -> Vec<Vec<Dab>> {
         let chance = &mut key.sample();
-        let layout = Layout::new(key, &writer, &self.style, chance);
-        let mut curves = shape::curves(skeleton::of(key.code), &writer, key, chance);
+        let layout = Layout::new(key, writer, &self.style, chance);
+        let mut curves = shape::curves(skeleton::of(key.code), writer, key, chance);
         pen::place(&mut curves, &layout);
-        pen::lines(&curves, &writer, &layout, chance)
+        pen::lines(&curves, writer, &layout, chance)
     }
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
         Command::Reproduce(args) => reproduce::run(context, &args),
         Command::Inspect(args) => inspect::run(context, &args).map(|()| 0),
         Command::Show(args) => show::run(context, &args).map(|()| 0),
-        Command::Synth(args) => synth::run(context, &args).map(|()| 0),
+        Command::Synth(args) => synth::run(context, &args),
         Command::Completions(args) => completions::run(&args).map(|()| 0),
         Command::Pack(args) => pack::run(context, &args).map(|()| 0),
         Command::GpuCheck(args) => gpu_check::run(context, &args),

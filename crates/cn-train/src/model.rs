@@ -94,16 +94,7 @@ impl Trained {
     fn places(path: &Path) -> Result<(PathBuf, PathBuf, Option<RunFolder>)> {
         if path.is_dir() {
             let run = RunFolder::new(path);
-            if run.is_finished() && !run.weights().is_file() {
-                let problem = format!("`{}` is missing, although the run is finished", run.weights().display());
-                return Err(Problem::failure(problem)
-                    .hint("restore it, or write it again from the last checkpoint: `cn-train train --resume RUN`")
-                    .into());
-            }
-            if run.holds_run() && !run.weights().is_file() {
-                let problem = format!("the run `{}` was not trained to its end", path.display());
-                return Err(Problem::failure(problem).hint("go on with it: `cn-train train --resume RUN`").into());
-            }
+            check_weights(&run)?;
             return Ok((run.model_card(), run.weights(), Some(run)));
         }
         if !path.is_file() {
@@ -163,4 +154,18 @@ impl Trained {
         let images: Vec<Image<'_>> = pixels.images().map(image_of).collect();
         Ok(Predictor::new(&config, decode)?.predict(&mut self.network, &images)?.probabilities())
     }
+}
+
+/// Refuses a run without its final weights.
+pub(crate) fn check_weights(run: &RunFolder) -> Result<(), Problem> {
+    if run.weights().is_file() || !run.holds_run() {
+        return Ok(());
+    }
+    if run.is_finished() {
+        let problem = format!("`{}` is missing, although the run is finished", run.weights().display());
+        return Err(Problem::failure(problem)
+            .hint("restore it, or write it again from the last checkpoint: `cn-train train --resume RUN`"));
+    }
+    let problem = format!("the run `{}` was not trained to its end", run.root().display());
+    Err(Problem::failure(problem).hint("go on with it: `cn-train train --resume RUN`"))
 }

@@ -58,7 +58,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
 fn system_hint<'a>(e: &'a (dyn Error + 'static)) -> Option<&'a str> {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     let full = matches!(e.downcast_ref::<std::io::Error>()?.kind(), StorageFull | QuotaExceeded | FileTooLarge);
-    full.then_some("make room on that disk, then go on with `--resume RUN` or start again; what was written is kept")
+    full.then_some(
+        "make room on that disk and start again; a run that has a checkpoint goes on with `train --resume RUN`",
+    )
 }
 
 fn library_hint<'a>(e: &'a (dyn Error + 'static)) -> Option<&'a str> {

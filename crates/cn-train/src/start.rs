@@ -253,7 +253,7 @@ fn open(path: &Path, arch: &str) -> Result<WeightFile> {
     let file = WeightFile::open(path).map_err(|e| {
         Problem::failure("there are no weights to start from")
             .caused_by(e)
-            .hint("`--weights` takes auto, none, imagenet or a file (safetensors, PyTorch's .pth)")
+            .hint("`--weights` takes auto, none, imagenet, glyphs or a file (safetensors, PyTorch's .pth)")
     })?;
     let found = Arch::of_file(&file).with_context(|| format!("cannot start from `{}`", path.display()))?;
     if found.name() != arch {

@@ -109,33 +109,33 @@ fn weight_files_are_checked() {
         &place,
         "train --weights missing.pth",
         expect![[r#"
-        --- stdout
-        data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
-                  the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
-        --- stderr
-        error: there are no weights to start from
-        cause: cannot read the weight file `missing.pth`
-        cause: No such file or directory (os error 2)
+            --- stdout
+            data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
+                      the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
+            --- stderr
+            error: there are no weights to start from
+            cause: cannot read the weight file `missing.pth`
+            cause: No such file or directory (os error 2)
 
-        hint: `--weights` takes auto, none, imagenet or a file (safetensors, PyTorch's .pth)
-        --- exit 1
-    "#]],
+            hint: `--weights` takes auto, none, imagenet, glyphs or a file (safetensors, PyTorch's .pth)
+            --- exit 1
+        "#]],
     );
     check(
         &place,
         "train --weights page.pth",
         expect![[r#"
-        --- stdout
-        data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
-                  the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
-        --- stderr
-        error: there are no weights to start from
-        cause: cannot use the weight file `page.pth`
-        cause: the weight file is a web page, expected safetensors or a PyTorch `.pth` of the zip format
+            --- stdout
+            data      synthetic handwriting, drawn in memory, since there is no `data/chinese-mnist` here
+                      the real scans: `cargo xtask fetch-data`; your own images: `--data DIR`
+            --- stderr
+            error: there are no weights to start from
+            cause: cannot use the weight file `page.pth`
+            cause: the weight file is a web page, expected safetensors or a PyTorch `.pth` of the zip format
 
-        hint: `--weights` takes auto, none, imagenet or a file (safetensors, PyTorch's .pth)
-        --- exit 1
-    "#]],
+            hint: `--weights` takes auto, none, imagenet, glyphs or a file (safetensors, PyTorch's .pth)
+            --- exit 1
+        "#]],
     );
 }
 
@@ -354,15 +354,15 @@ fn labels_that_only_judge_are_unknown() {
         &place,
         "train --data parts --batch-size 2",
         expect![[r#"
-        --- stdout
-        data      `parts`
-        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
-        --- stderr
-        error: the label `rare` of `val/rare/1.png` is not among the 2 classes of the vocabulary
+            --- stdout
+            data      `parts`
+            weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
+            --- stderr
+            error: the label `rare` of `val/rare/1.png` is not among the 2 classes of the vocabulary
 
-        hint: the vocabulary is that of the training part: use another split seed, more images, or `stratified`
-        --- exit 1
-    "#]],
+            hint: the vocabulary is that of the training part: add images of that label to it, or split in another way
+            --- exit 1
+        "#]],
     );
     assert!(!place.path("runs").exists());
 }

@@ -18,12 +18,13 @@ const EACH: usize = 3;
 pub(super) fn confusion(record: &Record, answers: &Answers<'_>) -> Result<String> {
     let Some(found) = answers.confusion() else { return Ok(String::new()) };
     let names: Vec<String> = found.labels.iter().map(|label| escape(record.names.short(label))).collect();
-    let mut html = String::from(
-        "<p>Rows are what the images are, columns what the model said; “none” where no class passed its threshold. A perfect \
+    let no_class = record.names.no_class();
+    let mut html = format!(
+        "<p>Rows are what the images are, columns what the model said; “{no_class}” where no class passed its threshold. A perfect \
          model fills the diagonal alone.</p><div class=scroll><table class=matrix><thead><tr><th>true</th>",
     );
     html.extend(names.iter().map(|name| format!("<th scope=col>{name}</th>")));
-    html += "<th scope=col>none</th></tr></thead><tbody>";
+    let _ = write!(html, "<th scope=col>{no_class}</th></tr></thead><tbody>");
     for (truth, counts) in found.counts.iter().enumerate() {
         let total = counts.iter().sum::<usize>().max(1) as f64;
         let _ = write!(html, "<tr><th scope=row>{}</th>", escape(&record.names.show(&found.labels[truth])));
@@ -56,7 +57,10 @@ fn pairs(record: &Record, answers: &Answers<'_>) -> String {
     );
     for pair in pairs.iter().take(PAIRS) {
         let truth = escape(&record.names.show(&pair.truth));
-        let said = pair.predicted.as_ref().map_or("none".into(), |label| escape(&record.names.show(label)));
+        let said = pair
+            .predicted
+            .as_ref()
+            .map_or_else(|| record.names.no_class().into(), |label| escape(&record.names.show(label)));
         let thumbs: String = pair
             .rows
             .iter()
@@ -106,7 +110,7 @@ fn card(
 ) -> Result<String> {
     let prediction = &answers.table().rows()[row];
     let show = |classes: &[usize]| match classes {
-        [] => "none".to_owned(),
+        [] => record.names.no_class().to_owned(),
         _ => classes.iter().map(|&c| record.names.show(&answers.table().classes()[c])).collect::<Vec<_>>().join(", "),
     };
     let (truth, said) = (escape(&show(&prediction.targets)), escape(&show(answers.passed(row))));

@@ -18,10 +18,10 @@ pub(super) fn headline(record: &Record, answers: &Answers<'_>, quality: &Quality
         Some(_) => format!(", many of them by {groups} it had seen"),
         None => String::new(),
     };
-    let interval = quality.intervals.as_ref().map_or(String::new(), |found| {
-        let by = found.groups.as_ref().map_or(&found.images, |groups| groups);
-        format!("95 % interval {}", percents(by.exact_match))
-    });
+    let interval = quality
+        .intervals
+        .as_ref()
+        .map_or(String::new(), |found| format!("95 % interval {}", percents(found.widest().exact_match)));
     let silent = answers.accuracy_multi_of_silence().share();
     let card = |class: &str, name: &str, value: String, small: String| {
         format!("<div class=\"card{class}\"><span>{name}</span><b>{value}</b><small>{small}</small></div>")
@@ -97,17 +97,24 @@ pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
         }
         html += "</tbody></table></div>";
         if let Some(set) = &found.groups {
-            let width = |[low, high]: [f64; 2]| high - low;
-            let factor = width(set.exact_match) / width(found.images.exact_match);
-            let verdict = if factor > 1.05 {
-                format!("Here it is {factor:.1} times as wide: errors come together in a few hands.")
-            } else {
-                "Here both are about as wide: errors are spread evenly.".into()
+            let factor = set.width() / found.images.width();
+            let verdict = match factor {
+                f if f > 1.05 => format!(
+                    "The second line takes that into account and is the one to quote. Here it is {f:.1} times as wide: \
+                     errors come together in a few of them."
+                ),
+                f if f < 0.95 => format!(
+                    "The second line takes that into account, but {} {many} are few to draw from, and here it is the \
+                     narrower: quote the first.",
+                    set.units
+                ),
+                _ => "The second line takes that into account. Here both are about as wide: errors are spread evenly."
+                    .into(),
             };
             let _ = write!(
                 html,
                 "<p>Images by one {one} are easy or hard together, so a handful of {many} tells less than as many \
-                 unrelated images would. The second line takes that into account and is the one to quote. {verdict}</p>"
+                 unrelated images would. {verdict}</p>"
             );
         }
     }

@@ -185,6 +185,7 @@ fn what_an_audit_found_is_in_the_report() {
             odd: Vec::new(),
             copies: Vec::new(),
             labels: None,
+            cropped: crate::audit::CroppedImages::default(),
             crops: Vec::new(),
         };
         std::fs::create_dir(run.audit().parent().unwrap()).unwrap();

@@ -20,7 +20,7 @@ pub fn confusion_picture(confusion: &Confusion, names: &ClassNames) -> Picture {
     let (width, height) = (left + (n + 1) as f32 * CELL + MARGIN, top + n as f32 * CELL + MARGIN);
     let mut picture = Picture::blank(width.ceil() as u32, height.ceil() as u32);
     picture.text((MARGIN, MARGIN + 16.0), Anchor::Left, "True class down, predicted across", 17.0, INK);
-    let columns = confusion.labels.iter().map(|label| names.short(label)).chain(["none"]);
+    let columns = confusion.labels.iter().map(|label| names.short(label)).chain([names.no_class()]);
     for (column, name) in columns.enumerate() {
         let at = (left + (column as f32 + 0.5) * CELL, top - 10.0);
         picture.text(at, Anchor::Centre, &ellipsise(name, TEXT, CELL), TEXT, FAINT);

@@ -32,6 +32,14 @@ pub struct Intervals {
     pub groups: Option<IntervalSet>,
 }
 
+impl Intervals {
+    /// The wider of the two for the exact match, which is the one to quote: over few groups a bootstrap is too sure.
+    #[must_use]
+    pub fn widest(&self) -> &IntervalSet {
+        self.groups.as_ref().filter(|groups| groups.width() >= self.images.width()).unwrap_or(&self.images)
+    }
+}
+
 /// Ends of 95 % intervals, by percentiles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct IntervalSet {
@@ -43,6 +51,14 @@ pub struct IntervalSet {
     pub top1: [f64; 2],
     /// Of the share of yes/no answers that are right.
     pub accuracy_multi: [f64; 2],
+}
+
+impl IntervalSet {
+    /// How wide the interval of the exact match is.
+    #[must_use]
+    pub fn width(&self) -> f64 {
+        self.exact_match[1] - self.exact_match[0]
+    }
 }
 
 /// Counts of some images.

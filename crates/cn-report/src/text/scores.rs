@@ -5,6 +5,8 @@ use super::layout::{Align, Table};
 use crate::run_folder::ModelCard;
 use crate::scores::{Answers, ClassRanking, ClassScore, ConfusedPair, Confusion, GroupScore, ImageLoss};
 
+const NO_CLASS: &str = "none";
+
 /// How class labels are shown to people: `10 十`, or the label alone where nothing else is known.
 #[derive(Debug, Clone, Default)]
 pub struct ClassNames(HashMap<String, String>);
@@ -28,6 +30,16 @@ impl ClassNames {
     #[must_use]
     pub fn short<'a>(&'a self, label: &'a str) -> &'a str {
         self.0.get(label).map_or(label, String::as_str)
+    }
+
+    /// What stands where no class passes its threshold: `none`, unless a class is called that.
+    #[must_use]
+    pub fn no_class(&self) -> &'static str {
+        if self.0.iter().any(|(label, display)| label == NO_CLASS || display == NO_CLASS) {
+            "(no class)"
+        } else {
+            NO_CLASS
+        }
     }
 }
 
@@ -96,7 +108,7 @@ pub fn two_by_two_table(scores: &[ClassScore], names: &ClassNames) -> String {
 /// True classes down, predicted classes and `none` across; `.` stands for no image.
 #[must_use]
 pub fn confusion_table(confusion: &Confusion, names: &ClassNames) -> String {
-    let columns = confusion.labels.iter().map(|label| names.short(label)).chain(["none"]);
+    let columns = confusion.labels.iter().map(|label| names.short(label)).chain([names.no_class()]);
     let columns = columns.map(|name| (name, Align::Right));
     let mut table = Table::new([("true", Align::Left)].into_iter().chain(columns));
     for (label, counts) in confusion.labels.iter().zip(&confusion.counts) {
@@ -111,7 +123,7 @@ pub fn confusion_table(confusion: &Confusion, names: &ClassNames) -> String {
 pub fn confused_table(pairs: &[ConfusedPair], names: &ClassNames) -> String {
     let mut table = Table::new([("true", Align::Left), ("predicted", Align::Left), ("images", Align::Right)]);
     for pair in pairs {
-        let predicted = pair.predicted.as_ref().map_or("none".into(), |label| names.show(label));
+        let predicted = pair.predicted.as_ref().map_or_else(|| names.no_class().into(), |label| names.show(label));
         table.row([names.show(&pair.truth), predicted, pair.count.to_string()]);
     }
     table.render()
@@ -130,7 +142,7 @@ pub fn top_losses_table(answers: &Answers<'_>, losses: &[ImageLoss], names: &Cla
     let mut table = Table::new(columns);
     let labels = answers.table().classes();
     let several = |classes: &[usize]| match classes {
-        [] => "none".to_owned(),
+        [] => names.no_class().to_owned(),
         _ => classes.iter().map(|&class| names.show(&labels[class])).collect::<Vec<_>>().join(", "),
     };
     for image in losses {

@@ -294,3 +294,113 @@ fn nonsense_is_refused_with_a_hint() {
     check(style(|s| s.x.mean = f32::NAN), &bad("x"));
     check(style(|s| s.squeeze = 0.0), &bad("squeeze"));
 }
+
+/// A trait of a writer.
+type Trait = fn(&Writer) -> f32;
+
+/// The writers of a large school.
+fn school() -> Vec<Writer> {
+    let key = |writer| Key { seed: 42, writer, sample: 1, code: 1 };
+    (1..2001).map(|writer| Writer::new(key(writer), &Style::scans())).collect()
+}
+
+#[test]
+fn writers_differ_as_widely_as_the_style_says() {
+    let (style, school) = (Style::scans(), school());
+    let of = |trait_of: Trait| school.iter().map(|w| f64::from(trait_of(w))).collect::<Vec<_>>();
+    let near = |name: &str, values: Vec<f64>, mean_of: f64, spread: f32| {
+        let spread = f64::from(spread);
+        let (found, middle) = (deviation(&values), mean(&values));
+        assert!((found / spread - 1.0).abs() < 0.1, "{name}: deviation {found}, expected {spread}");
+        assert!((middle - mean_of).abs() < 0.15 * spread, "{name}: mean {middle}, expected {mean_of}");
+    };
+    let lengths: [(&str, Trait, Spread); 4] = [
+        ("x", |w| w.x, style.x),
+        ("y", |w| w.y, style.y),
+        ("slope", |w| w.slope, style.slope),
+        ("slant", |w| w.slant, style.slant),
+    ];
+    for (name, trait_of, spread) in lengths {
+        near(name, of(trait_of), f64::from(spread.mean), spread.between);
+    }
+    let sizes: [(&str, Trait, Spread); 2] =
+        [("aspect", |w| w.aspect, style.aspect), ("pen width", |w| w.pen_width, style.pen_width)];
+    for (name, trait_of, spread) in sizes {
+        let logarithms = of(trait_of).into_iter().map(f64::ln).collect();
+        near(name, logarithms, f64::from(spread.mean).ln(), spread.between);
+    }
+    let ranges: [(&str, Trait, [f64; 2]); 4] = [
+        ("tremor", |w| w.tremor, [0.02, 0.1]),
+        ("press", |w| w.press, [0.0, 0.35]),
+        ("taper", |w| w.taper, [0.3, 0.95]),
+        ("grain", |w| w.grain, [0.06, 0.18]),
+    ];
+    for (name, trait_of, [low, high]) in ranges {
+        let values = of(trait_of);
+        let (least, most) = values.iter().fold((f64::MAX, f64::MIN), |(a, b), &v| (a.min(v), b.max(v)));
+        let room = 0.01 * (high - low);
+        assert!((low - 1e-6..low + room).contains(&least), "{name}: from {least}");
+        assert!((high - room..high + 1e-6).contains(&most), "{name}: to {most}");
+    }
+    let joining = of(|w| w.joining);
+    assert!(joining.iter().all(|&j| j >= 0.0) && deviation(&joining) > 0.5 * f64::from(style.joining.between));
+}
+
+/// The dabs of the characters 千, 百 and 四 of one writer, after a change of the writer.
+fn dabs(change: impl Fn(&mut Writer)) -> Vec<Vec<Dab>> {
+    let (handwriting, mut lines) = (scans(42), Vec::new());
+    for (code, writer) in [(13, 3), (12, 5), (5, 8)] {
+        let key = Key { seed: 42, writer, sample: 1, code };
+        let mut writer = Writer::new(key, &Style::scans());
+        change(&mut writer);
+        lines.extend(handwriting.lines_by(&writer, key));
+    }
+    lines
+}
+
+fn over(lines: &[Vec<Dab>], of: impl Fn(&Dab) -> f32) -> Vec<f64> {
+    lines.iter().flatten().map(|dab| f64::from(of(dab))).collect()
+}
+
+/// How much x moves with y.
+fn lean(lines: &[Vec<Dab>]) -> f64 {
+    let (x, y) = (over(lines, |d| d.x), over(lines, |d| d.y));
+    let (mean_x, mean_y) = (mean(&x), mean(&y));
+    let both: Vec<f64> = x.iter().zip(&y).map(|(x, y)| (x - mean_x) * (y - mean_y)).collect();
+    mean(&both) / deviation(&y).powi(2)
+}
+
+/// How far a dab lies from the middle of its neighbours.
+fn roughness(lines: &[Vec<Dab>]) -> f64 {
+    let off = |d: &[Dab]| f64::from((d[0].x - 2.0 * d[1].x + d[2].x).hypot(d[0].y - 2.0 * d[1].y + d[2].y));
+    mean(&lines.iter().flat_map(|line| line.windows(3).map(off)).collect::<Vec<_>>())
+}
+
+#[test]
+fn each_trait_of_a_writer_is_seen_in_the_lines() {
+    let plain = dabs(|_| ());
+    let moved = dabs(|w| {
+        w.x += 3.0;
+        w.y -= 2.0;
+    });
+    for (of, by) in [((|d| d.x) as fn(&Dab) -> f32, 3.0), (|d| d.y, -2.0)] {
+        assert!((mean(&over(&moved, of)) - mean(&over(&plain, of)) - by).abs() < 1e-3);
+    }
+    let width = |lines: &[Vec<Dab>]| mean(&over(lines, |d| d.width));
+    assert!((width(&dabs(|w| w.pen_width *= 2.0)) / width(&plain) - 2.0).abs() < 1e-3, "pen width");
+    let ink = |lines: &[Vec<Dab>]| mean(&over(lines, |d| d.ink));
+    assert!(ink(&dabs(|w| w.darkness *= 0.5)) < 0.6 * ink(&plain), "darkness");
+    let height = |lines: &[Vec<Dab>]| deviation(&over(lines, |d| d.y));
+    assert!(height(&dabs(|w| w.em *= 1.5)) > 1.3 * height(&plain), "size");
+    let proportion = |lines: &[Vec<Dab>]| deviation(&over(lines, |d| d.x)) / height(lines);
+    let aspect = proportion(&dabs(|w| w.aspect *= 1.3)) / proportion(&plain);
+    assert!((aspect - 1.0).abs() > 0.15, "aspect: {aspect}");
+    let (left, right) = (lean(&dabs(|w| w.slant -= 0.3)), lean(&dabs(|w| w.slant += 0.3)));
+    assert!((left - right).abs() > 0.4, "slant: {left} and {right}");
+    let (calm, shaking) = (roughness(&dabs(|w| w.tremor = 0.0)), roughness(&dabs(|w| w.tremor = 0.5)));
+    assert!(shaking > 1.5 * calm, "tremor: {calm} and {shaking}");
+    let start = |lines: &[Vec<Dab>]| mean(&lines.iter().map(|line| f64::from(line[0].width)).collect::<Vec<_>>());
+    assert!(start(&dabs(|w| w.press = 1.0)) > 1.2 * start(&dabs(|w| w.press = 0.0)), "press");
+    let n = |joining: f32| over(&dabs(|w| w.joining = joining), |d| d.x).len();
+    assert!(n(50.0) > n(0.0), "joined strokes leave lines between");
+}

@@ -14,8 +14,8 @@ use cn_augment::{DrawKey, Image, ink_kept};
 use cn_data::{BadImage, Cache, Dataset};
 use cn_learn::image_of;
 use cn_report::{
-    Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, LabelAudit, LabelSuspect, Predictions, RunFolder,
-    SuspectLabel, audit_page, write_atomic,
+    Audit, AuditNote, CROP_LOSS, ClassNames, CopyImage, CopySet, CropLoss, CroppedImages, LabelAudit, LabelSuspect,
+    Predictions, RunFolder, SuspectLabel, audit_page, write_atomic,
 };
 use std::path::Path;
 
@@ -142,6 +142,7 @@ fn find(
         odd,
         copies: copies(&dataset),
         labels,
+        cropped: cut.as_deref().map(cropped).unwrap_or_default(),
         crops: cut.as_deref().map(|cut| crops(&dataset, cut)).unwrap_or_default(),
     };
     let suspects = judged_by.map(|(_, table)| table).zip(suspects);
@@ -175,8 +176,9 @@ fn copies(dataset: &Dataset) -> Vec<CopySet> {
 }
 
 fn labels(dataset: &Dataset, by: &str, table: &Predictions, suspects: &[LabelSuspect], top: usize) -> LabelAudit {
+    let names = ClassNames::new(table.classes().iter().map(|label| (label, dataset.index().display(label))));
     let several = |classes: &[usize]| match classes {
-        [] => "none".to_owned(),
+        [] => names.no_class().to_owned(),
         _ => shown(dataset, &classes.iter().map(|&class| table.classes()[class].clone()).collect::<Vec<_>>()),
     };
     let suspect = |suspect: &LabelSuspect| {
@@ -244,6 +246,10 @@ impl Ground {
 
 fn is_cut(kept: f64) -> bool {
     kept <= 1.0 - CROP_LOSS
+}
+
+fn cropped(cut: &[(u32, f64)]) -> CroppedImages {
+    CroppedImages { n: cut.len(), lost: cut.iter().filter(|(_, kept)| is_cut(*kept)).count() }
 }
 
 fn crops(dataset: &Dataset, cut: &[(u32, f64)]) -> Vec<CropLoss> {

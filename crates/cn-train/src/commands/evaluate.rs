@@ -229,7 +229,7 @@ fn write(folder: &std::path::Path, judgement: &Judgement<'_>) -> Result<()> {
 fn picture(judged: &Judged, answers: &Answers<'_>, top: &[ImageLoss], names: &ClassNames) -> Result<Picture> {
     let table: &Predictions = answers.table();
     let several = |classes: &[usize]| match classes {
-        [] => "none".to_owned(),
+        [] => names.no_class().to_owned(),
         _ => classes.iter().map(|&class| names.short(&table.classes()[class])).collect::<Vec<_>>().join(" "),
     };
     let tile = |image: &ImageLoss| {

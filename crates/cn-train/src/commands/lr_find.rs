@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::data::Plan;
 use crate::destination;
 use crate::memory::{self, Shortage};
+use crate::model::check_weights;
 use crate::problem::Problem;
 use crate::session;
 use crate::start::Start;
@@ -54,6 +55,7 @@ fn config(context: &Context<'_>, args: &LrFindArgs) -> Result<Config> {
     if !run.holds_run() {
         return Err(Problem::no_run(from).into());
     }
+    check_weights(&run)?;
     let stored = Config::of_run(&run.config())?;
     let config = stored.with_flags(context.common, &flags)?;
     Ok(Config { weights: run.weights().display().to_string(), ..config }.resolved()?)

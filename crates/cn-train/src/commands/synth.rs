@@ -4,13 +4,14 @@ use super::Context;
 use crate::args::SynthArgs;
 use crate::destination;
 use crate::problem::Problem;
+use crate::signals::Stop;
 use anyhow::{Context as _, Result};
 use cn_data::Spec;
 use cn_synth::{CHARACTERS, Handwriting, Sample, Style, writers};
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Quality of the published files.
 const QUALITY: u8 = 75;
@@ -19,29 +20,65 @@ const CHUNK: usize = 1500;
 /// More images than this are a mistake.
 const MAX_IMAGES: u64 = 50_000_000;
 
-pub(super) fn run(context: &Context<'_>, args: &SynthArgs) -> Result<()> {
+/// Draws beside the target, which has its name only when it is whole; returns the exit code.
+pub(super) fn run(context: &Context<'_>, args: &SynthArgs) -> Result<u8> {
     check(args)?;
-    let images = args.out.join("data/data");
+    destination::check(&args.out)?;
+    let stop = Stop::listen()?;
+    let part = Part::beside(&args.out)?;
+    let images = part.path.join("data/data");
     destination::make(&images)?;
     let handwriting = Handwriting::new(context.common.seed.unwrap_or(42), Style::scans())?;
     let first = writers::TRAIN.start;
     let samples: Vec<Sample> = Sample::pages(first..first + args.writers, args.samples).collect();
     for chunk in samples.chunks(CHUNK) {
+        if let Some(code) = stop.exit_code() {
+            context.ui.say("stopped   nothing was kept");
+            return Ok(code);
+        }
         let pixels = handwriting.draw_all(chunk);
         let side = handwriting.size();
         for (sample, image) in chunk.iter().zip(pixels.chunks_exact(side * side)) {
             write_image(&images.join(file_name(*sample)), image, side)?;
         }
     }
-    cn_report::write_atomic(args.out.join("chinese_mnist.csv"), table(&samples).as_bytes())?;
-    // The last file: a folder that has it is whole.
+    cn_report::write_atomic(part.path.join("chinese_mnist.csv"), table(&samples).as_bytes())?;
     let spec =
         Spec { name: Some("synthetic-handwriting".into()), licence: None, citation: None, ..Spec::chinese_mnist() };
-    cn_report::write_atomic(args.out.join("dataset.toml"), spec.to_toml().as_bytes())?;
+    cn_report::write_atomic(part.path.join("dataset.toml"), spec.to_toml().as_bytes())?;
+    part.rename_to(&args.out)?;
     let folder = args.out.display();
     context.ui.result(format_args!("{} images by {} writers are in `{folder}`\n", samples.len(), args.writers));
     context.ui.json(&serde_json::json!({ "folder": args.out, "images": samples.len(), "writers": args.writers }));
-    Ok(())
+    Ok(0)
+}
+
+/// A folder that is not whole yet; it goes away with its owner.
+struct Part {
+    path: PathBuf,
+}
+
+impl Part {
+    /// Beside `target`, hidden, with a name of this process.
+    fn beside(target: &Path) -> Result<Self> {
+        let target = std::path::absolute(target).with_context(|| format!("`{}` is no path", target.display()))?;
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let path = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        destination::make(&path)?;
+        Ok(Self { path })
+    }
+
+    fn rename_to(self, target: &Path) -> Result<()> {
+        // An empty folder may be there; whatever else came in the meantime stays, and is an error.
+        let _ = std::fs::remove_dir(target);
+        std::fs::rename(&self.path, target).with_context(|| format!("cannot write `{}`", target.display()))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
 }
 
 fn check(args: &SynthArgs) -> Result<()> {

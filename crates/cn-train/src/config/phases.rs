@@ -72,7 +72,7 @@ pub(super) fn check(phases: &[Phase]) -> Result<(), Problem> {
     if phases.is_empty() {
         return Err(Problem::usage("there is no phase to train").hint("a recipe needs at least one `[[phase]]`"));
     }
-    for (i, phase) in phases.iter().enumerate() {
+    for (i, phase) in (1..).zip(phases) {
         phase.check().map_err(|e| {
             Problem::usage(format!("phase {i} cannot be trained"))
                 .caused_by(e)

@@ -4,7 +4,7 @@ use super::{Judged, Judgement, show, summary, write};
 use crate::args::{BatchArgs, ConfigArgs, EvaluateArgs, Part};
 use crate::commands::Context;
 use crate::config::{Config, LossKind};
-use crate::data;
+use crate::data::{self, Plan};
 use crate::destination;
 use crate::problem::Problem;
 use anyhow::Result;
@@ -47,6 +47,7 @@ pub(in crate::commands) fn train(
     cache: impl Fn() -> Cache,
 ) -> Result<Folds> {
     let runs = folds_in(folder, k);
+    check_folds(config, k)?;
     for (fold, run) in (0..k).zip(&runs) {
         context.ui.say(format_args!("fold      {} of {k}: `{}`", fold + 1, run.root().display()));
         let context = &Context { common: context.common, ui: context.ui, start: Instant::now() };
@@ -58,6 +59,11 @@ pub(in crate::commands) fn train(
         context.ui.say("");
     }
     Ok(Folds::Trained(runs))
+}
+
+/// Refuses folds that cannot be, before the first of them is trained.
+fn check_folds(config: &Config, k: u32) -> Result<()> {
+    (0..k).try_for_each(|fold| Plan::new(&of_fold(config, k, fold)).map(drop))
 }
 
 fn of_fold(config: &Config, k: u32, fold: u32) -> Config {

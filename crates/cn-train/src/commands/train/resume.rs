@@ -15,12 +15,13 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
     if !run.holds_run() {
         return Err(Problem::no_run(run.root()).into());
     }
+    let stored = Config::of_run(&run.config())?;
+    let config = stored.with_flags(context.common, &args.config)?.resolved()?;
     if run.is_finished() && run.weights().is_file() {
+        refuse(run, args, &stored.differences(&config))?;
         return finished(context, run);
     }
     let _lock = if args.dry_run { None } else { Some(lock(context.ui, run)?) };
-    let stored = Config::of_run(&run.config())?;
-    let config = stored.with_flags(context.common, &args.config)?.resolved()?;
     refuse_open_batch(run, &config)?;
     refuse(run, args, &stored.differences(&config))?;
     let found = CheckpointFolder::new(run.checkpoints()).newest().map_err(|error| lost(run, error))?;
