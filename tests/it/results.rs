@@ -179,6 +179,9 @@ fn what_cannot_be_done_is_said_before_anything_is_trained() {
     assert!(folds.code != 0 && !folds.stdout.contains("fold "), "{}", folds.snapshot());
     assert!(!place.path("run/cross-validation-1000").exists());
     refused(&place.line("train --resume run --epochs 9"), 1, "epochs");
+    std::fs::rename(place.path("run/config.toml"), place.path("config.toml")).expect("moved");
+    refused(&place.line("evaluate run"), 1, "config.toml` is missing");
+    std::fs::rename(place.path("config.toml"), place.path("run/config.toml")).expect("moved back");
     std::fs::remove_file(place.path("run/summary.json")).expect("removed");
     std::fs::remove_file(place.path("run/model.safetensors")).expect("removed");
     refused(&place.line("lr-find --from run"), 1, "was not trained to its end");

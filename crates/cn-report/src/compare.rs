@@ -8,7 +8,7 @@ use crate::text::{Align, Table, clock};
 /// A finished run, read to be compared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ComparedRun {
-    /// The last part of its folder's path.
+    /// The last part of its folder's path; its path where several are to be told apart.
     pub name: String,
     /// Its result.
     pub summary: Summary,

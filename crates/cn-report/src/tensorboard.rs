@@ -204,5 +204,13 @@ mod tests {
         first.image(6.0, 1, "confusion", &Picture::blank(3, 2)).unwrap();
         first.flush().unwrap();
         assert!(std::fs::metadata(first.path()).unwrap().len() > before);
+        // summary.proto: the value's tag is 1 and its image 4, of which height is 1, width 2, colours 3, the PNG 4.
+        let bytes = std::fs::read(first.path()).unwrap();
+        let tag = b"\x0a\x09confusion\x22";
+        let at = bytes.windows(tag.len()).position(|window| window == tag).expect("the tag, then an image") + tag.len();
+        let image = &bytes[at + usize::from(bytes[at] > 127) + 1..];
+        assert_eq!(image[..7], [0x08, 2, 0x10, 3, 0x18, 3, 0x22]);
+        let png = &image[7 + usize::from(image[7] > 127) + 1..];
+        assert_eq!(png[..4], *b"\x89PNG");
     }
 }

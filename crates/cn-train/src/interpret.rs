@@ -25,7 +25,7 @@ const TOP: usize = 18;
 const PAIRS: usize = 6;
 const EACH: usize = 3;
 /// Rows and columns of the sample of augmented images.
-const SAMPLE: [usize; 2] = [4, 8];
+pub(crate) const SAMPLE: [usize; 2] = [4, 8];
 /// Images at a time.
 const BATCH: usize = 64;
 /// The layer whose mean output is the embedding: the last one before the head.

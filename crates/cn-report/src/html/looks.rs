@@ -180,7 +180,7 @@ pub(super) fn embedding(record: &Record) -> String {
     }
     let [a, b] = found.explained.map(|share| format!("{:.0} %", 100.0 * share));
     format!(
-        "<p>{n} of the images that judge, each drawn as its true label, in the plane in which the model's last features (<code>{}</code>) \
+        "<p>{n} of the images that judge, each drawn as its true label (the first of several), in the plane in which the model's last features (<code>{}</code>) \
          vary most. Labels that lie together look alike to the model. The plane shows {a} and {b} of the variation, so what overlaps \
          here may still be apart.</p><figure><svg viewBox=\"0 0 {width} {height}\" role=img aria-label=\"Map of the validation images\" \
          text-anchor=middle><title>Map of the validation images by the two first principal components</title>{marks}</svg></figure>",

@@ -26,6 +26,16 @@ pub(super) fn headline(record: &Record, answers: &Answers<'_>, quality: &Quality
     let card = |class: &str, name: &str, value: String, small: String| {
         format!("<div class=\"card{class}\"><span>{name}</span><b>{value}</b><small>{small}</small></div>")
     };
+    // Where images have several labels, several answers are as they should be.
+    let unclear = match answers.confusion() {
+        Some(_) => card(
+            "",
+            "Unclear",
+            (counts.none + counts.several).to_string(),
+            format!("images: {} got no label, {} got several", counts.none, counts.several),
+        ),
+        None => card("", "No answer", counts.none.to_string(), "images got no label at all".into()),
+    };
     let name = escape(&record.card.data.name);
     let (arch, size, recipe) =
         (escape(&record.summary.arch), record.summary.image_size, escape(&record.summary.recipe));
@@ -40,12 +50,7 @@ pub(super) fn headline(record: &Record, answers: &Answers<'_>, quality: &Quality
         cards = [
             card(" main", "Exact match", percent(exact.share()), interval),
             card("", "Top-1", percent(answers.table().top1().share()), "the most probable class is right".into()),
-            card(
-                "",
-                "Unclear",
-                (counts.none + counts.several).to_string(),
-                format!("images: {} got no label, {} got several", counts.none, counts.several),
-            ),
+            unclear,
             card(
                 "",
                 "Calibration error",
@@ -99,6 +104,9 @@ pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
         if let Some(set) = &found.groups {
             let factor = set.width() / found.images.width();
             let verdict = match factor {
+                _ if found.images.width() == 0.0 => {
+                    "Here there is nothing to draw differently: the interval at the top is Wilson's, of images.".into()
+                }
                 f if f > 1.05 => format!(
                     "The second line takes that into account and is the one to quote. Here it is {f:.1} times as wide: \
                      errors come together in a few of them."

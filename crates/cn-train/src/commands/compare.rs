@@ -17,7 +17,13 @@ pub(super) fn run(context: &Context<'_>, args: &CompareArgs) -> Result<()> {
         }
         Ok(ComparedRun::read(&run)?)
     };
-    let runs = args.runs.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let mut runs = args.runs.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+    for (run, path) in runs.iter_mut().zip(&args.runs) {
+        if names.iter().filter(|name| **name == run.name).count() > 1 {
+            run.name = path.display().to_string();
+        }
+    }
     compare_warnings(&runs).iter().for_each(|warning| context.ui.warn(warning));
     destination::make(&args.out)?;
     let names = ["compare-loss.png", "compare-exact-match.png"];

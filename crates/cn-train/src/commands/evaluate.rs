@@ -128,6 +128,12 @@ fn in_groups(index: &Index, ids: Vec<u32>, args: &EvaluateArgs) -> Result<Vec<u3
 /// The settings of the model's run, if it has one, with the data of the flags.
 fn other_config(args: &EvaluateArgs, trained: &Trained) -> Result<Config> {
     let run = trained.run.as_ref().filter(|run| run.holds_run());
+    let elsewhere = args.data.data.is_some() || args.data.synthetic;
+    let lost = |run: &&cn_report::RunFolder| !elsewhere && !run.holds_run() && run.manifest().is_file();
+    if let Some(run) = trained.run.as_ref().filter(lost) {
+        let problem = format!("`{}` is missing, which names the data of the run", run.config().display());
+        return Err(Problem::failure(problem).hint("restore it, or judge other images: `--data DIR`").into());
+    }
     let stored = run.map(|run| Config::of_run(&run.config())).transpose()?.unwrap_or_default();
     // What limited the training says nothing about these.
     let base = Config { limit: None, skip_damaged: false, ..stored };

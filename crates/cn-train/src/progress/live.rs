@@ -60,10 +60,12 @@ impl Live {
     }
 }
 
-/// Begins an update that the terminal shows at once, where it can, with the frame of `height` rows taken away.
+/// Begins an update that the terminal shows at once, where it can, with the frame of `height` rows taken away: row by
+/// row, since tmux keeps what is cleared from the first row of the screen downwards, and would keep every frame.
 fn begin(height: usize) -> String {
+    let rows = "\x1b[2K\x1b[B".repeat(height);
     let up = if height > 0 { format!("\x1b[{height}A") } else { String::new() };
-    format!("\x1b[?2026h{up}\r\x1b[J")
+    format!("\x1b[?2026h{up}\r{rows}{up}")
 }
 
 const END: &str = "\x1b[?2026l";

@@ -4,7 +4,7 @@ use super::super::Context;
 use super::Prepared;
 use crate::config::{Config, HeadKind, LossKind};
 use crate::host;
-use crate::interpret::Interpreter;
+use crate::interpret::{Interpreter, SAMPLE, augmented};
 use crate::output::{Ui, and_more};
 use crate::recorder::{self, Recorder};
 use crate::session;
@@ -38,7 +38,7 @@ pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepar
     val.loss = evaluation.loss;
     let started = std::time::Instant::now();
     interpret(run, &mut prepared, &answers)?;
-    pictures(run, &prepared.dataset, &answers, recorder)?;
+    pictures(run, &prepared, &answers, recorder)?;
     let interpreting = started.elapsed().as_secs_f64();
     let summary = Summary { val, ..summary(run, &prepared, recorder, &sha256) };
     summary.write(run.summary())?;
@@ -47,13 +47,18 @@ pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepar
     Ok(())
 }
 
-/// Which class was taken for which, for TensorBoard.
-fn pictures(run: &RunFolder, dataset: &Dataset, answers: &Answers<'_>, recorder: &Recorder) -> Result<()> {
-    let Some(confusion) = answers.confusion() else { return Ok(()) };
+/// What TensorBoard shows beside the curves: augmented training images, and which class was taken for which.
+fn pictures(run: &RunFolder, prepared: &Prepared, answers: &Answers<'_>, recorder: &Recorder) -> Result<()> {
+    let Prepared { config, dataset, .. } = prepared;
     let step = recorder.kept().records.last().map_or(0, |record| record.step);
     let now = recorder::wall_time();
     let mut events = EventFile::new(run.root(), now);
-    events.image(now, step, "confusion", &confusion_picture(&confusion, &names(dataset)))?;
+    if !dataset.split().train().is_empty() {
+        events.image(now, step, "augmented", &augmented(config, dataset, SAMPLE)?)?;
+    }
+    if let Some(confusion) = answers.confusion() {
+        events.image(now, step, "confusion", &confusion_picture(&confusion, &names(dataset)))?;
+    }
     Ok(events.flush()?)
 }
 
