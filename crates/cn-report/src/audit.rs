@@ -221,7 +221,9 @@ impl Audit {
         let count = |is: fn(&CopySet) -> bool| self.copies.iter().filter(|set| is(set)).count();
         let (equal, leaks, contradict) = (count(|s| s.distance == 0.0), count(|s| s.leaks), count(|s| s.contradicts));
         let finding = match self.copies.len() {
-            0 => "No two images show the same.".into(),
+            0 => "No two images are equal, or nearly so. A copy that was shifted, scaled or given another contrast is not \
+                  found."
+                .into(),
             n => format!(
                 "{n} sets of images show the same, {equal} of them byte for byte; in {leaks} some train and others \
                  judge, which flatters the score, and in {contradict} the labels differ."

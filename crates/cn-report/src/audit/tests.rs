@@ -135,7 +135,7 @@ fn nothing_found_is_said() {
           None is blank, inverted, or of a size or colour of its own.
 
         Copies
-          No two images show the same.
+          No two images are equal, or nearly so. A copy that was shifted, scaled or given another contrast is not found.
 
     "#]].assert_eq(&clean.text());
 }
