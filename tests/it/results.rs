@@ -186,3 +186,47 @@ fn what_cannot_be_done_is_said_before_anything_is_trained() {
     std::fs::remove_file(place.path("run/model.safetensors")).expect("removed");
     refused(&place.line("lr-find --from run"), 1, "was not trained to its end");
 }
+
+#[test]
+#[cfg(unix)]
+fn names_that_no_file_of_a_run_could_hold_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let odd = std::ffi::OsStr::from_bytes(b"bad\xff");
+    std::fs::create_dir(place.path(".").join(odd)).expect("made");
+    for (command, flag) in [("show", "--data"), ("train", "--out"), ("synth", "--out"), ("lr-find", "--out")] {
+        let mut line = place.command(&[command, flag]);
+        line.arg(odd);
+        refused(&Ended::of(line), 2, "is not UTF-8");
+    }
+}
+
+#[test]
+fn labels_that_changed_since_the_run_are_told() {
+    let place = Place::new();
+    let table = |changed: usize| -> String {
+        let label = |i: usize| if i < changed { "b" } else { ["a", "b"][i % 2] };
+        (0..24).map(|i| format!("{i}.png,{}\n", label(i))).collect()
+    };
+    for i in 0..24 {
+        place.image(&format!("data/{i}.png"), 10 * i);
+    }
+    let write = |changed| {
+        place.write("data/table.csv", format!("file,label\n{}", table(changed)));
+    };
+    place.write("data/dataset.toml", "csv = 'table.csv'\nimage = '{file}'\nlabel = 'label'\n");
+    write(0);
+    let train = "train --data data --image-size 16 --batch-size 4 --epochs 1 --weights none --split";
+    place.result(&format!("{train} random --out random"));
+    place.result(&format!("{train} stratified --out stratified"));
+    for (run, said) in [("random", "the table of labels has changed"), ("stratified", "the data have changed")] {
+        write(0);
+        let same = place.line(&format!("evaluate {run}"));
+        assert!(same.code == 0 && !same.stderr.contains("changed"), "{}", same.snapshot());
+        write(3);
+        for line in [format!("evaluate {run}"), format!("evaluate {run} --data data")] {
+            let other = place.line(&line);
+            assert!(other.code == 0 && other.stderr.contains(said), "{}", other.snapshot());
+        }
+    }
+}

@@ -47,7 +47,15 @@ const TASKS: [Task; 8] = [
 ];
 
 fn main() -> ExitCode {
-    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Result<Vec<String>, _> = std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect();
+    let mut args = match args {
+        Ok(args) => args,
+        Err(odd) => {
+            let odd = odd.to_string_lossy();
+            eprintln!("error: the argument `{odd}` is not UTF-8\n\nhint: give the file or folder a name in UTF-8");
+            return ExitCode::from(2);
+        }
+    };
     if args.is_empty() || matches!(args[0].as_str(), "-h" | "--help" | "help") {
         print!("{}", help());
         return if args.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };

@@ -24,11 +24,19 @@ mod stream;
 use args::Args;
 use clap::Parser;
 use output::Ui;
+use problem::Problem;
 use std::process::ExitCode;
 use std::time::Instant;
 
 fn main() -> ExitCode {
     let start = Instant::now();
+    if let Some(odd) = std::env::args_os().find(|arg| arg.to_str().is_none()) {
+        // Settings and results are TOML and JSON, which cannot name such a file.
+        let problem = Problem::usage(format!("the argument `{}` is not UTF-8", odd.to_string_lossy()))
+            .hint("give the file or folder a name in UTF-8");
+        Ui::print_error(&problem.into());
+        return ExitCode::from(2);
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => error.exit(),

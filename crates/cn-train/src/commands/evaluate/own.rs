@@ -9,6 +9,7 @@ use anyhow::Result;
 use cn_data::{Cache, Dataset, Index};
 use cn_report::{Manifest, RunFolder};
 use std::collections::HashSet;
+use std::path::Path;
 
 /// The data of a run.
 pub(in crate::commands) struct Own {
@@ -43,7 +44,8 @@ pub(in crate::commands) fn find(
     let mut stored = Config::of_run(&run.config())?.resolved()?;
     stored.skip_damaged |= flags.skip_damaged;
     let is_judged = described(&stored, flags)? == stored.data;
-    match &flags.data {
+    let elsewhere = flags.data.as_ref().filter(|dir| !is_same_folder(dir, stored.data.dir.as_deref()));
+    match elsewhere {
         None => {
             let dataset = unmoved(ui, &stored, run, cache())?;
             Ok(Some(Own { config: stored, dataset, is_judged }))
@@ -67,12 +69,21 @@ fn described(stored: &Config, flags: &DataArgs) -> Result<DataConfig> {
 /// The data where the run found them.
 fn unmoved(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Result<Dataset> {
     let dataset = Plan::new(config)?.load(ui, config, cache)?;
-    if Manifest::read(run.manifest())
-        .is_ok_and(|manifest| manifest.data.content_sha256 != dataset.content_sha256().to_string())
+    let Ok(Manifest { data: old, .. }) = Manifest::read(run.manifest()) else { return Ok(dataset) };
+    let is_other = |old: &str, now: String| old != now;
+    if is_other(&old.content_sha256, dataset.content_sha256().to_string())
+        || is_other(&old.split_sha256, dataset.split().sha256().to_string())
     {
         ui.warn("the data have changed since the run: images that judge may have been trained on");
+    } else if is_other(&old.index_sha256, dataset.index().sha256().to_string()) {
+        ui.warn("the table of labels has changed since the run: the numbers are not those of its summary");
     }
     Ok(dataset)
+}
+
+fn is_same_folder(dir: &Path, stored: Option<&Path>) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    stored.is_some_and(|stored| real(stored).is_some_and(|stored| real(dir) == Some(stored)))
 }
 
 /// The data of another folder, if they are those of the run by their hashes.
