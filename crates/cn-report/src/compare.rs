@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::picture::{LineChart, Series};
-use crate::run_folder::{DataHashes, EpochRecord, Manifest, RunFolder, Summary};
+use crate::run_folder::{DataChange, DataHashes, EpochRecord, Manifest, RunFolder, Summary};
 use crate::text::{Align, Table, clock};
 
 /// A finished run, read to be compared.
@@ -67,12 +67,10 @@ pub fn compare_table(runs: &[ComparedRun]) -> String {
 #[must_use]
 pub fn compare_warnings(runs: &[ComparedRun]) -> Vec<String> {
     let Some((first, others)) = runs.split_first() else { return Vec::new() };
-    let images = |run: &ComparedRun| (run.data.content_sha256.clone(), run.data.split_sha256.clone());
     let line = |run: &ComparedRun| {
-        let what = match (images(run) == images(first), run.data.index_sha256 == first.data.index_sha256) {
-            (true, true) => return None,
-            (true, false) => "was judged by the labels of another table",
-            (false, _) => "was judged on other images",
+        let what = match first.data.change(&run.data)? {
+            DataChange::Labels => "was judged by the labels of another table",
+            DataChange::Images => "was judged on other images",
         };
         Some(format!("`{}` {what} than `{}`", run.name, first.name))
     };

@@ -80,13 +80,22 @@ fn page(record: &Record, headline: &str, sections: &[Section]) -> String {
         .map(|s| format!("<section id=\"{}\"><h2>{}</h2>{}</section>\n", s.id, s.title, s.body))
         .collect();
     let licence = provenance::licence(record);
+    document(
+        &title,
+        &format!(
+            "{headline}\n<main><nav aria-label=Contents>{links}</nav>\n{bodies}</main>\n<footer>{licence}</footer>"
+        ),
+    )
+}
+
+/// A whole page; `title` and `body` are markup.
+fn document(title: &str, body: &str) -> String {
     let style = &*STYLE;
     format!(
         "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8>\
          <meta name=viewport content=\"width=device-width,initial-scale=1\">\
          <meta name=color-scheme content=\"light dark\"><link rel=icon href=\"data:,\">\
-         <title>{title}</title><style>{style}</style></head>\n<body>\n{headline}\n\
-         <main><nav aria-label=Contents>{links}</nav>\n{bodies}</main>\n<footer>{licence}</footer>\n</body></html>\n"
+         <title>{title}</title><style>{style}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
 }
 

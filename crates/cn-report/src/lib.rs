@@ -46,10 +46,10 @@ pub use picture::{
     Caption, ImageView, LineChart, Mark, Picture, Scale, Series, Tile, Tone, confusion_picture, finder_curve, grid,
 };
 pub use run_folder::{
-    Activation, ClassCard, DataCard, DataHashes, DataSummary, EmbeddedImage, EpochRecord, GalleryImage, Interpretation,
-    MANIFEST_SCHEMA, MODEL_SCHEMA, Machine, Manifest, Metrics, ModelCard, Normalisation, Prediction, Predictions,
-    RunFolder, RunLock, SUMMARY_SCHEMA, SecondsSummary, StepRecord, Summary, Transform, ValSummary, Versions,
-    WeightsCard, WeightsHash, WeightsOrigin, write_atomic,
+    Activation, ClassCard, DataCard, DataChange, DataHashes, DataSummary, EmbeddedImage, EpochRecord, GalleryImage,
+    Interpretation, MANIFEST_SCHEMA, MODEL_SCHEMA, Machine, Manifest, Metrics, ModelCard, Normalisation, Prediction,
+    Predictions, RunFolder, RunLock, SUMMARY_SCHEMA, SecondsSummary, StepRecord, Summary, Transform, ValSummary,
+    Versions, WeightsCard, WeightsHash, WeightsOrigin, write_atomic,
 };
 pub use scores::{
     AnswerCounts, Answers, Average, Averages, Bootstrap, Calibration, ClassRanking, ClassScore, ConfusedPair,

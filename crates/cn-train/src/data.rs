@@ -8,7 +8,7 @@ use cn_data::{
     BadImage, Cache, Damaged, Dataset, DecodeConfig, Index, LoadConfig, Pixels, Record, Spec, Split, SplitMethod,
     Vocabulary,
 };
-use cn_report::printable;
+use cn_report::{ClassNames, DataHashes, printable};
 use cn_synth::{CHARACTERS, Handwriting, Sample, Style, writers};
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -232,6 +232,23 @@ fn load_config(config: &Config, cache: Cache) -> LoadConfig {
 pub(crate) fn decoded_for(size: usize) -> DecodeConfig {
     let usual = DecodeConfig::default();
     DecodeConfig { longest_side: usual.longest_side.max(u32::try_from(size).unwrap_or(u32::MAX)), ..usual }
+}
+
+/// What a manifest says of the data.
+pub(crate) fn hashes(dataset: &Dataset) -> DataHashes {
+    let index = dataset.index();
+    DataHashes {
+        name: index.name().to_owned(),
+        n_images: index.len(),
+        content_sha256: dataset.content_sha256().to_string(),
+        index_sha256: index.sha256().to_string(),
+        split_sha256: dataset.split().sha256().to_string(),
+    }
+}
+
+/// How people are shown `labels`.
+pub(crate) fn names(index: &Index, labels: &[String]) -> ClassNames {
+    ClassNames::new(labels.iter().map(|label| (label, index.display(label))))
 }
 
 /// `10 十`, several divided by commas.

@@ -25,7 +25,7 @@ const TOP: usize = 18;
 const PAIRS: usize = 6;
 const EACH: usize = 3;
 /// Rows and columns of the sample of augmented images.
-pub(crate) const SAMPLE: [usize; 2] = [4, 8];
+const SAMPLE: [usize; 2] = [4, 8];
 /// Images at a time.
 const BATCH: usize = 64;
 /// The layer whose mean output is the embedding: the last one before the head.
@@ -41,16 +41,18 @@ pub(crate) struct Interpreter<'a> {
 }
 
 impl Interpreter<'_> {
-    /// Fills `interpret/` for the validation images in `answers`.
-    pub(crate) fn write(&mut self, run: &RunFolder, answers: &Answers<'_>) -> Result<()> {
+    /// Fills `interpret/` for the validation images in `answers`; returns the sample of augmented images.
+    pub(crate) fn write(&mut self, run: &RunFolder, answers: &Answers<'_>) -> Result<Picture> {
         Interpretation::prepare(run)?;
         self.tuning()?.write(run.tuning())?;
         let layer = cam_layer(self.config.image_size);
         let mut found = Interpretation::new(layer, EMBEDDING);
         (found.embedding, found.explained) = self.embedding()?;
         found.gallery = self.gallery(run, answers, layer)?;
-        Interpretation::write_augmented(run, &augmented(self.config, self.dataset, SAMPLE)?)?;
-        Ok(found.write(run)?)
+        let sample = augmented(self.config, self.dataset, SAMPLE)?;
+        Interpretation::write_augmented(run, &sample)?;
+        found.write(run)?;
+        Ok(sample)
     }
 
     /// Predictions for a part of the training images, evenly spread.

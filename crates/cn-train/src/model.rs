@@ -166,6 +166,5 @@ pub(crate) fn check_weights(run: &RunFolder) -> Result<(), Problem> {
         return Err(Problem::failure(problem)
             .hint("restore it, or write it again from the last checkpoint: `cn-train train --resume RUN`"));
     }
-    let problem = format!("the run `{}` was not trained to its end", run.root().display());
-    Err(Problem::failure(problem).hint("go on with it: `cn-train train --resume RUN`"))
+    Err(Problem::unfinished(run.root()))
 }

@@ -32,6 +32,11 @@ impl Problem {
             .hint("name the folder that holds its config.toml")
     }
 
+    pub(crate) fn unfinished(folder: &std::path::Path) -> Self {
+        Self::failure(format!("the run `{}` was not trained to its end", folder.display()))
+            .hint("go on with it: `cn-train train --resume RUN`")
+    }
+
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }

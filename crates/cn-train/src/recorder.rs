@@ -11,11 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Instant;
 
-/// Steps that a run keeps of itself, about: every tenth of a short run, fewer of a long one.
+/// Steps that a long run keeps of itself, at least; one of fewer than twice as many keeps all.
 const KEPT_STEPS: u64 = 500;
-const SHORTEST_GAP: u64 = 10;
-/// Runs of fewer steps keep all of them.
-const SHORT_RUN: u64 = 100;
 
 /// The metric whose curve is drawn while training.
 const QUOTED: &str = "exact_match";
@@ -77,7 +74,7 @@ impl Recorder {
             trained: process_start,
             judged: None,
             kept: Kept::default(),
-            gap: SHORTEST_GAP,
+            gap: 1,
             events,
             evaluation: None,
         }
@@ -175,8 +172,7 @@ impl Handler for Recorder {
     fn on_fit_start(&mut self, fit: &FitStart<'_>) -> Result<()> {
         self.batch_size = fit.batch_size;
         let epochs: usize = fit.phases.iter().map(|phase| phase.epochs).sum();
-        let steps = (epochs * fit.steps_per_epoch) as u64;
-        self.gap = if steps < SHORT_RUN { 1 } else { (steps / KEPT_STEPS).max(SHORTEST_GAP) };
+        self.gap = ((epochs * fit.steps_per_epoch) as u64 / KEPT_STEPS).max(1);
         self.progress.fit_start(fit);
         if fit.position.phase_started {
             self.ui.say(self.table.header());

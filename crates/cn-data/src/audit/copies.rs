@@ -24,7 +24,8 @@ pub struct Copies {
 
 impl Pixels {
     /// Images that show the same, in the order of their first ids: those equal in every byte, and those at most
-    /// `distance` apart (0.1 finds what was compressed anew, of thin strokes at a JPEG quality of 75 or better; 0 equal ones alone).
+    /// `distance` apart (0.1 finds what was compressed anew, of thin strokes at a JPEG quality of 75 or better; 0 equal
+    /// ones alone).
     ///
     /// The distance of two images is that of their 32x32 grids of mean grey levels, each without its own mean, in
     /// units of the smaller one's length, so that brightness does not count and contrast does: `|a - b| / min(|a|,

@@ -1,6 +1,6 @@
 //! What an audit found, on one page.
 
-use super::STYLE;
+use super::document;
 use super::encode::{data_uri, escape};
 use super::record::Record;
 use crate::audit::{Audit, AuditSection};
@@ -40,16 +40,13 @@ pub fn audit_page(audit: &Audit, pictures: &AuditPictures) -> Result<String> {
         bodies += &body(&section, picture.as_ref())?;
     }
     let data = escape(&audit.data);
-    let style = &*STYLE;
-    Ok(format!(
-        "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8>\
-         <meta name=viewport content=\"width=device-width,initial-scale=1\">\
-         <meta name=color-scheme content=\"light dark\"><link rel=icon href=\"data:,\">\
-         <title>{data}: what is in the data</title><style>{style}</style></head>\n<body>\
-         <header><h1>{data}: what is in the data</h1><p class=lead>{} images, looked at before they are believed.</p>\
-         </header>\n<main><nav aria-label=Contents>{links}</nav>\n{bodies}</main></body></html>\n",
+    let title = format!("{data}: what is in the data");
+    let body = format!(
+        "<header><h1>{title}</h1><p class=lead>{} images, looked at before they are believed.</p></header>\n\
+         <main><nav aria-label=Contents>{links}</nav>\n{bodies}</main>",
         audit.n_images
-    ))
+    );
+    Ok(document(&title, &body))
 }
 
 /// What the audit of a run found, without its pictures; nothing, where there was none.

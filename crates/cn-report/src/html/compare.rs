@@ -1,6 +1,6 @@
 //! Several runs on one page.
 
-use super::STYLE;
+use super::document;
 use super::encode::escape;
 use super::svg::{Chart, Line, Style};
 use crate::compare::{COLUMNS, ComparedRun, compare_charts, compare_warnings};
@@ -29,15 +29,12 @@ pub fn compare_page(runs: &[ComparedRun]) -> String {
     let figures: String = compare_charts(runs).iter().map(figure).collect();
     let warnings: String = compare_warnings(runs).iter().map(|line| format!("<p>{}</p>", escape(line))).collect();
     let warnings = if warnings.is_empty() { String::new() } else { format!("<div class=note>{warnings}</div>") };
-    let style = &*STYLE;
-    format!(
-        "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8>\
-         <meta name=viewport content=\"width=device-width,initial-scale=1\">\
-         <meta name=color-scheme content=\"light dark\"><link rel=icon href=\"data:,\">\
-         <title>{n} runs compared</title><style>{style}</style></head>\n<body><header><h1>{n} runs compared</h1></header>\n<main>{warnings}\
+    let title = format!("{} runs compared", runs.len());
+    let body = format!(
+        "<header><h1>{title}</h1></header>\n<main>{warnings}\
          <div class=scroll><table><thead><tr><th>run</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>\
          <div class=pair>{figures}</div><p class=soft>“Shared” counts the writers or other groups with images on both sides: where \
-         there are any, the numbers say little about a new one.</p></main></body></html>\n",
-        n = runs.len()
-    )
+         there are any, the numbers say little about a new one.</p></main>"
+    );
+    document(&title, &body)
 }

@@ -18,10 +18,9 @@ pub(super) fn headline(record: &Record, answers: &Answers<'_>, quality: &Quality
         Some(_) => format!(", many of them by {groups} it had seen"),
         None => String::new(),
     };
-    let interval = quality
-        .intervals
-        .as_ref()
-        .map_or(String::new(), |found| format!("95 % interval {}", percents(found.widest().exact_match)));
+    // Wilson's, where nothing can be drawn differently.
+    let ends = quality.intervals.as_ref().map_or(record.summary.val.exact_match_ci95, |set| set.widest().exact_match);
+    let interval = format!("95 % interval {}", percents(ends));
     let silent = answers.accuracy_multi_of_silence().share();
     let card = |class: &str, name: &str, value: String, small: String| {
         format!("<div class=\"card{class}\"><span>{name}</span><b>{value}</b><small>{small}</small></div>")
@@ -104,9 +103,6 @@ pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
         if let Some(set) = &found.groups {
             let factor = set.width() / found.images.width();
             let verdict = match factor {
-                _ if found.images.width() == 0.0 => {
-                    "Here there is nothing to draw differently: the interval at the top is Wilson's, of images.".into()
-                }
                 f if f > 1.05 => format!(
                     "The second line takes that into account and is the one to quote. Here it is {f:.1} times as wide: \
                      errors come together in a few of them."

@@ -195,3 +195,17 @@ fn what_an_audit_found_is_in_the_report() {
     assert!(page.contains("1 files cannot be used; <code>--skip-damaged</code>"));
     assert!(!page_of(None, &[0], |_| ()).contains("<section id=\"data\">"));
 }
+
+#[test]
+fn a_result_without_mistakes_is_not_called_certain() {
+    let page = page_of(Some(0), &[1], |_| ());
+    assert!(page.contains("95 % interval 51.0 to 100.0 %"), "Wilson's interval of 4 of 4");
+    assert!(!page.contains("100.0 to 100.0 %"), "nothing is drawn");
+}
+
+#[test]
+fn the_wider_interval_is_the_one_to_quote() {
+    // One of four is wrong. Drawn whole, the two groups give shares from 0.5 to 1, the images from 0.25 to 1.
+    let page = page_of(Some(0), &[0], |_| ());
+    assert!(page.contains("95 % interval 25.0 to 100.0 %") && page.contains("quote the first"), "{page}");
+}

@@ -54,6 +54,28 @@ pub struct DataHashes {
     pub split_sha256: String,
 }
 
+impl DataHashes {
+    /// What makes a number about these images say something else than the same number about `other`.
+    #[must_use]
+    pub fn change(&self, other: &Self) -> Option<DataChange> {
+        let images = |data: &Self| [data.content_sha256.clone(), data.split_sha256.clone()];
+        match (images(self) == images(other), self.index_sha256 == other.index_sha256) {
+            (true, true) => None,
+            (true, false) => Some(DataChange::Labels),
+            (false, _) => Some(DataChange::Images),
+        }
+    }
+}
+
+/// How the data of two runs differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataChange {
+    /// Other images judge.
+    Images,
+    /// The same ones do, by the labels of another table.
+    Labels,
+}
+
 /// Weights, by name and hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightsHash {

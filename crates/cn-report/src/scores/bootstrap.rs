@@ -80,7 +80,8 @@ impl Counts {
 }
 
 impl Answers<'_> {
-    /// Intervals by resampling; `None` without images.
+    /// Intervals by resampling; `None` without images, and where the whole label set of all of them is right, or of all
+    /// wrong: whatever is drawn is then the same, which says nothing about other images.
     #[must_use]
     pub fn intervals(&self, bootstrap: &Bootstrap) -> Option<Intervals> {
         let rows = self.table().rows();
@@ -88,6 +89,9 @@ impl Answers<'_> {
             return None;
         }
         let counts: Vec<Counts> = (0..rows.len()).map(|row| self.counts_of(row)).collect();
+        if counts.iter().all(|image| image.exact == counts[0].exact) {
+            return None;
+        }
         // By path, so that the order of the images plays no part.
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&row| &rows[row].path);

@@ -76,8 +76,7 @@ impl Tuning {
 #[must_use]
 pub fn quality_lines(quality: &Quality, groups: &str) -> String {
     let mut lines: Vec<(&str, String)> = Vec::new();
-    // Where all images are right, or all wrong, drawing them again says nothing: Wilson's interval stands above.
-    if let Some(intervals) = quality.intervals.as_ref().filter(|intervals| intervals.images.width() > 0.0) {
+    if let Some(intervals) = &quality.intervals {
         let ends = |[low, high]: [f64; 2]| format!("{low:.4} to {high:.4}");
         lines.push(("95 % by images", format!("exact match {}, by bootstrap", ends(intervals.images.exact_match))));
         if let Some(set) = &intervals.groups {

@@ -14,8 +14,8 @@ use cn_augment::{DrawKey, Image, ink_kept};
 use cn_data::{BadImage, Cache, Dataset};
 use cn_learn::image_of;
 use cn_report::{
-    Audit, AuditNote, CROP_LOSS, ClassNames, CopyImage, CopySet, CropLoss, CroppedImages, LabelAudit, LabelSuspect,
-    Predictions, RunFolder, SuspectLabel, audit_page, write_atomic,
+    Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, CroppedImages, LabelAudit, LabelSuspect, Predictions,
+    RunFolder, SuspectLabel, audit_page, write_atomic,
 };
 use std::path::Path;
 
@@ -176,7 +176,7 @@ fn copies(dataset: &Dataset) -> Vec<CopySet> {
 }
 
 fn labels(dataset: &Dataset, by: &str, table: &Predictions, suspects: &[LabelSuspect], top: usize) -> LabelAudit {
-    let names = ClassNames::new(table.classes().iter().map(|label| (label, dataset.index().display(label))));
+    let names = data::names(dataset.index(), table.classes());
     let several = |classes: &[usize]| match classes {
         [] => names.no_class().to_owned(),
         _ => shown(dataset, &classes.iter().map(|&class| table.classes()[class].clone()).collect::<Vec<_>>()),

@@ -110,9 +110,7 @@ fn weights_of(path: &Path) -> Result<PathBuf> {
         return Ok(run.weights());
     }
     if run.holds_run() {
-        return Err(Problem::failure(format!("the run `{}` was not trained to its end", path.display()))
-            .hint("go on with it: `cn-train train --resume RUN`")
-            .into());
+        return Err(Problem::unfinished(path).into());
     }
     Err(Problem::failure(format!("there are no weights in the folder `{}`", path.display()))
         .hint("name a weight file, or the folder of a run that ended")

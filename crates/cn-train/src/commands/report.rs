@@ -18,9 +18,7 @@ pub(super) fn run(context: &Context<'_>, args: &ReportArgs) -> Result<()> {
         return Err(Problem::no_run(run.root()).into());
     }
     if !run.is_finished() {
-        return Err(Problem::failure(format!("the run `{}` was not trained to its end", run.root().display()))
-            .hint("go on with it: `cn-train train --resume RUN`")
-            .into());
+        return Err(Problem::unfinished(run.root()).into());
     }
     let path = args.out.clone().unwrap_or_else(|| run.report());
     destination::check_kind(&path, "report is a web page", "html")?;
@@ -69,5 +67,5 @@ fn interpret(context: &Context<'_>, args: &ReportArgs, run: &RunFolder) -> Resul
         Activation::Softmax => Decode::Softmax,
     };
     let (config, dataset) = (&own.config, &own.dataset);
-    Interpreter { network: &mut trained.network, config, dataset, normalisation, decode }.write(run, &answers)
+    Interpreter { network: &mut trained.network, config, dataset, normalisation, decode }.write(run, &answers).map(drop)
 }

@@ -16,9 +16,7 @@ pub(super) fn run(context: &Context<'_>, args: &ReproduceArgs) -> Result<u8> {
         return Err(Problem::no_run(run.root()).into());
     }
     if !run.is_finished() {
-        return Err(Problem::failure(format!("the run `{}` was not trained to its end", run.root().display()))
-            .hint("go on with it: `cn-train train --resume RUN`")
-            .into());
+        return Err(Problem::unfinished(run.root()).into());
     }
     let again = RunFolder::new(args.out.clone().unwrap_or_else(|| beside(&args.run)));
     let cache = if args.no_cache { Cache::Off } else { Cache::User };

@@ -177,4 +177,9 @@ fn intervals_do_not_depend_on_the_order_but_on_the_seed() {
     assert_ne!(of(&table, 1).images, of(&table, 2).images);
     let empty = Predictions::new(["a"]).unwrap();
     assert!(empty.answers(at(0.5)).unwrap().intervals(&Bootstrap::default()).is_none());
+    for probability in [0.9, 0.1] {
+        let same = super::table(1, ["a", "b", "c"].map(|path| super::image(path, &[0], [probability])));
+        let found = same.answers(at(0.5)).unwrap().intervals(&Bootstrap::default());
+        assert!(found.is_none(), "all right, or all wrong: {found:?}");
+    }
 }

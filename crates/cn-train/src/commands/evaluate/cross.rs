@@ -9,7 +9,7 @@ use crate::destination;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_data::{Cache, Index, Pixels, SplitMethod};
-use cn_report::{Activation, ClassNames, Predictions, Quality, RunFolder, Summary, Thresholds, write_atomic};
+use cn_report::{Activation, Predictions, Quality, RunFolder, Summary, Thresholds, write_atomic};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::HashMap;
@@ -92,7 +92,7 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs, k: u32) -> Result<
     };
     let (folds, table) = (folds(&runs)?, gathered(&runs)?);
     let (index, pixels) = images(context, &of_fold(&config, k, 0), &table, cache())?;
-    let names = ClassNames::new(table.classes().iter().map(|label| (label, index.display(label))));
+    let names = data::names(&index, table.classes());
     let answers = table.answers(Thresholds::uniform(config.threshold as f32)?)?;
     let activation = match config.loss {
         LossKind::Bce => Activation::Sigmoid,

@@ -2,12 +2,12 @@
 
 use crate::args::{BatchArgs, Common, ConfigArgs, DataArgs};
 use crate::config::{Config, DataConfig};
-use crate::data::Plan;
+use crate::data::{Plan, hashes};
 use crate::model::Trained;
 use crate::output::Ui;
 use anyhow::Result;
 use cn_data::{Cache, Dataset, Index};
-use cn_report::{Manifest, RunFolder};
+use cn_report::{DataChange, Manifest, RunFolder};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -69,14 +69,15 @@ fn described(stored: &Config, flags: &DataArgs) -> Result<DataConfig> {
 /// The data where the run found them.
 fn unmoved(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Result<Dataset> {
     let dataset = Plan::new(config)?.load(ui, config, cache)?;
-    let Ok(Manifest { data: old, .. }) = Manifest::read(run.manifest()) else { return Ok(dataset) };
-    let is_other = |old: &str, now: String| old != now;
-    if is_other(&old.content_sha256, dataset.content_sha256().to_string())
-        || is_other(&old.split_sha256, dataset.split().sha256().to_string())
-    {
-        ui.warn("the data have changed since the run: images that judge may have been trained on");
-    } else if is_other(&old.index_sha256, dataset.index().sha256().to_string()) {
-        ui.warn("the table of labels has changed since the run: the numbers are not those of its summary");
+    let change = Manifest::read(run.manifest()).ok().and_then(|run| run.data.change(&hashes(&dataset)));
+    match change {
+        Some(DataChange::Images) => {
+            ui.warn("the data have changed since the run: images that judge may have been trained on");
+        }
+        Some(DataChange::Labels) => {
+            ui.warn("the table of labels has changed since the run: the numbers are not those of its summary");
+        }
+        None => {}
     }
     Ok(dataset)
 }

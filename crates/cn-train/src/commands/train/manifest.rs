@@ -1,12 +1,13 @@
 //! What goes into the `manifest.json` of a run.
 
 use super::Prepared;
+use crate::data::hashes;
 use crate::host;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_data::Digest;
 use cn_ops::Model as _;
-use cn_report::{DataHashes, MANIFEST_SCHEMA, Machine, Manifest, RunFolder, Versions, WeightsHash};
+use cn_report::{MANIFEST_SCHEMA, Machine, Manifest, RunFolder, Versions, WeightsHash};
 use serde_json::{Value, json};
 
 /// Hashes everything.
@@ -16,13 +17,7 @@ pub(super) fn manifest(prepared: &mut Prepared) -> Result<Manifest> {
         schema: MANIFEST_SCHEMA,
         started: host::now(),
         command: std::env::args().collect(),
-        data: DataHashes {
-            name: dataset.index().name().to_owned(),
-            n_images: dataset.index().len(),
-            content_sha256: dataset.content_sha256().to_string(),
-            index_sha256: dataset.index().sha256().to_string(),
-            split_sha256: dataset.split().sha256().to_string(),
-        },
+        data: hashes(dataset),
         weights: WeightsHash {
             name: start.name(),
             sha256: cn_zoo::weights_sha256(&learner.model_mut().named_tensors()?)?,

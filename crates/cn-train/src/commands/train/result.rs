@@ -3,8 +3,9 @@
 use super::super::Context;
 use super::Prepared;
 use crate::config::{Config, HeadKind, LossKind};
+use crate::data::names;
 use crate::host;
-use crate::interpret::{Interpreter, SAMPLE, augmented};
+use crate::interpret::Interpreter;
 use crate::output::{Ui, and_more};
 use crate::recorder::{self, Recorder};
 use crate::session;
@@ -13,9 +14,9 @@ use cn_data::Dataset;
 use cn_learn::Decode;
 use cn_ops::Model as _;
 use cn_report::{
-    Activation, Answers, ClassCard, ClassNames, DataCard, DataSummary, EventFile, MODEL_SCHEMA, ModelCard,
-    Normalisation, RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, WeightsCard, confused_table,
-    confusion_picture, headline,
+    Activation, Answers, ClassCard, DataCard, DataSummary, EventFile, MODEL_SCHEMA, ModelCard, Normalisation, Picture,
+    RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, WeightsCard, confused_table, confusion_picture,
+    headline,
 };
 
 /// Most confused pairs that are listed.
@@ -37,8 +38,8 @@ pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepar
     // Of the logits, not of the probabilities in the table, and of the loss that was trained.
     val.loss = evaluation.loss;
     let started = std::time::Instant::now();
-    interpret(run, &mut prepared, &answers)?;
-    pictures(run, &prepared, &answers, recorder)?;
+    let sample = interpret(run, &mut prepared, &answers)?;
+    pictures(run, &prepared.dataset, &answers, sample.as_ref(), recorder)?;
     let interpreting = started.elapsed().as_secs_f64();
     let summary = Summary { val, ..summary(run, &prepared, recorder, &sha256) };
     summary.write(run.summary())?;
@@ -48,30 +49,36 @@ pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepar
 }
 
 /// What TensorBoard shows beside the curves: augmented training images, and which class was taken for which.
-fn pictures(run: &RunFolder, prepared: &Prepared, answers: &Answers<'_>, recorder: &Recorder) -> Result<()> {
-    let Prepared { config, dataset, .. } = prepared;
+fn pictures(
+    run: &RunFolder,
+    dataset: &Dataset,
+    answers: &Answers<'_>,
+    sample: Option<&Picture>,
+    recorder: &Recorder,
+) -> Result<()> {
     let step = recorder.kept().records.last().map_or(0, |record| record.step);
     let now = recorder::wall_time();
     let mut events = EventFile::new(run.root(), now);
-    if !dataset.split().train().is_empty() {
-        events.image(now, step, "augmented", &augmented(config, dataset, SAMPLE)?)?;
+    if let Some(sample) = sample {
+        events.image(now, step, "augmented", sample)?;
     }
     if let Some(confusion) = answers.confusion() {
-        events.image(now, step, "confusion", &confusion_picture(&confusion, &names(dataset)))?;
+        events.image(
+            now,
+            step,
+            "confusion",
+            &confusion_picture(&confusion, &names(dataset.index(), dataset.vocabulary().labels())),
+        )?;
     }
     Ok(events.flush()?)
 }
 
-fn names(dataset: &Dataset) -> ClassNames {
-    let index = dataset.index();
-    ClassNames::new(dataset.vocabulary().labels().iter().map(|label| (label, index.display(label))))
-}
-
-/// What a report needs of the model; the memory of training goes first.
-fn interpret(run: &RunFolder, prepared: &mut Prepared, answers: &Answers<'_>) -> Result<()> {
+/// What a report needs of the model, of which the sample of augmented images comes back; the memory of training goes
+/// first.
+fn interpret(run: &RunFolder, prepared: &mut Prepared, answers: &Answers<'_>) -> Result<Option<Picture>> {
     let Prepared { config, dataset, learner, .. } = prepared;
     if dataset.split().train().is_empty() {
-        return Ok(()); // Endless handwriting keeps no training images to tune or show.
+        return Ok(None); // Endless handwriting keeps no training images to tune or show.
     }
     let normalisation = learner.batches().config().normalisation.clone();
     let decode = match config.loss {
@@ -80,7 +87,7 @@ fn interpret(run: &RunFolder, prepared: &mut Prepared, answers: &Answers<'_>) ->
     };
     let network = learner.model_mut();
     network.pool().clear();
-    Interpreter { network, config, dataset, normalisation, decode }.write(run, answers)
+    Interpreter { network, config, dataset, normalisation, decode }.write(run, answers).map(Some)
 }
 
 /// Weights and their card; returns the hash of the weights.
@@ -196,7 +203,7 @@ fn show(
     summary: &Summary,
     [saving, interpreting]: [f64; 2],
 ) {
-    let names = names(dataset);
+    let names = names(dataset.index(), dataset.vocabulary().labels());
     ui.say("");
     ui.result(headline(answers));
     let pairs = answers.most_confused(1).unwrap_or_default();
