@@ -5,6 +5,7 @@ use crate::run_folder::json::{nan_as_null, parse};
 use crate::run_folder::read_bytes;
 use crate::text::{Align, Table};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Rows of a table that are listed before the rest is counted.
@@ -204,14 +205,17 @@ impl Audit {
     fn unusable(&self) -> AuditSection {
         let finding = match self.damaged.len() {
             0 => "Every file can be read.".into(),
+            1 => "1 file cannot be used; `--skip-damaged` leaves it out.".into(),
             n => format!("{n} files cannot be used; `--skip-damaged` leaves them out."),
         };
         AuditSection::plain("damaged", "Damaged files", finding).of_notes(&self.damaged)
     }
 
     fn unlike(&self) -> AuditSection {
-        let finding = match self.odd.len() {
-            0 => "None is blank, inverted, or of a size or colour of its own.".into(),
+        let images: BTreeSet<&str> = self.odd.iter().map(|note| note.path.as_str()).collect();
+        let finding = match images.len() {
+            0 => "None is blank, inverted, or of a size, colour or kind of file of its own.".into(),
+            1 => "1 is unlike nearly all others.".into(),
             n => format!("{n} are unlike nearly all others."),
         };
         AuditSection::plain("odd", "Odd images", finding).of_notes(&self.odd)
@@ -221,12 +225,11 @@ impl Audit {
         let count = |is: fn(&CopySet) -> bool| self.copies.iter().filter(|set| is(set)).count();
         let (equal, leaks, contradict) = (count(|s| s.distance == 0.0), count(|s| s.leaks), count(|s| s.contradicts));
         let finding = match self.copies.len() {
-            0 => "No two images are equal, or nearly so. A copy that was shifted, scaled or given another contrast is not \
-                  found."
-                .into(),
+            0 => "No two images are equal, or nearly so. A copy that was shifted, turned or cut is not found.".into(),
             n => format!(
-                "{n} sets of images show the same, {equal} of them byte for byte; in {leaks} some train and others \
-                 judge, which flatters the score, and in {contradict} the labels differ."
+                "{} the same, {equal} of them byte for byte; in {leaks} some train and others judge, which flatters \
+                 the score, and in {contradict} the labels differ.",
+                if n == 1 { "1 set of images shows".to_owned() } else { format!("{n} sets of images show") }
             ),
         };
         let row = |set: &CopySet| {

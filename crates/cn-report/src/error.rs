@@ -158,6 +158,18 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A table of predictions that is not what the run came to.
+    #[error(
+        "`{}` holds {found}, and the run's summary has {expected}", path.display()
+    )]
+    OtherPredictions {
+        /// The table.
+        path: PathBuf,
+        /// Images and exact match of it.
+        found: String,
+        /// Those of the summary.
+        expected: String,
+    },
     /// A picture that cannot be drawn.
     #[error("picture: {what} is {found}, expected {expected}")]
     Picture {
@@ -205,6 +217,7 @@ impl Error {
             Self::ThresholdCount { .. } => "give one threshold, or one for each class",
             Self::Threshold { .. } => "thresholds are probabilities, such as 0.2 or 0.5",
             Self::ModelCard { .. } => "restore `model.json`, it belongs to `model.safetensors`",
+            Self::OtherPredictions { .. } => "restore the file: it belongs to `summary.json`",
             Self::Picture { .. } | Self::Png { .. } => return None,
         })
     }

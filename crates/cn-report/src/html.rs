@@ -48,13 +48,14 @@ struct Section {
 pub fn report_page(run: &RunFolder) -> Result<String> {
     let record = Record::read(run)?;
     let answers = record.table.answers(record.card.thresholds()?)?;
+    record.summary.check(&answers, run.predictions())?;
     let quality = record.quality(&answers)?;
     let sections = [
         Section { id: "mean", title: "What the numbers mean", body: numbers::meaning(&record, &quality) },
         Section { id: "classes", title: "Class by class", body: numbers::classes(&record, &answers, &quality) },
         Section { id: "confusion", title: "What is taken for what", body: looks::confusion(&record, &answers)? },
         Section { id: "losses", title: "The worst mistakes", body: looks::gallery(&record, &answers)? },
-        Section { id: "groups", title: "Writer by writer", body: numbers::groups(&record, &answers) },
+        Section { id: "groups", title: numbers::groups_title(&record), body: numbers::groups(&record, &answers) },
         Section {
             id: "calibration",
             title: "Can the probabilities be believed?",

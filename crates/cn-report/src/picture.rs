@@ -15,6 +15,7 @@ pub use finder::finder_curve;
 pub(crate) use font::FILE as FONT_FILE;
 pub use grid::{Caption, ImageView, Tile, Tone, grid};
 pub use matrix::confusion_picture;
+pub(crate) use scale::Axis;
 pub use scale::Scale;
 
 use crate::error::{Error, Result};

@@ -59,7 +59,7 @@ fn findings_read_as_text() {
           By `random`, 80 images train and 20 judge. 5 of 5 writers are on both sides: the score says little about a new one (`--split group`).
 
         Damaged files
-          1 files cannot be used; `--skip-damaged` leaves them out.
+          1 file cannot be used; `--skip-damaged` leaves it out.
           what     finding
           cut.png  ends early
 
@@ -132,10 +132,10 @@ fn nothing_found_is_said() {
           Every file can be read.
 
         Odd images
-          None is blank, inverted, or of a size or colour of its own.
+          None is blank, inverted, or of a size, colour or kind of file of its own.
 
         Copies
-          No two images are equal, or nearly so. A copy that was shifted, scaled or given another contrast is not found.
+          No two images are equal, or nearly so. A copy that was shifted, turned or cut is not found.
 
     "#]].assert_eq(&clean.text());
 }

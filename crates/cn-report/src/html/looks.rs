@@ -86,13 +86,23 @@ fn pairs(record: &Record, answers: &Answers<'_>) -> String {
 /// The images with the highest loss, with what the model looked at.
 pub(super) fn gallery(record: &Record, answers: &Answers<'_>) -> Result<String> {
     let gallery = record.gallery();
-    let Some(found) = record.interpretation.as_ref().filter(|_| !gallery.is_empty()) else { return Ok(String::new()) };
+    let Some(found) = record.interpretation.as_ref().filter(|found| !found.gallery.is_empty()) else {
+        return Ok(String::new());
+    };
     let mut html = format!(
         "<p>The images of the highest loss. To the left as the model sees it, to the right where it looked for the class that it \
          found most probable: bright is where its layer <code>{}</code> spoke for it (Grad-CAM). Some are hard to read for \
-         people too, some are labelled wrong.</p><div class=gallery>",
+         people too, some are labelled wrong.</p>",
         escape(&found.cam_layer)
     );
+    let lost =
+        found.gallery.iter().filter(|image| record.row(&image.path).is_some_and(|row| !gallery.contains_key(&row)));
+    let lost: Vec<String> = lost.map(|image| format!("<code>{}</code>", escape(&image.file))).collect();
+    if !lost.is_empty() {
+        let note = format!("<p class=bad>Missing or damaged, and left out: {}.</p>", lost.join(", "));
+        html += &note;
+    }
+    html += "<div class=gallery>";
     for loss in answers.table().top_losses(TOP) {
         if let Some((image, png)) = gallery.get(&loss.row) {
             html += &card(record, answers, (loss.row, loss.loss), image, png)?;

@@ -201,6 +201,10 @@ fn two_by_two(record: &Record, answers: &Answers<'_>) -> String {
 /// Groups that are drawn: beyond, the best ones are left out.
 const MOST_GROUPS: usize = 40;
 
+pub(super) fn groups_title(record: &Record) -> &'static str {
+    if record.group_word()[0] == "writer" { "Writer by writer" } else { "Group by group" }
+}
+
 /// Exact match of each writer.
 pub(super) fn groups(record: &Record, answers: &Answers<'_>) -> String {
     let scores = answers.group_scores();

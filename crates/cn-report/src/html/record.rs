@@ -2,6 +2,7 @@
 
 use crate::audit::Audit;
 use crate::error::Result;
+use crate::picture::Picture;
 use crate::run_folder::{
     EpochRecord, GalleryImage, Interpretation, ModelCard, Predictions, RunFolder, StepRecord, Summary, gallery_file,
 };
@@ -60,10 +61,13 @@ impl Record {
         self.rows.get(path).copied()
     }
 
-    /// The pictures that there are, by row.
+    /// The pictures that there are and that can be shown, by row.
     pub(super) fn gallery(&self) -> HashMap<usize, (&GalleryImage, Vec<u8>)> {
         let images = self.interpretation.iter().flat_map(|found| &found.gallery);
-        let read = |image: &GalleryImage| std::fs::read(gallery_file(&self.run, &image.file)).ok();
+        let read = |image: &GalleryImage| {
+            let bytes = std::fs::read(gallery_file(&self.run, &image.file)).ok()?;
+            Picture::from_png(&bytes).is_some().then_some(bytes)
+        };
         images.filter_map(|image| Some((self.row(&image.path)?, (image, read(image)?)))).collect()
     }
 

@@ -1,6 +1,7 @@
 //! Charts as SVG: text stays text, colours follow the page.
 
 use super::encode::escape;
+use crate::picture::{Axis, Scale};
 use std::fmt::Write;
 
 const WIDTH: f64 = 440.0;
@@ -26,13 +27,6 @@ pub(super) struct Chart<'a> {
     pub(super) diagonal: Option<[f64; 2]>,
 }
 
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scale {
-    #[default]
-    Linear,
-    Log,
-}
-
 /// One line; after six, colours come again.
 pub(super) struct Line {
     pub(super) name: String,
@@ -50,20 +44,22 @@ pub(super) enum Style {
 
 /// From values to places.
 struct Frame {
-    x: [f64; 2],
-    y: [f64; 2],
-    log_y: Scale,
+    x: Axis,
+    y: Axis,
 }
 
 impl Frame {
     fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
-        let share = |value: f64, [low, high]: [f64; 2]| (value - low) / (high - low);
-        let (y, range) = match self.log_y {
-            Scale::Linear => (y, self.y),
-            Scale::Log => (y.log10(), self.y.map(f64::log10)),
-        };
-        (LEFT + share(x, self.x) * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - share(y, range) * (HEIGHT - TOP - BOTTOM))
+        (from_left(self.x.position(x)), from_top(self.y.position(y)))
     }
+}
+
+fn from_left(position: f64) -> f64 {
+    LEFT + position * (WIDTH - LEFT - RIGHT)
+}
+
+fn from_top(position: f64) -> f64 {
+    HEIGHT - BOTTOM - position * (HEIGHT - TOP - BOTTOM)
 }
 
 impl Chart<'_> {
@@ -96,44 +92,29 @@ impl Chart<'_> {
     }
 
     fn shown(&self, &(x, y): &(f64, f64)) -> bool {
-        x.is_finite() && y.is_finite() && (self.log_y == Scale::Linear || y > 0.0)
+        Scale::Linear.shows(x) && self.log_y.shows(y)
     }
 
     fn frame(&self) -> Option<Frame> {
         let points = || self.lines.iter().flat_map(|line| &line.points).filter(|point| self.shown(point));
-        points().next()?;
-        let ends = |values: &mut dyn Iterator<Item = f64>| {
-            values.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], v| [low.min(v), high.max(v)])
-        };
-        let x = self.x_range.unwrap_or_else(|| widened(ends(&mut points().map(|p| p.0)), 0.0));
-        let y = ends(&mut points().map(|p| p.1));
-        let y = self.y_range.unwrap_or_else(|| match self.log_y {
-            Scale::Linear => widened(y, 0.06),
-            Scale::Log => [y[0] / 1.3, y[1] * 1.3],
-        });
-        Some(Frame { x, y, log_y: self.log_y })
+        let fixed = |range: Option<[f64; 2]>| range.map(|[low, high]| Axis::between(low, high));
+        let x = Axis::new(Scale::Linear, points().map(|point| point.0), 0.0)?;
+        let y = Axis::new(self.log_y, points().map(|point| point.1), 0.06)?;
+        Some(Frame { x: fixed(self.x_range).unwrap_or(x), y: fixed(self.y_range).unwrap_or(y) })
     }
 
     fn axes(&self, frame: &Frame, svg: &mut String) {
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-        let ticks = match self.log_y {
-            Scale::Linear => round_values(frame.y),
-            Scale::Log => decades(frame.y),
-        };
-        for value in ticks {
-            let (_, y) = frame.at((frame.x[0], value));
-            let text = label(value, frame.y[1] - frame.y[0]);
+        for tick in frame.y.ticks().into_iter().filter(|tick| !tick.label.is_empty()) {
+            let y = from_top(tick.position);
             let _ = write!(svg, "<path class=grid d=\"M{LEFT} {y:.1}H{right}\"/>");
-            let _ = write!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=end>{text}</text>", LEFT - 7.0, y + 4.0);
+            let _ =
+                write!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=end>{}</text>", LEFT - 7.0, y + 4.0, tick.label);
         }
-        // Epochs and steps are counted: nothing lies between them.
-        let counted = self.lines.iter().flat_map(|line| &line.points).all(|point| point.0.fract() == 0.0);
-        let between = |value: &f64| counted && value.fract() != 0.0;
-        for value in round_values(frame.x).into_iter().filter(|value| !between(value)) {
-            let (x, _) = frame.at((value, frame.y[1]));
-            let text = label(value, frame.x[1] - frame.x[0]);
+        for tick in frame.x.ticks() {
+            let x = from_left(tick.position);
             let _ = write!(svg, "<path class=axis d=\"M{x:.1} {bottom}v5\"/>");
-            let _ = write!(svg, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=middle>{text}</text>", bottom + 18.0);
+            let _ = write!(svg, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=middle>{}</text>", bottom + 18.0, tick.label);
         }
         let _ = write!(svg, "<path class=axis d=\"M{LEFT} {bottom}H{right}\"/>");
         let middle = f64::midpoint(LEFT, right);
@@ -163,42 +144,6 @@ impl Chart<'_> {
     }
 }
 
-fn widened([low, high]: [f64; 2], share: f64) -> [f64; 2] {
-    let room = if high > low { (high - low) * share } else { low.abs().max(1.0) * 0.1 };
-    [low - room, high + room]
-}
-
-/// Four to eight round values between the ends.
-fn round_values([low, high]: [f64; 2]) -> Vec<f64> {
-    let rough = (high - low) / 5.0;
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|f| f * power).find(|step| *step >= rough).unwrap_or(power);
-    let first = (low / step - 1e-9).ceil() as i64;
-    let last = (high / step + 1e-9).floor() as i64;
-    (first..=last).map(|i| i as f64 * step).collect()
-}
-
-/// Powers of ten, and where these are few also their doubles and fives.
-fn decades([low, high]: [f64; 2]) -> Vec<f64> {
-    let (from, to) = (low.log10().floor() as i32, high.log10().ceil() as i32);
-    let factors: &[f64] = if to - from > 3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-    let all = (from..=to).flat_map(|e| factors.iter().map(move |f| f * 10f64.powi(e)));
-    all.filter(|value| (low..=high).contains(value)).collect()
-}
-
-/// A number with as many digits as tell neighbours apart.
-fn label(value: f64, span: f64) -> String {
-    if value == 0.0 {
-        return "0".into();
-    }
-    if value.abs() < 1e-3 || value.abs() >= 1e6 {
-        return format!("{value:.0e}");
-    }
-    let digits = (1.0 - span.abs().log10()).ceil().clamp(0.0, 6.0) as usize;
-    let text = format!("{value:.digits$}", digits = digits.max(if value.abs() < 0.1 { 3 } else { 0 }));
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-}
-
 /// A bar for each of many things, lying, with its name and value.
 pub(super) fn bars(title: &str, rows: &[(String, f64, String)]) -> String {
     let (line, name, value) = (20.0, 74.0, 92.0);
@@ -223,21 +168,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_round_and_inside() {
-        assert_eq!(round_values([0.0, 10.0]), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-        assert_eq!(decades([0.5, 20.0]), [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]);
-        for (value, span, text) in [(0.25, 0.3, "0.25"), (4.0, 10.0, "4"), (0.985, 0.03, "0.985"), (2e-5, 1.0, "2e-5")]
-        {
-            assert_eq!(label(value, span), text);
-        }
-    }
-
-    #[test]
     fn nothing_stands_between_two_epochs() {
         let line = |points| Line { name: "run".into(), points, style: Style::Line };
         let labels =
             |points| Chart { lines: vec![line(points)], ..Chart::default() }.draw().matches("middle>1.").count();
-        assert_eq!((labels(vec![(1.0, 3.0), (2.0, 4.0)]), labels(vec![(1.0, 3.0), (1.5, 3.5), (2.0, 4.0)])), (0, 4));
+        assert_eq!((labels(vec![(1.0, 3.0), (2.0, 4.0)]), labels(vec![(1.0, 3.0), (1.5, 3.5), (2.0, 4.0)])), (0, 5));
     }
 
     #[test]

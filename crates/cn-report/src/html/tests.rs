@@ -162,6 +162,29 @@ fn a_report_without_the_model_leaves_out_what_needs_it() {
 }
 
 #[test]
+fn lost_pictures_are_named() {
+    let page = page_of(None, &[0], |run| {
+        write_interpretation(run);
+        std::fs::write(run.interpret().join("image-000.png"), b"\x89PNG").unwrap();
+    });
+    assert!(page.contains("Missing or damaged, and left out: <code>image-000.png</code>"));
+}
+
+#[test]
+fn the_predictions_of_another_run_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::new(folder.path());
+    write_run(&run, None, &[0]);
+    // As many images, with other answers.
+    table(&[1]).write(run.predictions()).unwrap();
+    let error = report_page(&run).unwrap_err();
+    assert!(error.to_string().contains(
+        "predictions.csv` holds 4 images with an exact match of 1.0000 and a top-1 of 1.0000, and the run's summary has \
+         4 images with an exact match of 0.7500 and a top-1 of 0.7500"
+    ), "{error}");
+}
+
+#[test]
 fn several_labels_get_a_table_for_each() {
     let page = page_of(None, &[0, 1], write_interpretation);
     assert!(!page.contains("id=\"confusion\"") && page.contains("Yes and no, label by label"));
@@ -192,7 +215,7 @@ fn what_an_audit_found_is_in_the_report() {
         std::fs::write(run.audit(), serde_json::to_vec(&audit).unwrap()).unwrap();
     });
     assert!(page.contains("<section id=\"data\">") && page.contains("An audit looked at 20 images"));
-    assert!(page.contains("1 files cannot be used; <code>--skip-damaged</code>"));
+    assert!(page.contains("1 file cannot be used; <code>--skip-damaged</code>"));
     assert!(!page_of(None, &[0], |_| ()).contains("<section id=\"data\">"));
 }
 

@@ -1,7 +1,8 @@
 //! How the run went.
 
 use super::record::Record;
-use super::svg::{Chart, Line, Scale, Style};
+use super::svg::{Chart, Line, Style};
+use crate::picture::Scale;
 use crate::text::clock;
 use std::fmt::Write;
 

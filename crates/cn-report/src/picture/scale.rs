@@ -10,7 +10,7 @@ pub enum Scale {
 
 /// An axis over a range that holds all values.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     scale: Scale,
     low: f64,
     high: f64,
@@ -19,11 +19,11 @@ pub(super) struct Axis {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Tick {
+pub(crate) struct Tick {
     /// 0 at the low end of the axis, 1 at the high end.
-    pub(super) position: f64,
+    pub(crate) position: f64,
     /// Empty for the small ticks between.
-    pub(super) label: String,
+    pub(crate) label: String,
 }
 
 impl Scale {
@@ -35,14 +35,14 @@ impl Scale {
     }
 
     /// Whether the value can be drawn.
-    pub(super) fn shows(self, value: f64) -> bool {
+    pub(crate) fn shows(self, value: f64) -> bool {
         self.forward(value).is_finite()
     }
 }
 
 impl Axis {
     /// The axis of `values` with `margin` of its length free at both ends; `None` without a value that can be shown.
-    pub(super) fn new(scale: Scale, values: impl Iterator<Item = f64>, margin: f64) -> Option<Self> {
+    pub(crate) fn new(scale: Scale, values: impl Iterator<Item = f64>, margin: f64) -> Option<Self> {
         let mut range: Option<(f64, f64)> = None;
         let mut whole = scale == Scale::Linear;
         for value in values.filter(|&value| scale.shows(value)) {
@@ -62,28 +62,38 @@ impl Axis {
         Some(Self { scale, low: low - pad, high: high + pad, whole })
     }
 
+    /// The linear axis from `low` to `high`.
+    pub(crate) fn between(low: f64, high: f64) -> Self {
+        Self { scale: Scale::Linear, low, high, whole: false }
+    }
+
     /// 0 at the low end, 1 at the high end.
-    pub(super) fn position(&self, value: f64) -> f64 {
+    pub(crate) fn position(&self, value: f64) -> f64 {
         (self.scale.forward(value) - self.low) / (self.high - self.low)
     }
 
-    pub(super) fn ticks(&self) -> Vec<Tick> {
+    pub(crate) fn ticks(&self) -> Vec<Tick> {
         match self.scale {
             Scale::Log if self.high - self.low >= 1.0 => self.decades(),
             _ => self.round_values(),
         }
     }
 
-    /// A named tick at each power of ten (or each second, third, ... one), small ones between.
+    /// A named tick at each power of ten (or each second, third, ... one), small ones between, of which the doubles and
+    /// fives are named where there are few powers.
     fn decades(&self) -> Vec<Tick> {
         let step = ((self.high - self.low) / 10.0).ceil().max(1.0) as i32;
         let (first, last) = (self.low.floor() as i32, self.high.ceil() as i32);
+        let few = self.high - self.low < 2.5;
         let mut ticks = Vec::new();
         for decade in first..=last {
             let label = if decade.rem_euclid(step) == 0 { power_of_ten(decade) } else { String::new() };
             ticks.push((10_f64.powi(decade), label));
             if step == 1 {
-                ticks.extend((2..10).map(|digit| (f64::from(digit) * 10_f64.powi(decade), String::new())));
+                ticks.extend((2..10).map(|digit| {
+                    let (value, named) = (f64::from(digit) * 10_f64.powi(decade), few && [2, 5].contains(&digit));
+                    (value, if named { number(value, 10_f64.powi(decade)) } else { String::new() })
+                }));
             }
         }
         self.inside(ticks)
@@ -172,6 +182,7 @@ mod tests {
     fn decades_are_named() {
         assert_eq!(labels(Scale::Log, &[1e-7, 8.3]), "1e-7 1e-6 1e-5 1e-4 0.001 0.01 0.1 1");
         assert_eq!(labels(Scale::Log, &[1e-30, 1.0]), "1e-30 1e-27 1e-24 1e-21 1e-18 1e-15 1e-12 1e-9 1e-6 0.001 1");
+        assert_eq!(labels(Scale::Log, &[0.04, 0.8]), "0.05 0.1 0.2 0.5");
         assert_eq!(labels(Scale::Log, &[0.2, 0.5]), "0.20 0.25 0.30 0.35 0.40 0.45 0.50");
     }
 

@@ -32,6 +32,15 @@ fn temp_path(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}-{count}.tmp", std::process::id()))
 }
 
+/// Whether `name` is that of an unfinished `file`, as whoever writes a run's files calls it: `.FILE.` and what tells
+/// writers apart and `.tmp`.
+pub(super) fn is_part_of(name: &str, file: &str) -> bool {
+    let writer = || name.strip_prefix('.')?.strip_prefix(file)?.strip_prefix('.')?.strip_suffix(".tmp");
+    writer().is_some_and(|writer| {
+        !writer.is_empty() && writer.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    })
+}
+
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(bytes)?;

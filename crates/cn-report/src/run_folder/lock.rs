@@ -1,6 +1,7 @@
 //! One writer a run.
 
 use super::RunFolder;
+use super::atomic::is_part_of;
 use crate::error::{Error, Result};
 use cn_lock::{AfterUse, Attempt, Lock};
 use std::io::ErrorKind;
@@ -20,7 +21,8 @@ impl RunLock {
 }
 
 impl RunFolder {
-    /// Keeps other writers out, by the file `.lock` in the folder, which is made where it is not there.
+    /// Keeps other writers out, by the file `.lock` in the folder, which is made where it is not there; removes what a
+    /// writer that died had not given its name yet.
     ///
     /// # Errors
     ///
@@ -29,10 +31,35 @@ impl RunFolder {
         let failed = |source| Error::Write { path: self.root.clone(), source };
         std::fs::create_dir_all(&self.root).map_err(failed)?;
         match Lock::try_acquire(&self.root.join(".lock"), AfterUse::Removed) {
-            Ok(Attempt::Held(lock)) => Ok(RunLock { lock: Some(lock) }),
+            Ok(Attempt::Held(lock)) => {
+                self.remove_parts();
+                Ok(RunLock { lock: Some(lock) })
+            }
             Ok(Attempt::Busy { holder }) => Err(Error::Busy { path: self.root.clone(), holder }),
             Err(error) if error.kind() == ErrorKind::Unsupported => Ok(RunLock { lock: None }),
             Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Removes unfinished files that only the holder of the lock writes. What cannot be removed does no harm.
+    fn remove_parts(&self) {
+        let own = [
+            self.config(),
+            self.manifest(),
+            self.metrics(),
+            self.steps(),
+            self.history(),
+            self.weights(),
+            self.model_card(),
+            self.predictions(),
+            self.summary(),
+        ];
+        let own: Vec<&str> = own.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+        let is_part = |name: &str| own.iter().any(|file| is_part_of(name, file));
+        for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(is_part) {
+                let _ = std::fs::remove_file(entry.path());
+            }
         }
     }
 }

@@ -3,7 +3,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::json::{self, nan_as_null};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::scores::Answers;
 
 /// The schema of [`Summary`] that this version writes.
 pub const SUMMARY_SCHEMA: u32 = 1;
@@ -135,6 +136,28 @@ impl Summary {
     /// If the file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         json::write(path.as_ref(), self)
+    }
+
+    /// Refuses answers that are not those of this run: another number of images, or other shares of right ones.
+    ///
+    /// # Errors
+    ///
+    /// If they differ; `path` is the table that the answers were read from.
+    pub fn check(&self, answers: &Answers<'_>, path: impl AsRef<Path>) -> Result<()> {
+        let (own, found) = (&self.val, answers.val_summary());
+        let shares = |val: &ValSummary| [val.exact_match, val.top1, val.accuracy_multi].map(f64::to_bits);
+        let n = answers.table().rows().len();
+        if n == self.data.n_val && shares(own) == shares(&found) {
+            return Ok(());
+        }
+        let text = |n: usize, val: &ValSummary| {
+            format!("{n} images with an exact match of {:.4} and a top-1 of {:.4}", val.exact_match, val.top1)
+        };
+        Err(Error::OtherPredictions {
+            path: path.as_ref().to_owned(),
+            found: text(n, &found),
+            expected: text(self.data.n_val, own),
+        })
     }
 
     /// The summary on one line without a line end, as `train --json` prints it last.

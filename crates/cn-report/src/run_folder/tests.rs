@@ -430,3 +430,18 @@ proptest! {
         let _ = Predictions::read(run.predictions());
     }
 }
+
+#[test]
+fn the_next_writer_removes_what_a_dead_one_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::new(folder.path());
+    let write = |name: &str| std::fs::write(folder.path().join(name), "half").unwrap();
+    let (parts, others) = (
+        [".steps.jsonl.11125-2.tmp", ".model.safetensors.aB3xYz.tmp"],
+        [".report.html.7-0.tmp", ".steps.jsonl.tmp", ".steps.jsonl.a.b.tmp", "steps.jsonl.7-0.tmp", ".mine.7-0.tmp"],
+    );
+    parts.iter().chain(&others).for_each(|name| write(name));
+    let _lock = run.lock().unwrap();
+    let left = |names: &[&str]| names.iter().filter(|name| folder.path().join(name).exists()).count();
+    assert_eq!((left(&parts), left(&others)), (0, others.len()));
+}

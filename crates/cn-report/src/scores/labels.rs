@@ -188,6 +188,30 @@ mod tests {
     }
 
     #[test]
+    fn two_classes_of_eleven_are_no_slip() {
+        // A hand that two of its characters are misread of is no row of labels that slipped.
+        let shifted = |n_classes: usize| {
+            let labels = (0..n_classes).map(|class| class.to_string());
+            let mut table = Predictions::new(labels).unwrap();
+            for class in 0..2 * n_classes {
+                let (class, twice) = (class / 2, class % 2);
+                let said = if class < 2 { 1 - class } else { class };
+                let probabilities = (0..n_classes).map(|c| if c == said { 0.9 } else { 0.0 }).collect();
+                let (path, group) = (format!("{class}-{twice}"), Some("hand".to_owned()));
+                table.push(Prediction { path, group, targets: vec![class], probabilities }).unwrap();
+            }
+            table.shifted_groups().len()
+        };
+        assert_eq!((shifted(10), shifted(11)), (1, 0));
+    }
+
+    #[test]
+    fn what_is_less_likely_than_not_is_never_suggested() {
+        let table = table(&[("x", &[0, 1], [0.9, 0.45, 0.4])]);
+        assert_eq!(found(&table), [(0, -0.1, vec![0])]);
+    }
+
+    #[test]
     fn half_is_not_most() {
         assert_eq!(displaced(0, &[1, 1, 0, 0]), None);
         assert_eq!(displaced(0, &[1]), None);

@@ -74,3 +74,17 @@ fn tune(mut pairs: Vec<(f32, bool)>) -> Option<(f32, f64)> {
     }
     best.map(|(f1, _, threshold)| (threshold, f1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equally_good_thresholds_the_one_in_the_widest_gap_is_taken() {
+        // Both the first cut and the last give an F1 of two thirds.
+        let at = |probabilities: [f32; 4]| tune(probabilities.into_iter().zip([true, false, false, true]).collect());
+        let (threshold, f1) = at([0.9, 0.3, 0.2, 0.1]).expect("positives");
+        assert!((threshold - 0.6).abs() < 1e-6 && (f1 - 2.0 / 3.0).abs() < 1e-12);
+        assert!((at([0.9, 0.8, 0.7, 0.4]).expect("positives").0 - 0.2).abs() < 1e-6);
+    }
+}

@@ -94,7 +94,8 @@ pub(super) fn atomically(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::
     // A temporary file is private by default, weights are not.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let temporary = builder.prefix(".weights-").suffix(".tmp").tempfile_in(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = builder.prefix(&format!(".{name}.")).suffix(".tmp").tempfile_in(folder)?;
     let mut writer = BufWriter::with_capacity(1 << 20, temporary);
     fill(&mut writer)?;
     let temporary = writer.into_inner().map_err(std::io::IntoInnerError::into_error)?;

@@ -175,6 +175,9 @@ fn intervals_do_not_depend_on_the_order_but_on_the_seed() {
     };
     assert_eq!(of(&table, 1), of(&other, 1));
     assert_ne!(of(&table, 1).images, of(&table, 2).images);
+    // One group drawn whole is the same whatever is drawn.
+    let one = super::table(1, [("a", 0.9), ("b", 0.1)].map(|(path, p)| super::image(path, &[0], [p])));
+    assert!(of(&one, 1).groups.is_none());
     let empty = Predictions::new(["a"]).unwrap();
     assert!(empty.answers(at(0.5)).unwrap().intervals(&Bootstrap::default()).is_none());
     for probability in [0.9, 0.1] {
