@@ -187,7 +187,8 @@ impl<'a> Rows<'a> {
                 labels.push(label.to_owned());
             }
         }
-        if labels.is_empty() { Err(self.empty(self.label, at)) } else { Ok(labels) }
+        // Where labels are divided, none is a number of labels too, as in fastai.
+        if labels.is_empty() && self.separator.is_none() { Err(self.empty(self.label, at)) } else { Ok(labels) }
     }
 
     /// Notes how the labels of a row are shown.

@@ -27,10 +27,9 @@ impl Pixels {
     /// `distance` apart (0.1 finds what was compressed anew, of thin strokes at a JPEG quality of 75 or better; 0 equal
     /// ones alone).
     ///
-    /// The distance of two images is that of their 32x32 grids of mean grey levels, each without its own mean, in
-    /// units of the smaller one's length, so that brightness does not count and contrast does: `|a - b| / min(|a|,
-    /// |b|)`. Nearness is carried on: a copy of a copy is of the set. All pairs are compared, those that cannot be near
-    /// by a lower bound.
+    /// The distance of two images is that of their 32x32 grids of mean grey levels, each without its own mean and of
+    /// length 1, so that brightness, contrast and size in pixels do not count. Nearness is carried on: a copy of a copy
+    /// is of the set. All pairs are compared, those that cannot be near by a lower bound.
     #[must_use]
     pub fn copies(&self, distance: f64) -> Vec<Copies> {
         let mut sets = Sets::new(self.len());
@@ -65,16 +64,13 @@ impl Pixels {
 
     fn grids(&self) -> Vec<Grid> {
         let ids = 0..self.len() as u32;
-        let mut grids: Vec<Grid> = ids.into_par_iter().filter_map(|id| Grid::of(id, self.image(id))).collect();
-        grids.sort_by(|a, b| a.length.total_cmp(&b.length).then(a.id.cmp(&b.id)));
-        grids
+        ids.into_par_iter().filter_map(|id| Grid::of(id, self.image(id))).collect()
     }
 }
 
-/// Mean grey levels without their mean.
+/// Mean grey levels without their mean, and of length 1.
 struct Grid {
     id: u32,
-    length: f32,
     fine: Vec<f32>,
     coarse: [f32; COARSE * COARSE],
 }
@@ -89,21 +85,22 @@ impl Grid {
         if length < FLAT * SIDE as f32 {
             return None;
         }
+        fine.iter_mut().for_each(|level| *level /= length);
         let mut coarse = [0.0; COARSE * COARSE];
         for (i, level) in fine.iter().enumerate() {
             let (y, x) = (i / SIDE * COARSE / SIDE, i % SIDE * COARSE / SIDE);
             coarse[y * COARSE + x] += level / CELLS;
         }
-        Some(Self { id, length, fine, coarse })
+        Some(Self { id, fine, coarse })
     }
 
     /// The distance to another one, if it is at most `limit`.
     fn near(&self, other: &Self, limit: f32) -> Option<f32> {
-        let limit = limit * self.length.min(other.length);
+        let limit = limit * limit;
         // The mean of differences is no longer than the differences.
-        (CELLS * squared(&self.coarse, &other.coarse) <= limit * limit).then_some(())?;
+        (CELLS * squared(&self.coarse, &other.coarse) <= limit).then_some(())?;
         let found = squared(&self.fine, &other.fine);
-        (found <= limit * limit).then(|| found.sqrt() / self.length.min(other.length))
+        (found <= limit).then(|| found.sqrt())
     }
 }
 
@@ -111,13 +108,10 @@ fn squared(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
-/// Grids in the order of their lengths: pairs whose lengths alone keep them apart are never met.
 fn near_pairs(grids: &[Grid], limit: f32) -> Vec<(u32, u32, f32)> {
     let pairs_of = |i: usize| {
         let one = &grids[i];
-        let longest = one.length * (1.0 + limit);
-        let later = grids[i + 1..].iter().take_while(move |other| other.length <= longest);
-        later.filter_map(move |other| Some((one.id, other.id, one.near(other, limit)?)))
+        grids[i + 1..].iter().filter_map(move |other| Some((one.id, other.id, one.near(other, limit)?)))
     };
     (0..grids.len()).into_par_iter().flat_map_iter(pairs_of).collect()
 }
@@ -244,6 +238,14 @@ mod tests {
     }
 
     #[test]
+    fn contrast_and_brightness_do_not_hide_a_near_copy() {
+        let (one, other) = (drawing(1, 64), drawing(2, 64));
+        let pale: Vec<u8> = one.iter().map(|&v| 60 + v / 3).collect();
+        let found = pixels(&[one, other, pale], 64).copies(0.1);
+        assert_eq!(found.iter().map(|copies| copies.ids.clone()).collect::<Vec<_>>(), [vec![0, 2]]);
+    }
+
+    #[test]
     fn empty_images_are_equal_and_never_near() {
         let images = [vec![0; 64], vec![0; 64], vec![9; 64]];
         let found = pixels(&images, 8).copies(0.5);
@@ -272,7 +274,7 @@ mod tests {
             found.sort_unstable();
             let mut expected = Vec::new();
             for (a, b) in grids.iter().flat_map(|a| grids.iter().map(move |b| (a, b))).filter(|(a, b)| a.id < b.id) {
-                let distance = squared(&a.fine, &b.fine).sqrt() / a.length.min(b.length);
+                let distance = squared(&a.fine, &b.fine).sqrt();
                 if distance <= limit {
                     expected.push((a.id, b.id));
                 }

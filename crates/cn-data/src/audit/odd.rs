@@ -10,7 +10,7 @@ const BLANK: u8 = 16;
 /// Levels between the channels of a pixel that is coloured.
 const COLOURED: u8 = 24;
 /// Share of the images up to which a kind is odd: above it, it is simply the other kind.
-const FEW: f64 = 0.1;
+pub(super) const FEW: f64 = 0.1;
 /// Times the median area, and times the median ratio of sides, beyond which a size is odd where sizes vary.
 const FAR: f64 = 4.0;
 
@@ -41,6 +41,13 @@ pub enum OddReason {
         /// Height and width of the others: of most, or the median of each.
         usual: [usize; 2],
     },
+    /// Its file is of a format, a colour mode or a depth that few others have.
+    File {
+        /// What it is.
+        kind: String,
+        /// What most are.
+        usual: String,
+    },
     /// Nearly all others are grey.
     Coloured,
     /// Nearly all others are coloured.
@@ -55,6 +62,7 @@ impl fmt::Display for OddReason {
             Self::Size { size: [h, w], usual: [usual_h, usual_w] } => {
                 write!(f, "{w}x{h} pixels, where {usual_w}x{usual_h} is usual")
             }
+            Self::File { kind, usual } => write!(f, "stored as {kind}, where {usual} is usual"),
             Self::Coloured => f.write_str("coloured among grey images"),
             Self::Grey => f.write_str("grey among coloured images"),
         }

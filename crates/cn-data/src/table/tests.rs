@@ -63,6 +63,8 @@ fn a_field_holds_several_labels() {
     let bytes = "id,label\n1,a; b\n2,零;\n3,a;a;c\n".as_bytes();
     assert_eq!(lines(bytes, &several), ["im/1.png=a+b@1", "im/2.png=零@2", "im/3.png=a+c@3"]);
     assert_eq!(lines(b"id,label\n1,a b\n", &spec()), ["im/1.png=a b"]);
+    // None is a number of labels too, where they are divided.
+    assert_eq!(lines(b"id,label\n1,a\n2,\n3,;\n", &several), ["im/1.png=a@1", "im/2.png=@2", "im/3.png=@3"]);
 }
 
 #[test]

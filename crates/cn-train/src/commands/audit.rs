@@ -121,7 +121,9 @@ fn find(
 ) -> Result<Found> {
     let index = dataset.index();
     let path = |id: u32| index.records()[id as usize].path.clone();
-    let odd = dataset.pixels().odd_images();
+    let mut odd = dataset.pixels().odd_images();
+    odd.extend(index.odd_files());
+    odd.sort_by_key(|odd| odd.id);
     let odd = odd.iter().map(|odd| AuditNote { path: path(odd.id), note: odd.reason.to_string() }).collect();
     let cut = cut(config, &dataset)?;
     let suspects = judged_by.as_ref().map(|(_, table)| table.label_suspects());

@@ -8,7 +8,7 @@ use crate::destination;
 use crate::interpret::augmented;
 use crate::problem::Problem;
 use anyhow::Result;
-use cn_data::{Cache, Dataset};
+use cn_data::{Cache, Dataset, Record};
 use cn_report::printable;
 use serde_json::json;
 use std::path::Path;
@@ -75,12 +75,12 @@ fn text(dataset: &Dataset, split: &str, batch_size: usize) -> String {
         let image = dataset.pixels().image(id);
         let group = printable(record.group.as_deref().unwrap_or("-"));
         text += &format!(
-            "{id}  {}  {}x{}x{}  group {group}  labels {}\n",
+            "{id}  {}  {}x{}x{}  group {group}  {}\n",
             printable(&record.path),
             image.height,
             image.width,
             image.channels,
-            shown(dataset, &record.labels)
+            labels_of(dataset, record)
         );
     }
     text += "\nclass counts\n";
@@ -98,11 +98,7 @@ fn text(dataset: &Dataset, split: &str, batch_size: usize) -> String {
     if let Some(&first) = train.first() {
         let record = &index.records()[first as usize];
         let targets: Vec<String> = dataset.targets().multi_hot(&[first]).iter().map(|t| format!("{t:.0}")).collect();
-        text += &format!(
-            "\nfirst training image: {}, labels {}\n",
-            printable(&record.path),
-            shown(dataset, &record.labels)
-        );
+        text += &format!("\nfirst training image: {}, {}\n", printable(&record.path), labels_of(dataset, record));
         text += &format!(
             "targets [{}]\nof      [{}]\n",
             targets.join(", "),
@@ -110,6 +106,10 @@ fn text(dataset: &Dataset, split: &str, batch_size: usize) -> String {
         );
     }
     text
+}
+
+fn labels_of(dataset: &Dataset, record: &Record) -> String {
+    if record.labels.is_empty() { "no label".into() } else { format!("labels {}", shown(dataset, &record.labels)) }
 }
 
 fn summary(args: &ShowArgs, dataset: &Dataset, split: &str) -> serde_json::Value {

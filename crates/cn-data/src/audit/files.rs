@@ -1,0 +1,106 @@
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use image::{ColorType, ImageDecoder, ImageFormat, ImageReader};
+use rayon::prelude::*;
+
+use super::odd::{FEW, Odd, OddReason};
+use crate::Index;
+
+/// How a file stores its image.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Kind {
+    format: ImageFormat,
+    color: ColorType,
+}
+
+impl Index {
+    /// Images in files of a format, a colour mode or a depth that at most a tenth of them have, by id. Only headers are
+    /// read; files that cannot be read, and images without a file, are left out.
+    #[must_use]
+    pub fn odd_files(&self) -> Vec<Odd> {
+        let kinds: Vec<Option<Kind>> =
+            (0..self.len() as u32).into_par_iter().map(|id| Kind::of(&self.path(id))).collect();
+        let mut counts: HashMap<Kind, usize> = HashMap::new();
+        kinds.iter().flatten().for_each(|kind| *counts.entry(*kind).or_default() += 1);
+        let all: usize = counts.values().sum();
+        let few = |kind: &Kind| counts[kind] as f64 <= FEW * all as f64;
+        // The name decides between equally many, so that the answer is always the same.
+        let Some(usual) = counts.iter().max_by_key(|(kind, n)| (**n, kind.name())).map(|(kind, _)| kind.name()) else {
+            return Vec::new();
+        };
+        let kinds = (0..).zip(kinds).filter_map(|(id, kind)| Some((id, kind?)));
+        let odd = kinds.filter(|(_, kind)| few(kind));
+        odd.map(|(id, kind)| Odd { id, reason: OddReason::File { kind: kind.name(), usual: usual.clone() } }).collect()
+    }
+}
+
+impl Kind {
+    /// From the head of a file; `None` where that says nothing.
+    fn of(path: &Path) -> Option<Self> {
+        let reader = ImageReader::new(BufReader::new(File::open(path).ok()?)).with_guessed_format().ok()?;
+        let format = reader.format()?;
+        // A panic in a decoder of foreign bytes must cost one image, not the audit.
+        let color = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            reader.into_decoder().ok().map(|decoder| decoder.color_type())
+        }));
+        Some(Self { format, color: color.ok().flatten()? })
+    }
+
+    /// `PNG, RGBA, 8 bits`.
+    fn name(self) -> String {
+        let mode = match (self.color.has_color(), self.color.has_alpha()) {
+            (false, false) => "grey",
+            (false, true) => "grey with transparency",
+            (true, false) => "RGB",
+            (true, true) => "RGBA",
+        };
+        let bits = self.color.bits_per_pixel() / u16::from(self.color.channel_count());
+        format!("{:?}, {mode}, {bits} bits", self.format).replace("Jpeg", "JPEG").replace("Png", "PNG")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Record;
+    use image::DynamicImage;
+
+    #[test]
+    fn files_of_another_kind_are_odd_where_they_are_few() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let save = |name: &str, image: DynamicImage| image.save(folder.path().join(name)).expect("written");
+        let mut names = Vec::new();
+        for i in 0..40 {
+            names.push(format!("{i}.png"));
+            save(&names[i], DynamicImage::new_luma8(4, 3));
+        }
+        for (name, image) in [
+            ("alpha.png", DynamicImage::new_rgba8(4, 3)),
+            ("deep.png", DynamicImage::new_luma16(4, 3)),
+            ("other.jpg", DynamicImage::new_luma8(4, 3)),
+        ] {
+            save(name, image);
+            names.push(name.into());
+        }
+        std::fs::write(folder.path().join("damaged.png"), b"\x89PNG\r\n").expect("written");
+        names.extend(["damaged.png".into(), "missing.png".into()]);
+        let record = |path: &String| Record { path: path.clone(), labels: vec!["a".into()], group: None };
+        let index = Index::from_records("files", folder.path(), names.iter().map(record).collect()).expect("an index");
+        let said: Vec<_> =
+            index.odd_files().iter().map(|odd| format!("{}: {}", names[odd.id as usize], odd.reason)).collect();
+        assert_eq!(
+            said,
+            [
+                "alpha.png: stored as PNG, RGBA, 8 bits, where PNG, grey, 8 bits is usual",
+                "deep.png: stored as PNG, grey, 16 bits, where PNG, grey, 8 bits is usual",
+                "other.jpg: stored as JPEG, grey, 8 bits, where PNG, grey, 8 bits is usual",
+            ]
+        );
+        // Half and half is a mixture, and nothing is odd in it.
+        let index = Index::from_records("half", folder.path(), names[38..42].iter().map(record).collect());
+        assert_eq!(index.expect("an index").odd_files(), []);
+    }
+}
