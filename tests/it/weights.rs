@@ -189,6 +189,11 @@ fn a_run_from_imagenets_weights_says_so_everywhere() {
     assert_eq!(place.json("run/model.json")["normalisation"], serde_json::json!({"mean": [0.449], "std": [0.226]}));
     assert!(place.read("run/config.toml").contains("weights = \"imagenet\""));
 
+    // Its folder stands for its weights.
+    let next = place.weight_lines("--weights run");
+    assert_eq!(next, place.weight_lines("--weights run/model.safetensors"));
+    assert!(next.starts_with("weights   run/model.safetensors\n"), "{next}");
+
     let inspected = place.result("inspect run");
     assert_eq!(inspected["weights_sha256"], result["weights_sha256"]);
     assert_eq!(inspected["source"]["started_from"], "imagenet");

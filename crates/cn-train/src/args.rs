@@ -31,7 +31,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// Seed of everything random [default: 42]
-    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true, value_parser = storable())]
     pub(crate) seed: Option<u64>,
     /// Print JSON only: one object a line, the last one is the result
     #[arg(long, global = true)]
@@ -81,6 +81,11 @@ pub(crate) enum Command {
     /// Check and measure everything on a GPU
     #[command(hide = true)]
     GpuCheck(GpuCheckArgs),
+}
+
+/// Numbers that a TOML file can hold.
+fn storable() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(..=i64::MAX.unsigned_abs())
 }
 
 /// Which images.
@@ -140,7 +145,7 @@ pub(crate) struct BatchArgs {
     #[arg(long, help_heading = "Split", value_name = "SPLIT")]
     pub(crate) split: Option<String>,
     /// Seed of the split [default: --seed]
-    #[arg(long, help_heading = "Split", value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, help_heading = "Split", value_name = "N", allow_negative_numbers = true, value_parser = storable())]
     pub(crate) split_seed: Option<u64>,
     /// Share of the images that judge
     #[arg(long, help_heading = "Split", value_name = "SHARE", allow_negative_numbers = true)]

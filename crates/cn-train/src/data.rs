@@ -127,7 +127,11 @@ impl Plan {
 pub(crate) fn name_skipped(ui: Ui, skipped: &[BadImage]) {
     if !skipped.is_empty() {
         let names: String = skipped.iter().map(|image| format!("\n  {}: {}", image.path, image.reason)).collect();
-        ui.warn(format_args!("{} images are left out, since they cannot be used:{names}", skipped.len()));
+        let what = match skipped.len() {
+            1 => "1 image is left out, since it".to_owned(),
+            n => format!("{n} images are left out, since they"),
+        };
+        ui.warn(format_args!("{what} cannot be used:{names}"));
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use cn_augment::Normalisation;
 use cn_data::Dataset;
 use cn_ops::Network;
-use cn_report::{ModelCard, WeightsOrigin};
+use cn_report::{ModelCard, RunFolder, WeightsOrigin};
 use cn_zoo::{Arch, Fit, HubCache, HubFile, Loaded, WeightFile};
 use std::path::Path;
 
@@ -251,9 +251,9 @@ impl Start {
 /// Reads a file, and refuses one of another architecture, whose tensors might fit by chance.
 fn open(path: &Path, arch: &str) -> Result<WeightFile> {
     let file = WeightFile::open(path).map_err(|e| {
-        Problem::failure("there are no weights to start from")
-            .caused_by(e)
-            .hint("`--weights` takes auto, none, imagenet, glyphs or a file (safetensors, PyTorch's .pth)")
+        Problem::failure("there are no weights to start from").caused_by(e).hint(
+            "`--weights` takes auto, none, imagenet, glyphs, a file (safetensors, PyTorch's .pth) or a run's folder",
+        )
     })?;
     let found = Arch::of_file(&file).with_context(|| format!("cannot start from `{}`", path.display()))?;
     if found.name() != arch {
@@ -263,7 +263,10 @@ fn open(path: &Path, arch: &str) -> Result<WeightFile> {
     Ok(file)
 }
 
+/// A file of weights, or a run's.
 fn file(path: &Path, config: &Config) -> Result<Weights> {
+    let of_run = path.is_dir().then(|| RunFolder::new(path).weights());
+    let path = of_run.as_deref().unwrap_or(path);
     let file = open(path, &config.arch)?;
     let card = path.parent().map(|folder| folder.join("model.json")).filter(|card| card.is_file());
     let normalisation = match card {

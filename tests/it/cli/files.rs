@@ -117,7 +117,7 @@ fn weight_files_are_checked() {
             cause: cannot read the weight file `missing.pth`
             cause: No such file or directory (os error 2)
 
-            hint: `--weights` takes auto, none, imagenet, glyphs or a file (safetensors, PyTorch's .pth)
+            hint: `--weights` takes auto, none, imagenet, glyphs, a file (safetensors, PyTorch's .pth) or a run's folder
             --- exit 1
         "#]],
     );
@@ -133,7 +133,7 @@ fn weight_files_are_checked() {
             cause: cannot use the weight file `page.pth`
             cause: the weight file is a web page, expected safetensors or a PyTorch `.pth` of the zip format
 
-            hint: `--weights` takes auto, none, imagenet, glyphs or a file (safetensors, PyTorch's .pth)
+            hint: `--weights` takes auto, none, imagenet, glyphs, a file (safetensors, PyTorch's .pth) or a run's folder
             --- exit 1
         "#]],
     );
@@ -322,7 +322,7 @@ fn damaged_images_are_named_together() {
         let refused = place.line(command);
         assert!(refused.code == 1 && refused.stderr.contains("page.png"), "{}", refused.snapshot());
         let skipped = place.line(&format!("{command} --skip-damaged"));
-        assert!(skipped.code == 0 && skipped.stderr.contains("1 images are left out"), "{}", skipped.snapshot());
+        assert!(skipped.code == 0 && skipped.stderr.contains("1 image is left out"), "{}", skipped.snapshot());
     }
     let predicted = place.line("predict run images --skip-damaged").stdout;
     assert_eq!((predicted.lines().count(), predicted.contains("cut.png")), (20, false), "{predicted}");
@@ -384,4 +384,27 @@ fn what_is_seldom_meant_is_said() {
     place.folders(10);
     let ended = place.line("train --data images --batch-size 4 --dry-run --no-cache");
     assert!(ended.code == 0 && !ended.stdout.contains("colour") && ended.stderr.is_empty(), "{}", ended.snapshot());
+}
+
+#[test]
+fn other_images_are_described_as_those_of_the_run_were() {
+    let place = Place::new();
+    for folder in ["here", "there"] {
+        let mut table = String::from("id,sort,who\n");
+        for n in 0..12u8 {
+            place.image(&format!("{folder}/{n}.png"), 20 * n + folder.len() as u8);
+            table += &format!("{n},{},{}\n", ["dark", "light", ""][n as usize % 3], n % 4);
+        }
+        place.write(&format!("{folder}/labels.csv"), table);
+    }
+    let described = "--csv labels.csv --image {id}.png --label sort --label-separator ; --group who";
+    let flags = "--image-size 32 --batch-size 4 --threads 1 --epochs 1 --split group --weights none";
+    place.result(&format!("train --data here {described} {flags} --out run"));
+    let judged = place.result("evaluate run --data there");
+    assert_eq!((&judged["n"], &judged["groups"].as_array().map(Vec::len)), (&12.into(), &Some(4)));
+    // What flags say comes first, and a folder without such a table says what it is by itself.
+    let judged = place.result("evaluate run --data there --group id");
+    assert_eq!(judged["groups"].as_array().map(Vec::len), Some(12));
+    place.image("folders/dark/1.png", 1).image("folders/light/1.png", 250);
+    assert_eq!(place.result("evaluate run --data folders")["n"], 2);
 }

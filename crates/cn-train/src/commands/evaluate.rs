@@ -6,7 +6,7 @@ pub(super) mod own;
 
 use super::Context;
 use crate::args::{BatchArgs, Common, ConfigArgs, EvaluateArgs, Part};
-use crate::config::{Config, groups_of};
+use crate::config::{Config, DataConfig, groups_of};
 use crate::data;
 use crate::destination;
 use crate::model::Trained;
@@ -21,6 +21,7 @@ use cn_report::{
 };
 use own::Own;
 use serde_json::json;
+use std::path::Path;
 
 /// Most confused pairs and worst groups that are listed.
 const LISTED: usize = 12;
@@ -136,10 +137,22 @@ fn other_config(args: &EvaluateArgs, trained: &Trained) -> Result<Config> {
     }
     let stored = run.map(|run| Config::of_run(&run.config())).transpose()?.unwrap_or_default();
     // What limited the training says nothing about these.
-    let base = Config { limit: None, skip_damaged: false, ..stored };
-    let batch = BatchArgs { data: args.data.clone(), limit: args.limit, ..BatchArgs::default() };
+    let mut base = Config { limit: None, skip_damaged: false, ..stored };
+    let mut flags = args.data.clone();
+    if let Some(dir) = flags.data.take_if(|dir| is_laid_out(dir, &base.data)) {
+        (base.data.dir, base.data.synthetic) = (Some(dir), false);
+    }
+    let batch = BatchArgs { data: flags, limit: args.limit, ..BatchArgs::default() };
     let flags = ConfigArgs { batch, ..ConfigArgs::default() };
     Ok(base.with_flags(&Common::default(), &flags)?.resolved()?)
+}
+
+/// Whether the description of the run's data can be that of another folder.
+fn is_laid_out(dir: &Path, data: &DataConfig) -> bool {
+    match &data.csv {
+        Some(csv) => dir.join(csv).is_file(),
+        None => ["dataset.toml", "chinese_mnist.csv"].iter().any(|file| dir.join(file).is_file()),
+    }
 }
 
 /// Images of the run's own data, as many as are asked for.

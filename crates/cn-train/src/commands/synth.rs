@@ -48,7 +48,8 @@ pub(super) fn run(context: &Context<'_>, args: &SynthArgs) -> Result<u8> {
     cn_report::write_atomic(part.path.join("dataset.toml"), spec.to_toml().as_bytes())?;
     part.rename_to(&args.out)?;
     let folder = args.out.display();
-    context.ui.result(format_args!("{} images by {} writers are in `{folder}`\n", samples.len(), args.writers));
+    let by = if args.writers == 1 { "one writer".to_owned() } else { format!("{} writers", args.writers) };
+    context.ui.result(format_args!("{} images by {by} are in `{folder}`\n", samples.len()));
     context.ui.json(&serde_json::json!({ "folder": args.out, "images": samples.len(), "writers": args.writers }));
     Ok(0)
 }

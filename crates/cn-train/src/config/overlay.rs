@@ -165,6 +165,10 @@ pub(super) fn text_of(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
+fn is_list_of_tables(list: &[Value]) -> bool {
+    list.iter().all(Value::is_table)
+}
+
 /// Keys with different values, a line each, as `key: old, now new`.
 pub(super) fn differences(old: &Table, new: &Table) -> Vec<String> {
     let mut lines = Vec::new();
@@ -180,6 +184,16 @@ fn compare(prefix: &str, old: &Table, new: &Table, lines: &mut Vec<String>) {
         let show = |value: Option<&Value>| value.map_or("nothing".into(), ToString::to_string);
         match (old.get(key), new.get(key)) {
             (Some(Value::Table(a)), Some(Value::Table(b))) => compare(&format!("{prefix}{key}."), a, b, lines),
+            (Some(Value::Array(a)), Some(Value::Array(b))) if is_list_of_tables(a) && is_list_of_tables(b) => {
+                let tables = |list: &[Value]| list.iter().filter_map(Value::as_table).cloned().collect::<Vec<_>>();
+                let (a, b) = (tables(a), tables(b));
+                if a.len() != b.len() {
+                    lines.push(format!("{prefix}{key}: {} of them, now {}", a.len(), b.len()));
+                }
+                for (i, (a, b)) in (1..).zip(a.iter().zip(&b)) {
+                    compare(&format!("{prefix}{key} {i}: "), a, b, lines);
+                }
+            }
             (a, b) if a != b => lines.push(format!("{prefix}{key}: {}, now {}", show(a), show(b))),
             _ => {}
         }
