@@ -182,24 +182,38 @@ fn check_size(width: u64, height: u64, config: &DecodeConfig) -> Result<(), BadR
     Ok(())
 }
 
-/// Eight bits, grey or RGB; what is transparent becomes white, as paper is.
+/// Levels between the darkest and the brightest value of what shows nothing.
+const NOTHING: u8 = 16;
+
+/// Eight bits, grey or RGB; what is transparent becomes white, as paper is, or black where nothing is to be seen on
+/// white.
 fn flattened(image: DynamicImage) -> Decoded {
     let (width, height) = (image.width(), image.height());
     let color = image.color();
     let (channels, pixels) = match (color.has_color(), color.has_alpha()) {
         (false, false) => (1, image.into_luma8().into_raw()),
         (true, false) => (3, image.into_rgb8().into_raw()),
-        (false, true) => (1, on_white::<2>(&image.into_luma_alpha8().into_raw())),
-        (true, true) => (3, on_white::<4>(&image.into_rgba8().into_raw())),
+        (false, true) => (1, on_paper::<2>(&image.into_luma_alpha8().into_raw())),
+        (true, true) => (3, on_paper::<4>(&image.into_rgba8().into_raw())),
     };
     Decoded { height, width, channels, pixels }
 }
 
-/// Drops the last of `C` channels, alpha, by laying the others over white.
-fn on_white<const C: usize>(pixels: &[u8]) -> Vec<u8> {
+fn on_paper<const C: usize>(pixels: &[u8]) -> Vec<u8> {
+    let span = |values: &mut dyn Iterator<Item = u8>| {
+        let (low, high) = values.fold((u8::MAX, 0), |(low, high), value| (low.min(value), high.max(value)));
+        high.saturating_sub(low)
+    };
+    let white = over::<C>(pixels, 255);
+    let is_drawn = span(&mut pixels.iter().skip(C - 1).step_by(C).copied()) >= NOTHING;
+    if is_drawn && span(&mut white.iter().copied()) < NOTHING { over::<C>(pixels, 0) } else { white }
+}
+
+/// Drops the last of `C` channels, alpha, by laying the others over this level.
+fn over<const C: usize>(pixels: &[u8], ground: u32) -> Vec<u8> {
     let over = |value: u8, alpha: u8| {
         let (value, alpha) = (u32::from(value), u32::from(alpha));
-        ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+        ((value * alpha + ground * (255 - alpha) + 127) / 255) as u8
     };
     let pixels = pixels.chunks_exact(C);
     pixels.flat_map(|p| p[..C - 1].iter().map(move |&value| over(value, p[C - 1]))).collect()

@@ -159,6 +159,14 @@ pub enum Error {
         /// The column.
         column: String,
     },
+    /// A column of labels that holds none.
+    #[error("`{}` has no label in the column `{column}`", path.display())]
+    NoLabels {
+        /// The CSV file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+    },
     /// Two rows for one image.
     #[error("`{}` line {line}: the image `{image}` was already listed on line {first_line}", path.display())]
     DuplicateRow {
@@ -389,7 +397,11 @@ impl Error {
             Self::SameColumn { .. } => "give one of them another name",
             Self::BadCsv { .. } | Self::Utf16 { .. } | Self::NotUtf8 { .. } => "save the table as CSV in UTF-8",
             Self::RowLength { .. } => "quote fields that hold the separator or a line break",
-            Self::EmptyField { .. } => "fill the field in, or leave the row out",
+            Self::EmptyField { .. } => {
+                "fill the field in, or leave the row out; where labels are divided (`label_separator`), an empty field of \
+                 labels is an image without any"
+            }
+            Self::NoLabels { .. } => "name the column that holds labels",
             Self::DuplicateRow { .. } => {
                 "keep one row an image; several labels go into one field, see `label_separator`"
             }

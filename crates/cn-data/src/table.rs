@@ -48,6 +48,9 @@ pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
     if records.is_empty() {
         return Err(Error::NoRows { path: path.to_owned() });
     }
+    if records.iter().all(|record| record.labels.is_empty()) {
+        return Err(Error::NoLabels { path: path.to_owned(), column: label });
+    }
     Ok(Found { records, display, fixed_val: None, table_sha256: Some(Digest::of(&bytes)) })
 }
 

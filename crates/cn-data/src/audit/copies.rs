@@ -10,6 +10,8 @@ const SIDE: usize = 32;
 const COARSE: usize = 4;
 /// Cells of the fine grid in one of the coarse grid.
 const CELLS: f32 = ((SIDE / COARSE) * (SIDE / COARSE)) as f32;
+/// The distance of images that differ by no more than brightness and contrast.
+const LEAST: f64 = 1e-6;
 /// Standard deviation of the grid, in grey levels, below which an image shows nothing to compare.
 const FLAT: f32 = 1.0;
 
@@ -27,8 +29,8 @@ impl Pixels {
     /// `distance` apart (0.1 finds what was compressed anew, of thin strokes at a JPEG quality of 75 or better; 0 equal
     /// ones alone).
     ///
-    /// The distance of two images is that of their 32x32 grids of mean grey levels, each without its own mean and of
-    /// length 1, so that brightness, contrast and size in pixels do not count. Nearness is carried on: a copy of a copy
+    /// The distance of two images is that of their 32x32 grids of mean levels, of each channel, without their common mean
+    /// and of length 1, so that brightness, contrast and size in pixels do not count and colours do. Nearness is carried on: a copy of a copy
     /// is of the set. All pairs are compared, those that cannot be near by a lower bound.
     #[must_use]
     pub fn copies(&self, distance: f64) -> Vec<Copies> {
@@ -38,8 +40,8 @@ impl Pixels {
         }
         if distance > 0.0 {
             for (a, b, found) in near_pairs(&self.grids(), distance as f32) {
-                // Equal images are 0 apart; rounding may say otherwise.
-                let found = if self.image(a) == self.image(b) { 0.0 } else { f64::from(found) };
+                // Equal images are 0 apart, and no others: rounding, or other contrast, may say otherwise.
+                let found = if self.image(a) == self.image(b) { 0.0 } else { f64::from(found).max(LEAST) };
                 sets.join(a, b, found);
             }
         }
@@ -68,11 +70,11 @@ impl Pixels {
     }
 }
 
-/// Mean grey levels without their mean, and of length 1.
+/// Mean levels of each channel without their mean, and of length 1.
 struct Grid {
     id: u32,
     fine: Vec<f32>,
-    coarse: [f32; COARSE * COARSE],
+    coarse: Vec<f32>,
 }
 
 impl Grid {
@@ -82,14 +84,16 @@ impl Grid {
         let mean = fine.iter().sum::<f32>() / fine.len() as f32;
         fine.iter_mut().for_each(|level| *level -= mean);
         let length = fine.iter().map(|level| level * level).sum::<f32>().sqrt();
-        if length < FLAT * SIDE as f32 {
+        if length < FLAT * (fine.len() as f32).sqrt() {
             return None;
         }
         fine.iter_mut().for_each(|level| *level /= length);
-        let mut coarse = [0.0; COARSE * COARSE];
-        for (i, level) in fine.iter().enumerate() {
-            let (y, x) = (i / SIDE * COARSE / SIDE, i % SIDE * COARSE / SIDE);
-            coarse[y * COARSE + x] += level / CELLS;
+        let mut coarse = vec![0.0; COARSE * COARSE * image.channels];
+        for (fine, coarse) in fine.chunks_exact(SIDE * SIDE).zip(coarse.chunks_exact_mut(COARSE * COARSE)) {
+            for (i, level) in fine.iter().enumerate() {
+                let (y, x) = (i / SIDE * COARSE / SIDE, i % SIDE * COARSE / SIDE);
+                coarse[y * COARSE + x] += level / CELLS;
+            }
         }
         Some(Self { id, fine, coarse })
     }
@@ -98,7 +102,7 @@ impl Grid {
     fn near(&self, other: &Self, limit: f32) -> Option<f32> {
         let limit = limit * limit;
         // The mean of differences is no longer than the differences.
-        (CELLS * squared(&self.coarse, &other.coarse) <= limit).then_some(())?;
+        (CELLS * squared_coarse(&self.coarse, &other.coarse) <= limit).then_some(())?;
         let found = squared(&self.fine, &other.fine);
         (found <= limit).then(|| found.sqrt())
     }
@@ -106,6 +110,17 @@ impl Grid {
 
 fn squared(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
+}
+
+/// In four sums, which the compiler makes one vector of: this is done for each pair.
+fn squared_coarse(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0; COARSE];
+    for (a, b) in a.chunks_exact(COARSE).zip(b.chunks_exact(COARSE)) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += (a - b) * (a - b);
+        }
+    }
+    sums.iter().sum()
 }
 
 fn near_pairs(grids: &[Grid], limit: f32) -> Vec<(u32, u32, f32)> {
@@ -116,17 +131,21 @@ fn near_pairs(grids: &[Grid], limit: f32) -> Vec<(u32, u32, f32)> {
     (0..grids.len()).into_par_iter().flat_map_iter(pairs_of).collect()
 }
 
-/// Mean grey level of each cell of a `SIDE` x `SIDE` grid; pixels that lie in several cells count by area.
+/// Mean level of each cell of a `SIDE` x `SIDE` grid, one channel after the other; pixels that lie in several cells
+/// count by area.
 fn means(image: ImageView<'_>) -> Vec<f32> {
     let ImageView { pixels, height, width, channels } = image;
-    let mut sums = vec![0.0f32; SIDE * SIDE];
+    let mut sums = vec![0.0f32; SIDE * SIDE * channels];
     let columns: Vec<Vec<(usize, f32)>> = (0..width).map(|x| cells(x, width)).collect();
     for (y, row) in pixels.chunks_exact(width * channels).enumerate() {
         let rows = cells(y, height);
         for (pixel, columns) in row.chunks_exact(channels).zip(&columns) {
-            let grey = pixel.iter().map(|&v| f32::from(v)).sum::<f32>() / channels as f32;
-            for (cell_y, part_y) in &rows {
-                columns.iter().for_each(|(cell_x, part_x)| sums[cell_y * SIDE + cell_x] += grey * part_y * part_x);
+            for (sums, &level) in sums.chunks_exact_mut(SIDE * SIDE).zip(pixel) {
+                for (cell_y, part_y) in &rows {
+                    for (cell_x, part_x) in columns {
+                        sums[cell_y * SIDE + cell_x] += f32::from(level) * part_y * part_x;
+                    }
+                }
             }
         }
     }
@@ -243,6 +262,21 @@ mod tests {
         let pale: Vec<u8> = one.iter().map(|&v| 60 + v / 3).collect();
         let found = pixels(&[one, other, pale], 64).copies(0.1);
         assert_eq!(found.iter().map(|copies| copies.ids.clone()).collect::<Vec<_>>(), [vec![0, 2]]);
+        assert!(found[0].distance > 0.0, "near, and not byte for byte");
+        // Twice the contrast is the same grid to the last bit, and other bytes.
+        let (dim, bright) = (drawing(1, 64), drawing(1, 64).iter().map(|&v| v / 2).collect());
+        assert!(pixels(&[dim, bright], 64).copies(0.1)[0].distance > 0.0);
+    }
+
+    #[test]
+    fn what_differs_in_colour_is_no_copy() {
+        let disc = |channel: usize| {
+            let drawn = drawing(1, 64);
+            drawn.iter().flat_map(|&v| std::array::from_fn::<u8, 3, _>(|c| if c == channel { v } else { 0 })).collect()
+        };
+        let images: Vec<Vec<u8>> = vec![disc(0), disc(2)];
+        let pixels = Pixels::uniform(images.concat(), [64, 64, 3]).expect("pixels");
+        assert_eq!(pixels.copies(0.1), []);
     }
 
     #[test]

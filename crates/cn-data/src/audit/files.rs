@@ -3,10 +3,11 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
+use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader};
 use rayon::prelude::*;
 
-use super::odd::{FEW, Odd, OddReason};
+use super::odd::{FEW, Odd, OddReason, Sizes};
 use crate::Index;
 
 /// How a file stores its image.
@@ -16,39 +17,72 @@ struct Kind {
     color: ColorType,
 }
 
+/// What the head of a file says.
+struct Head {
+    kind: Kind,
+    /// Height and width of the image as it is shown.
+    size: [usize; 2],
+}
+
 impl Index {
-    /// Images in files of a format, a colour mode or a depth that at most a tenth of them have, by id. Only headers are
-    /// read; files that cannot be read, and images without a file, are left out.
+    /// Images in files of a format, a colour mode, a depth or a size that at most a tenth of them have, by id. Only
+    /// headers are read; files that cannot be read, and images without a file, are left out.
     #[must_use]
     pub fn odd_files(&self) -> Vec<Odd> {
-        let kinds: Vec<Option<Kind>> =
-            (0..self.len() as u32).into_par_iter().map(|id| Kind::of(&self.path(id))).collect();
+        let heads = (0..self.len() as u32).into_par_iter().map(|id| Some((id, Head::of(&self.path(id))?)));
+        let heads: Vec<(u32, Head)> = heads.flatten().collect();
+        let sizes = Sizes::of(heads.iter().map(|(_, head)| head.size).collect());
         let mut counts: HashMap<Kind, usize> = HashMap::new();
-        kinds.iter().flatten().for_each(|kind| *counts.entry(*kind).or_default() += 1);
-        let all: usize = counts.values().sum();
-        let few = |kind: &Kind| counts[kind] as f64 <= FEW * all as f64;
+        heads.iter().for_each(|(_, head)| *counts.entry(head.kind).or_default() += 1);
+        let few = |kind: &Kind| counts[kind] as f64 <= FEW * heads.len() as f64;
         // The name decides between equally many, so that the answer is always the same.
         let Some(usual) = counts.iter().max_by_key(|(kind, n)| (**n, kind.name())).map(|(kind, _)| kind.name()) else {
             return Vec::new();
         };
-        let kinds = (0..).zip(kinds).filter_map(|(id, kind)| Some((id, kind?)));
-        let odd = kinds.filter(|(_, kind)| few(kind));
-        odd.map(|(id, kind)| Odd { id, reason: OddReason::File { kind: kind.name(), usual: usual.clone() } }).collect()
+        let mut odd = Vec::new();
+        for (id, Head { kind, size }) in &heads {
+            if let Some(usual) = sizes.usual_of(*size) {
+                odd.push(Odd { id: *id, reason: OddReason::Size { size: *size, usual } });
+            }
+            if few(kind) {
+                odd.push(Odd { id: *id, reason: OddReason::File { kind: kind.name(), usual: usual.clone() } });
+            }
+        }
+        odd
+    }
+
+    /// Height and width of the image in the file of `id`, as it is shown; `None` where that cannot be read.
+    #[must_use]
+    pub fn size_in_file(&self, id: u32) -> Option<[usize; 2]> {
+        Some(Head::of(&self.path(id))?.size)
     }
 }
 
-impl Kind {
-    /// From the head of a file; `None` where that says nothing.
+impl Head {
+    /// `None` where the head of a file says nothing.
     fn of(path: &Path) -> Option<Self> {
         let reader = ImageReader::new(BufReader::new(File::open(path).ok()?)).with_guessed_format().ok()?;
         let format = reader.format()?;
         // A panic in a decoder of foreign bytes must cost one image, not the audit.
-        let color = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            reader.into_decoder().ok().map(|decoder| decoder.color_type())
-        }));
-        Some(Self { format, color: color.ok().flatten()? })
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut decoder = reader.into_decoder().ok()?;
+            let (width, height) = decoder.dimensions();
+            let lies = matches!(
+                decoder.orientation(),
+                Ok(Orientation::Rotate90
+                    | Orientation::Rotate270
+                    | Orientation::Rotate90FlipH
+                    | Orientation::Rotate270FlipH)
+            );
+            let [height, width] = [height, width].map(|side| side as usize);
+            let size = if lies { [width, height] } else { [height, width] };
+            Some(Self { kind: Kind { format, color: decoder.color_type() }, size })
+        }))
+        .ok()?
     }
+}
 
+impl Kind {
     /// `PNG, RGBA, 8 bits`.
     fn name(self) -> String {
         let mode = match (self.color.has_color(), self.color.has_alpha()) {
@@ -81,6 +115,8 @@ mod tests {
             ("alpha.png", DynamicImage::new_rgba8(4, 3)),
             ("deep.png", DynamicImage::new_luma16(4, 3)),
             ("other.jpg", DynamicImage::new_luma8(4, 3)),
+            // Larger than what is kept of a large image.
+            ("large.png", DynamicImage::new_luma8(2000, 600)),
         ] {
             save(name, image);
             names.push(name.into());
@@ -94,9 +130,10 @@ mod tests {
         assert_eq!(
             said,
             [
-                "alpha.png: stored as PNG, RGBA, 8 bits, where PNG, grey, 8 bits is usual",
-                "deep.png: stored as PNG, grey, 16 bits, where PNG, grey, 8 bits is usual",
-                "other.jpg: stored as JPEG, grey, 8 bits, where PNG, grey, 8 bits is usual",
+                "alpha.png: read as PNG, RGBA, 8 bits, where PNG, grey, 8 bits is usual",
+                "deep.png: read as PNG, grey, 16 bits, where PNG, grey, 8 bits is usual",
+                "other.jpg: read as JPEG, grey, 8 bits, where PNG, grey, 8 bits is usual",
+                "large.png: 2000x600 pixels, where 4x3 is usual",
             ]
         );
         // Half and half is a mixture, and nothing is odd in it.

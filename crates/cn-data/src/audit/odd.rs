@@ -62,7 +62,7 @@ impl fmt::Display for OddReason {
             Self::Size { size: [h, w], usual: [usual_h, usual_w] } => {
                 write!(f, "{w}x{h} pixels, where {usual_w}x{usual_h} is usual")
             }
-            Self::File { kind, usual } => write!(f, "stored as {kind}, where {usual} is usual"),
+            Self::File { kind, usual } => write!(f, "read as {kind}, where {usual} is usual"),
             Self::Coloured => f.write_str("coloured among grey images"),
             Self::Grey => f.write_str("grey among coloured images"),
         }
@@ -70,7 +70,10 @@ impl fmt::Display for OddReason {
 }
 
 impl Pixels {
-    /// Images that are blank, or of a size, polarity or colour that at most a tenth of the images have; by id.
+    /// Images that are blank, or of a size, polarity or colour that at most a tenth of the images have; by id. Sizes are
+    /// those of the pixels here: large images may have been shrunk when they were decoded, see [`Index::odd_files`].
+    ///
+    /// [`Index::odd_files`]: crate::Index::odd_files
     #[must_use]
     pub fn odd_images(&self) -> Vec<Odd> {
         let looks: Vec<Look> = (0..self.len() as u32).into_par_iter().map(|id| Look::of(self.image(id))).collect();
@@ -81,13 +84,13 @@ impl Pixels {
             shown().filter(|l| l.colour == Colour::Coloured).count(),
         );
         let (dark, grey) = (shown().count() - bright, shown().count() - coloured);
-        let sizes = self.odd_sizes();
+        let sizes = Sizes::of(self.images().map(size_of).collect());
         let mut odd = Vec::new();
         for (id, look) in (0..).zip(&looks) {
             let mut add = |reason| odd.push(Odd { id, reason });
-            if let Some(usual) = sizes.usual_of(self.image(id)) {
-                let image = self.image(id);
-                add(OddReason::Size { size: [image.height, image.width], usual });
+            let size = size_of(self.image(id));
+            if let Some(usual) = sizes.usual_of(size) {
+                add(OddReason::Size { size, usual });
             }
             if look.levels < BLANK {
                 add(OddReason::Blank { levels: look.levels });
@@ -104,27 +107,14 @@ impl Pixels {
         }
         odd
     }
+}
 
-    fn odd_sizes(&self) -> Sizes {
-        let mut counts: HashMap<[usize; 2], usize> = HashMap::new();
-        self.images().for_each(|image| *counts.entry([image.height, image.width]).or_default() += 1);
-        let most = counts.iter().max_by_key(|(size, n)| (**n, **size));
-        match most {
-            Some((&size, &n)) if n as f64 >= (1.0 - FEW) * self.len() as f64 => Sizes::One(size),
-            _ => {
-                let median = |of: fn(ImageView<'_>) -> usize| {
-                    let mut values: Vec<usize> = self.images().map(of).collect();
-                    values.sort_unstable();
-                    values.get(values.len() / 2).copied().unwrap_or(1)
-                };
-                Sizes::Many([median(|image| image.height), median(|image| image.width)])
-            }
-        }
-    }
+fn size_of(image: ImageView<'_>) -> [usize; 2] {
+    [image.height, image.width]
 }
 
 /// What sizes there are.
-enum Sizes {
+pub(super) enum Sizes {
     /// Nearly all images have this one.
     One([usize; 2]),
     /// They vary around this one.
@@ -132,9 +122,25 @@ enum Sizes {
 }
 
 impl Sizes {
-    /// What is usual, if this image's size is not.
-    fn usual_of(&self, image: ImageView<'_>) -> Option<[usize; 2]> {
-        let size = [image.height, image.width];
+    pub(super) fn of(sizes: Vec<[usize; 2]>) -> Self {
+        let mut counts: HashMap<[usize; 2], usize> = HashMap::new();
+        sizes.iter().for_each(|size| *counts.entry(*size).or_default() += 1);
+        let most = counts.iter().max_by_key(|(size, n)| (**n, **size));
+        match most {
+            Some((&size, &n)) if n as f64 >= (1.0 - FEW) * sizes.len() as f64 => Self::One(size),
+            _ => {
+                let median = |side: usize| {
+                    let mut values: Vec<usize> = sizes.iter().map(|size| size[side]).collect();
+                    values.sort_unstable();
+                    values.get(values.len() / 2).copied().unwrap_or(1)
+                };
+                Self::Many([median(0), median(1)])
+            }
+        }
+    }
+
+    /// What is usual, if this size is not.
+    pub(super) fn usual_of(&self, size: [usize; 2]) -> Option<[usize; 2]> {
         let far = |a: f64, b: f64| a > FAR * b || b > FAR * a;
         match self {
             Self::One(usual) => (size != *usual).then_some(*usual),
@@ -171,7 +177,11 @@ struct Look {
 impl Look {
     fn of(image: ImageView<'_>) -> Self {
         let ImageView { pixels, height, width, channels } = image;
-        let (low, high) = pixels.iter().fold((u8::MAX, 0), |(low, high), &v| (low.min(v), high.max(v)));
+        let span = |channel: usize| {
+            let values = pixels.iter().skip(channel).step_by(channels);
+            let (low, high) = values.fold((u8::MAX, 0), |(low, high), &v| (low.min(v), high.max(v)));
+            high.saturating_sub(low)
+        };
         let row = width * channels;
         let sides = pixels.chunks_exact(row).flat_map(|row| [&row[..channels], &row[row.len() - channels..]]);
         let ends = [&pixels[..row], &pixels[(height - 1) * row..]];
@@ -180,7 +190,7 @@ impl Look {
         let spread = |pixel: &[u8]| pixel.iter().max().zip(pixel.iter().min()).map_or(0, |(high, low)| high - low);
         let coloured = channels > 1 && pixels.chunks_exact(channels).any(|pixel| spread(pixel) > COLOURED);
         Self {
-            levels: high.saturating_sub(low),
+            levels: (0..channels).map(span).max().unwrap_or(0),
             edge: if edge[edge.len() / 2] < 128 { Edge::Dark } else { Edge::Bright },
             colour: if coloured { Colour::Coloured } else { Colour::Grey },
         }

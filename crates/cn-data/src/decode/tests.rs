@@ -101,6 +101,17 @@ fn sixteen_bits_become_eight() {
 }
 
 #[test]
+fn light_ink_without_a_ground_is_on_black() {
+    let ink = |i: usize| if i.is_multiple_of(5) { [250, 255, 255, 255] } else { [0, 0, 0, 0] };
+    let rgba = image::RgbaImage::from_raw(5, 4, (0..20).flat_map(ink).collect()).expect("pixels");
+    let pixels = flattened(rgba.into()).pixels;
+    assert_eq!((&pixels[..3], &pixels[3..6]), (&[250, 255, 255][..], &[0, 0, 0][..]));
+    // Nothing is to be seen in a white page, whatever is laid under it.
+    let page = image::RgbaImage::from_pixel(5, 4, image::Rgba([255; 4]));
+    assert!(flattened(page.into()).pixels.iter().all(|&level| level == 255));
+}
+
+#[test]
 fn transparency_is_white() {
     let image = ImageBuffer::from_fn(3, 1, |x, _| LumaA([100_u8, [0, 255, 128][x as usize]]));
     let decoded = decode(&encoded(&image.into(), ImageFormat::Png), &config()).expect("valid");

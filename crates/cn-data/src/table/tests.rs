@@ -65,6 +65,7 @@ fn a_field_holds_several_labels() {
     assert_eq!(lines(b"id,label\n1,a b\n", &spec()), ["im/1.png=a b"]);
     // None is a number of labels too, where they are divided.
     assert_eq!(lines(b"id,label\n1,a\n2,\n3,;\n", &several), ["im/1.png=a@1", "im/2.png=@2", "im/3.png=@3"]);
+    assert_eq!(error(b"id,label\n1,\n2,;\n", &several), "`t.csv` has no label in the column `label`");
 }
 
 #[test]

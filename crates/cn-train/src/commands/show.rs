@@ -28,8 +28,9 @@ pub(super) fn run(context: &Context<'_>, args: &ShowArgs) -> Result<()> {
     let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = parent.unwrap_or(Path::new("."));
     destination::check(folder)?;
+    destination::check_outside(folder, &config)?;
     let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };
-    let plan = Plan::new(&config)?;
+    let plan = Plan::to_look_at(&config)?;
     let split = plan.method.to_string();
     let dataset = plan.load(context.ui, &config, cache)?;
     context.ui.result(text(&dataset, &split, config.batch_size));
@@ -73,21 +74,24 @@ fn text(dataset: &Dataset, split: &str, batch_size: usize) -> String {
     for id in (0..HEAD).take(index.len()) {
         let record = &index.records()[id as usize];
         let image = dataset.pixels().image(id);
+        let shape = |[height, width]: [usize; 2]| format!("{height}x{width}x{}", image.channels);
+        let (read, stored) = ([image.height, image.width], index.size_in_file(id));
+        let size = match stored.filter(|stored| *stored != read) {
+            Some(stored) => format!("{}, read as {}", shape(stored), shape(read)),
+            None => shape(read),
+        };
         let group = printable(record.group.as_deref().unwrap_or("-"));
-        text += &format!(
-            "{id}  {}  {}x{}x{}  group {group}  {}\n",
-            printable(&record.path),
-            image.height,
-            image.width,
-            image.channels,
-            labels_of(dataset, record)
-        );
+        text += &format!("{id}  {}  {size}  group {group}  {}\n", printable(&record.path), labels_of(dataset, record));
     }
     text += "\nclass counts\n";
     let counts = index.class_counts();
     for label in dataset.vocabulary().labels() {
         let count = counts.get(label.as_str()).copied().unwrap_or(0);
         text += &format!("{count:>7}  {}\n", shown(dataset, std::slice::from_ref(label)));
+    }
+    let unlabelled = index.records().iter().filter(|record| record.labels.is_empty()).count();
+    if unlabelled > 0 {
+        text += &format!("{unlabelled:>7}  no label\n");
     }
     let (steps, val_steps) = (train.len() / batch_size, val.len().div_ceil(batch_size));
     text += &format!(

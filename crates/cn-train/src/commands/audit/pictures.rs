@@ -90,7 +90,10 @@ fn crops(config: &Config, found: &Found) -> Result<Option<Picture>> {
         let labels = shown(dataset, &dataset.index().records()[id as usize].labels);
         tiles.push(tile(dataset.pixels(), id, vec![labels.into()])?);
         let text = format!("{:.0} % of the ink is left", 100.0 * kept);
-        tiles.push(Tile { image: view(config, pixels)?, captions: vec![Caption { text, tone: Tone::Wrong }] });
+        tiles.push(Tile {
+            image: view(config.channels, config.image_size, pixels)?,
+            captions: vec![Caption { text, tone: Tone::Wrong }],
+        });
     }
     picture("Before and after the augmentation", &tiles)
 }
