@@ -144,10 +144,6 @@ impl Job {
         let (file, about) = self.ask(&options).map_err(|error| self.with_hint(error))?;
         let (path, sha256, bytes) =
             self.bring(&shelf, file, &about, &options).map_err(|error| self.with_hint(error))?;
-        // Nobody has vouched for it yet.
-        if about.sha256().is_none() {
-            (self.check)(&path, self.model.name)?;
-        }
         self.bring_page(&shelf, &about, &options);
         shelf.set_main(&about.commit).context("cannot write the main branch into the hub's cache")?;
         Ok(Fetched {
@@ -172,6 +168,10 @@ impl Job {
         let named =
             blob.file_name().and_then(|name| name.to_str()).filter(|name| name.len() == 64 && hub::is_hex(name));
         if named.is_some_and(|named| named != sha256) {
+            if self.settings.network == Network::Forbidden {
+                let error = hub::Error::Damaged { path };
+                return Err(Hinted::wrap(error, "unset `HF_HUB_OFFLINE` to fetch it anew, or restore it"));
+            }
             (self.progress)("check", Unit::Bytes).note(&format!("`{}` is damaged: fetching it anew", path.display()));
             fs::remove_file(&blob).with_context(|| format!("cannot remove `{}`", blob.display()))?;
             return Ok(None);
@@ -226,6 +226,14 @@ impl Job {
             Some(whole) => whole,
             None => self.download_checked(&url, about, &blob, options)?,
         };
+        // Nobody has vouched for it yet, and what is linked is taken for good.
+        if file != PAGE
+            && about.sha256().is_none()
+            && let Err(error) = (self.check)(&blob, self.model.name)
+        {
+            let _ = fs::remove_file(&blob);
+            return Err(error);
+        }
         let path = shelf.link(about, file).context("cannot write into the hub's cache")?;
         Ok((path, sha256, bytes))
     }

@@ -235,7 +235,7 @@ impl Error {
                 Some("the file may be cut short or damaged: fetch it again and compare its checksum")
             }
             Self::WrongShape { .. } | Self::Missing { .. } | Self::Unexpected { .. } => {
-                Some("the file must come from the same architecture; load it for transfer to take its body alone")
+                Some("the file must hold the whole body of this architecture; its head may be of other classes")
             }
             Self::Unreadable { .. } => Some("name a weight file: safetensors, or PyTorch's .pth"),
             Self::UnknownNetwork { .. } => {

@@ -1,5 +1,6 @@
 //! Weights from a file or an address that the user names: checked, then put where `--weights imagenet` finds them.
 
+use super::hub::{self, Network};
 use super::{Checked, Fetched, Job, Outcome, hash};
 use crate::download::download;
 use crate::hint::Hinted;
@@ -28,6 +29,11 @@ pub(crate) enum Error {
     OtherNetwork { path: PathBuf, expected: String, found: String },
 }
 
+/// cn-train could not be run, which says nothing about the file.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run `{0}`")]
+struct NotAsked(String);
+
 /// Where the user says that the weights are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Given {
@@ -52,18 +58,18 @@ impl Given {
         Ok(Self::File(path))
     }
 
-    /// As it is recorded: addresses as they are, files by their name alone, since paths mean nothing elsewhere.
+    /// As it is recorded: addresses without what may be a secret in them (user, password, query), files by their name
+    /// alone, since paths mean nothing elsewhere.
     fn source(&self) -> String {
         match self {
-            Self::Url(url) => url.clone(),
+            Self::Url(url) => without_secrets(url),
             Self::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         }
     }
 
     fn file_name(&self) -> String {
         let source = self.source();
-        let path = source.split(['?', '#']).next().unwrap_or_default();
-        path.rsplit('/').next().unwrap_or_default().to_owned()
+        source.rsplit('/').next().unwrap_or_default().to_owned()
     }
 }
 
@@ -90,16 +96,24 @@ impl Job {
     fn bring_given(&self, given: &Given, work: &Path) -> Result<Fetched> {
         let arrived = match given {
             Given::File(path) => path.clone(),
+            Given::Url(_) if self.settings.network == Network::Forbidden => {
+                let error = hub::Error::OfflineUrl { url: given.source() };
+                return Err(Hinted::wrap(error, "unset it, or give a file by its path"));
+            }
             Given::Url(url) => {
                 let to = work.join("arrived");
                 let mut progress = (self.progress)("download", Unit::Bytes);
-                progress.note(&format!("fetching {url}"));
+                progress.note(&format!("fetching {}", given.source()));
                 download(url, &to, &self.options, &mut progress).map_err(|e| self.with_hint(e.into()))?;
                 to
             }
         };
         let checked = self.check_given(given, &arrived);
-        if let (Given::Url(_), Err(_)) = (given, &checked) {
+        // What the file is cannot change; why cn-train could not be asked can.
+        let is_judged = |error: &anyhow::Error| error.downcast_ref::<NotAsked>().is_none();
+        if let (Given::Url(_), Err(error)) = (given, &checked)
+            && is_judged(error)
+        {
             let _ = fs::remove_file(&arrived);
         }
         let (sha256, bytes, checked) = checked?;
@@ -156,6 +170,14 @@ impl Job {
     }
 }
 
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
+}
+
 /// The digits in `resnet18-f37072fd.pth`, which torch.hub compares with the SHA-256 as well.
 fn hash_in_name(name: &str) -> Option<&str> {
     let digits = name.rsplit_once('.')?.0.rsplit_once('-')?.1;
@@ -173,10 +195,11 @@ fn is_zip(path: &Path) -> Result<bool> {
 pub(super) fn check_with_cn_train(path: &Path, expected: &str) -> Result<()> {
     let mut command = workspace::cargo();
     command.args(["run", "--quiet", "--package", "cn-train", "--", "inspect", "--json"]).arg(path);
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("cannot run `{}`", workspace::show(&command)))?;
+    let output = command.stderr(Stdio::inherit()).output().with_context(|| NotAsked(workspace::show(&command)))?;
+    // 1 and 2 are cn-train's own; cargo ends with 101 where it cannot build it.
+    if !output.status.success() && !matches!(output.status.code(), Some(1 | 2)) {
+        return Err(NotAsked(workspace::show(&command)).into());
+    }
     let text = String::from_utf8_lossy(&output.stdout);
     let last: Option<Value> = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
     let Some(inspected) = last.filter(|_| output.status.success()) else {
@@ -211,8 +234,10 @@ mod tests {
         for none in ["resnet18.pth", "model.safetensors", "a-b.pth", "resnet18-f37072f.pth", "x-F37072FD.pth"] {
             assert_eq!(hash_in_name(none), None, "{none}");
         }
-        let url = Given::Url("https://a.example/m/resnet18-f37072fd.pth?x=1/2".into());
+        let url = Given::Url("https://me:word@a.example/m/resnet18-f37072fd.pth?sig=1/2".into());
         assert_eq!(url.file_name(), "resnet18-f37072fd.pth");
+        assert_eq!(url.source(), "https://a.example/m/resnet18-f37072fd.pth");
+        assert_eq!(Given::Url("http://a.example".into()).source(), "http://a.example");
     }
 
     #[test]

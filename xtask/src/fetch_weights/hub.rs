@@ -16,6 +16,12 @@ pub(crate) enum Error {
     /// The variable forbids the network.
     #[error("`HF_HUB_OFFLINE` is set, and `{repo}` is not in the hub's cache `{}`", cache.display())]
     Offline { repo: String, cache: PathBuf },
+    /// The variable forbids the network, and the file in the cache is not what its name says.
+    #[error("`HF_HUB_OFFLINE` is set, and `{}` is damaged", path.display())]
+    Damaged { path: PathBuf },
+    /// The variable forbids the network, and an address is to be fetched.
+    #[error("`HF_HUB_OFFLINE` is set, and `{url}` lies on the network")]
+    OfflineUrl { url: String },
     /// No variable names a cache, and there is no home folder.
     #[error("there is no folder for the hub's cache: neither a home folder nor `HF_HOME`")]
     NoHome,

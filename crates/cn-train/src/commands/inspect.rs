@@ -6,9 +6,11 @@ use crate::glyphs;
 use crate::problem::Problem;
 use crate::start::origin_of;
 use anyhow::{Context as _, Result};
+use candle_core::{DType, Device};
 use cn_data::Digest;
+use cn_ops::{Model as _, Network};
 use cn_report::{ModelCard, RunFolder, Summary};
-use cn_zoo::{Head, HubFile, ResNetConfig, WeightFile};
+use cn_zoo::{FileFormat, Fit, Head, HubFile, ResNetConfig, WeightFile};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -37,6 +39,8 @@ struct Inspection {
     source: SourcePart,
     #[serde(skip)]
     unknown: Option<String>,
+    /// Why a network that is known cannot be made of it.
+    problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,17 +86,24 @@ struct SourcePart {
 
 pub(super) fn run(context: &Context<'_>, args: &InspectArgs) -> Result<()> {
     if args.path == Path::new(glyphs::NAME) && !args.path.exists() {
-        let inspection = built_in()?;
-        context.ui.result(text(&inspection));
-        context.ui.json(&inspection);
-        return Ok(());
+        let (inspection, sha256) = built_in()?;
+        return tell(context, &inspection, &[("card", sha256)]);
     }
     let path = weights_of(&args.path)?;
-    let inspection = inspect(&path)?;
-    context.ui.result(text(&inspection));
-    context.ui.json(&inspection);
-    for (what, sha256) in recorded(&path)? {
-        if sha256 != inspection.weights_sha256 {
+    tell(context, &inspect(&path)?, &recorded(&path)?)
+}
+
+/// Shows what was found; weights that cannot be used, or are not those of a `recorded` hash, are an error.
+fn tell(context: &Context<'_>, inspection: &Inspection, recorded: &[(&str, String)]) -> Result<()> {
+    context.ui.result(text(inspection));
+    context.ui.json(inspection);
+    let path = &inspection.file;
+    if let Some(problem) = &inspection.problem {
+        let problem = format!("`{}` cannot be used as weights: {problem}", path.display());
+        return Err(Problem::failure(problem).hint("get the file again from where it came, or use another one").into());
+    }
+    for (what, sha256) in recorded {
+        if *sha256 != inspection.weights_sha256 {
             let problem = format!("the weights of `{}` are not those that its {what} describes", path.display());
             return Err(Problem::failure(problem).hint("one of the two files was changed: restore it").into());
         }
@@ -127,10 +138,12 @@ fn recorded(path: &Path) -> Result<Vec<(&'static str, String)>> {
     Ok(found)
 }
 
-/// The run whose final weights these are; another file in its folder is none of it.
+/// The run whose final weights these are, or the folder whose card names them; another file there is none of it.
 fn run_of(path: &Path) -> Option<RunFolder> {
     let run = RunFolder::new(path.parent()?);
-    (run.weights() == path && run.model_card().is_file()).then_some(run)
+    let card = run.model_card().is_file().then(|| ModelCard::read(run.model_card()).ok());
+    let is_named = |card: Option<ModelCard>| card.is_some_and(|card| path.ends_with(card.weights.file));
+    card.is_some_and(|card| run.weights() == path || is_named(card)).then_some(run)
 }
 
 fn inspect(path: &Path) -> Result<Inspection> {
@@ -141,14 +154,13 @@ fn inspect(path: &Path) -> Result<Inspection> {
     Ok(Inspection { licence, source, ..inspection(path, &file, &bytes)? })
 }
 
-/// The weights that the program carries.
-fn built_in() -> Result<Inspection> {
+/// The weights that the program carries, and the hash that their card has.
+fn built_in() -> Result<(Inspection, String)> {
     let (file, card) = glyphs::open()?;
     let source = SourcePart { data: Some(card.data.name), ..SourcePart::default() };
     let inspection = inspection(Path::new(glyphs::NAME), &file, cn_zoo::glyphs::WEIGHTS)?;
-    // Packed files leave out the counters of norms, which the hash covers.
-    let weights_sha256 = card.weights.sha256;
-    Ok(Inspection { weights_sha256, licence: Some(env!("CARGO_PKG_LICENSE").into()), source, ..inspection })
+    let licence = Some(env!("CARGO_PKG_LICENSE").into());
+    Ok((Inspection { licence, source, ..inspection }, card.weights.sha256))
 }
 
 /// All that the bytes themselves say.
@@ -156,16 +168,26 @@ fn inspection(path: &Path, file: &WeightFile, bytes: &[u8]) -> Result<Inspection
     let named: Vec<_> = file.tensors().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
     let tensors: Vec<TensorPart> = named.iter().map(|(name, tensor)| tensor_part(name, tensor)).collect();
     let (network, unknown) = match ResNetConfig::of_file(file) {
-        Ok(config) => (Some(network_part(&config)), None),
+        Ok(config) => (Some(config), None),
         Err(error) => (None, Some(error.to_string())),
+    };
+    let made = network.as_ref().map(|config| made_of(file, config)).transpose();
+    let (made, problem) = match made {
+        Ok(made) => (made, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    // Packed files leave out the counters of norms, which the hash covers.
+    let weights_sha256 = match made.filter(|_| file.format() == FileFormat::Packed) {
+        Some(mut network) => cn_zoo::weights_sha256(&network.named_tensors()?)?,
+        None => cn_zoo::weights_sha256(&named)?,
     };
     Ok(Inspection {
         file: path.to_owned(),
         format: file.format().name(),
         bytes: bytes.len() as u64,
         sha256: Digest::of(bytes).to_string(),
-        weights_sha256: cn_zoo::weights_sha256(&named)?,
-        network,
+        weights_sha256,
+        network: network.as_ref().map(network_part),
         parameters: tensors.iter().filter(|t| t.parameter).map(TensorPart::elements).sum(),
         groups: groups(&tensors),
         tensors,
@@ -173,7 +195,15 @@ fn inspection(path: &Path, file: &WeightFile, bytes: &[u8]) -> Result<Inspection
         licence: None,
         source: SourcePart::default(),
         unknown,
+        problem,
     })
+}
+
+/// The network of the file, as training would start from it.
+fn made_of(file: &WeightFile, config: &ResNetConfig) -> cn_zoo::Result<Network> {
+    let mut network = config.build(0, DType::F32, &Device::Cpu)?;
+    cn_zoo::load(&mut network, file, Fit::Transfer)?;
+    Ok(network)
 }
 
 fn network_part(config: &ResNetConfig) -> NetworkPart {

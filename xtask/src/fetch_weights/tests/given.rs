@@ -99,3 +99,15 @@ fn only_files_and_http_are_taken() {
         said(scene.dir.path().to_str().unwrap()).ends_with("is no file: name the .safetensors or .pth file itself")
     );
 }
+
+#[test]
+fn offline_means_not_one_request_to_an_address_either() {
+    let scene = scene();
+    let mut job = Job { check, ..scene.job() };
+    job.settings.network = Network::Forbidden;
+    let address = Given::Url(format!("{}/good.pth", job.settings.endpoint));
+    let error = job.take_given(&address).unwrap_err();
+    assert!(error.to_string().contains("`HF_HUB_OFFLINE` is set"), "{error:#}");
+    assert!(scene.server.requests().is_empty());
+    assert!(job.take_given(&scene.file("a", GOOD)).is_ok());
+}
