@@ -93,3 +93,31 @@ fn thirty_drawings_are_read() {
     let wrong: Vec<String> = said.iter().filter(is_wrong).map(Value::to_string).collect();
     assert!(wrong.is_empty(), "{} of 30 wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
+
+#[test]
+fn what_has_no_ink_has_no_label_and_faint_or_coloured_ink_has() {
+    let place = Place::new();
+    for (name, level) in [("black", 0), ("grey", 128), ("white", 255)] {
+        GrayImage::from_pixel(64, 48, Luma([level])).save(place.path(&format!("{name}.png"))).expect("written");
+    }
+    let ended = place.line("predict glyphs black.png grey.png white.png");
+    assert_eq!((ended.code, ended.stdout.matches("none (there is no ink)").count()), (0, 3), "{}", ended.snapshot());
+    let said = place.result("predict glyphs black.png");
+    assert_eq!((&said["labels"], &said["probabilities"]), (&json!([]), &Value::Null));
+
+    let sheet = Sheet { canvas: (120, 100), corner: (20.0, 10.0), side: 80.0, pen: 6.0, ink: 255, paper: 0 };
+    let mask = draw(STROKES[11].1, &sheet);
+    let painted = |ink: [u8; 4], paper: [u8; 4]| {
+        image::RgbaImage::from_fn(120, 100, |x, y| image::Rgba(if mask.get_pixel(x, y).0[0] > 0 { ink } else { paper }))
+    };
+    for (name, ink, paper) in [
+        ("faint", [240, 240, 240, 255], [255; 4]),
+        ("dark-blue", [0, 0, 90, 255], [0, 0, 0, 255]),
+        ("as-light", [255, 0, 0, 255], [0, 130, 0, 255]),
+        ("white-on-nothing", [255; 4], [0; 4]),
+        ("black-on-nothing", [0, 0, 0, 255], [0; 4]),
+    ] {
+        painted(ink, paper).save(place.path(&format!("{name}.png"))).expect("written");
+        assert_eq!(place.result(&format!("predict glyphs {name}.png"))["labels"], json!(["100"]), "{name}");
+    }
+}

@@ -135,13 +135,13 @@ fn auto_takes_imagenets_weights_if_they_were_fetched() {
     .assert_eq(&place.weight_lines(""));
     place.result("synth --out drawn --writers 10 --samples 1");
     expect![[r#"
-        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
+        weights   glyphs, built in, trained on drawn handwriting alone, since ImageNet's for resnet18 were not fetched; `--weights none` starts from scratch
                   102 tensors taken
     "#]]
     .assert_eq(&place.weight_lines_of("--data drawn --no-cache", ""));
     place.fetched();
     expect![[r#"
-        weights   imagenet: timm/resnet18.tv_in1k, revision 0123456789ab; `--weights none` starts from scratch
+        weights   imagenet: timm/resnet18.tv_in1k, revision 0123456789ab, since they come first where they were fetched; `--weights none` starts from scratch
                   120 tensors taken; 2 new (fc.weight, fc.bias); 2 of the file not used (fc.bias, fc.weight); the stem's channels summed to one
     "#]]
     .assert_eq(&place.weight_lines(""));
@@ -307,5 +307,51 @@ fn the_built_in_weights_can_be_inspected() {
     assert_eq!(ended.code, 0, "{}", ended.snapshot());
     for text in ["packed", "resnet18, 1 channels in, plain head, 15 classes", "trained on synthetic-handwriting"] {
         assert!(ended.stdout.contains(text), "`{text}` is missing:\n{}", ended.stdout);
+    }
+}
+
+#[test]
+fn packed_weights_have_the_hash_that_their_card_has() {
+    let place = Place::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cn-zoo/weights/glyphs");
+    place.write("packed/x", "");
+    for file in ["weights.bin", "model.json"] {
+        std::fs::copy(folder.join(file), place.path("packed").join(file)).expect("copied");
+    }
+    let card = place.json("packed/model.json");
+    for line in ["inspect packed/weights.bin", "inspect glyphs"] {
+        let inspected = place.result(line);
+        assert_eq!(inspected["weights_sha256"], card["weights"]["sha256"], "{line}");
+        assert_eq!(inspected["source"]["data"], card["data"]["name"], "{line}");
+    }
+    let mut bytes = std::fs::read(place.path("packed/weights.bin")).expect("read");
+    let at = bytes.len() - 1000;
+    bytes[at] ^= 1;
+    std::fs::write(place.path("packed/weights.bin"), bytes).expect("written");
+    let ended = place.line("inspect packed/weights.bin");
+    assert!(
+        ended.code == 1 && ended.stderr.contains("are not those that its model.json describes"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn weights_that_no_network_can_be_made_of_are_inspected_and_refused() {
+    let place = Place::new();
+    let config = ResNetConfig { arch: Arch::ResNet18, in_channels: 3, n_classes: 5, head: Head::Linear };
+    let mut network = config.build(3, DType::F32, &Device::Cpu).expect("a network");
+    let whole = network.named_tensors().expect("tensors");
+    let mut bad = whole.clone();
+    bad.retain(|(name, _)| name != "layer2.0.bn1.weight");
+    cn_zoo::save(place.path("lacking.safetensors"), &bad, &config).expect("written");
+    let mut bad = whole;
+    let nan = bad.iter_mut().find(|(name, _)| name == "layer3.1.conv1.weight").expect("there");
+    nan.1 = nan.1.affine(f64::NAN, 0.0).expect("a tensor");
+    cn_zoo::save(place.path("nan.safetensors"), &bad, &config).expect("written");
+    for (file, why) in [("lacking", "layer2.0.bn1.weight"), ("nan", "layer3.1.conv1.weight")] {
+        let ended = place.line(&format!("inspect {file}.safetensors"));
+        assert!(ended.code == 1 && ended.stdout.contains("resnet18"), "{}", ended.snapshot());
+        assert!(ended.stderr.contains("cannot be used as weights") && ended.stderr.contains(why), "{}", ended.stderr);
     }
 }

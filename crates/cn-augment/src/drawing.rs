@@ -6,7 +6,7 @@ use crate::Image;
 use crate::ink::ink_box;
 
 /// Contrasts below this are paper, not ink.
-const LEAST_CONTRAST: i32 = 24;
+const LEAST_CONTRAST: i32 = 12;
 /// Share of the strongest contrast from which on a pixel is ink, in 255ths.
 const INK: u8 = 90;
 /// Larger canvases are shrunk to about this by their darkest pixels, so that hairlines do not fade away.
@@ -81,22 +81,34 @@ impl Drawing {
 
 /// The image as light ink on black, row by row, the strongest ink 255.
 fn ink_of(image: Image<'_>) -> Vec<u8> {
-    let grey: Vec<i32> = match image.channels {
-        3 => image.pixels.as_chunks::<3>().0.iter().map(|&rgb| luma(rgb)).collect(),
-        _ => image.pixels.iter().map(|&p| i32::from(p)).collect(),
+    let rgb = (image.channels == 3).then_some(image.pixels.as_chunks::<3>().0);
+    let grey: Vec<i32> = match rgb {
+        Some(rgb) => rgb.iter().map(|&rgb| luma(rgb)).collect(),
+        None => image.pixels.iter().map(|&p| i32::from(p)).collect(),
     };
-    let paper = paper(&grey, image.width);
+    let paper_of = |values: &[i32]| paper(values, image.width);
+    let paper = paper_of(&grey);
     let (darkest, lightest) = grey.iter().fold((255, 0), |(lo, hi), &p| (p.min(lo), p.max(hi)));
     let is_dark = paper - darkest > lightest - paper;
-    let most = if is_dark { paper - darkest } else { lightest - paper };
-    if most < LEAST_CONTRAST {
-        return vec![0; grey.len()];
-    }
-    let ink = |p: &i32| {
-        let contrast = if is_dark { paper - p } else { p - paper };
-        (contrast.max(0) * 255 / most) as u8
-    };
-    grey.iter().map(ink).collect()
+    let contrast: Vec<i32> = grey.iter().map(|p| if is_dark { paper - p } else { p - paper }).collect();
+    stretched(&contrast)
+        // Ink that is as light as the paper and of another colour.
+        .or_else(|| {
+            let channel = |c: usize| rgb.unwrap_or_default().iter().map(|rgb| i32::from(rgb[c])).collect::<Vec<_>>();
+            let [r, g, b] = [0, 1, 2].map(|c| {
+                let values = channel(c);
+                let paper = paper_of(&values);
+                values.into_iter().map(|value| (value - paper).abs()).collect::<Vec<_>>()
+            });
+            stretched(&r.iter().zip(&g).zip(&b).map(|((r, g), b)| *r.max(g).max(b)).collect::<Vec<_>>())
+        })
+        .unwrap_or_else(|| vec![0; grey.len()])
+}
+
+/// Contrasts so that the strongest is 255; `None` if it is no ink.
+fn stretched(contrast: &[i32]) -> Option<Vec<u8>> {
+    let most = contrast.iter().copied().max().filter(|&most| most >= LEAST_CONTRAST)?;
+    Some(contrast.iter().map(|contrast| (contrast.max(&0) * 255 / most) as u8).collect())
 }
 
 /// Pillow's `L`: ITU-R 601-2.
@@ -151,6 +163,20 @@ mod tests {
         let blue: Vec<u8> = grey.iter().flat_map(|&p| [p, p, 255]).collect();
         let image = Image { pixels: &blue, height: 80, width: 100, channels: 3 };
         assert!(Drawing::of(image, 0.625) == drawing(&grey));
+    }
+
+    #[test]
+    fn ink_as_light_as_the_paper_is_seen_by_its_colour() {
+        let cross = cross(0, 255, 3, 40, 30);
+        let red_on_green: Vec<u8> = cross.iter().flat_map(|&p| if p > 0 { [255, 0, 0] } else { [0, 130, 0] }).collect();
+        let image = Image { pixels: &red_on_green, height: 80, width: 100, channels: 3 };
+        assert!(Drawing::of(image, 0.625) == drawing(&cross));
+    }
+
+    #[test]
+    fn faint_ink_is_ink_and_noise_is_not() {
+        assert!(drawing(&cross(255, 240, 3, 40, 30)) == drawing(&cross(0, 255, 3, 40, 30)));
+        assert!(drawing(&cross(255, 250, 3, 40, 30)).pixels.iter().all(|&p| p == 0));
     }
 
     #[test]

@@ -30,15 +30,34 @@ pub(crate) struct Plan {
     samples: Option<Vec<Sample>>,
 }
 
+/// What images are planned for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Training,
+    Looking,
+}
+
+/// Files by which a folder says what is in it.
+pub(crate) const DESCRIPTIONS: [&str; 2] = ["dataset.toml", "chinese_mnist.csv"];
+
 impl Plan {
     /// Lists and splits the images, and checks what can be checked without their pixels.
     pub(crate) fn new(config: &Config) -> Result<Self> {
+        Self::to(Use::Training, config)
+    }
+
+    /// The same for images that are looked at, whatever the size of a batch.
+    pub(crate) fn to_look_at(config: &Config) -> Result<Self> {
+        Self::to(Use::Looking, config)
+    }
+
+    fn to(for_what: Use, config: &Config) -> Result<Self> {
         if config.synthetic.steps.is_some() {
             return Self::judges(config);
         }
         let plan = if config.data.synthetic { Self::synthetic(config)? } else { Self::files(config)? };
         let n = plan.split.train().len();
-        if config.batch_size > n && !config.fit_batch {
+        if config.batch_size > n && !config.fit_batch && for_what == Use::Training {
             let problem = format!("a batch of {} images is larger than the training part of {n}", config.batch_size);
             return Err(Problem::usage(problem).hint("use a smaller `--batch-size`, or more images").into());
         }

@@ -1,5 +1,7 @@
 //! Where results go: found out before the work, not after it.
 
+use crate::config::Config;
+use crate::data::DESCRIPTIONS;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_report::RunFolder;
@@ -14,6 +16,26 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
         std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).map_err(refused)?;
     }
     Ok(())
+}
+
+/// Refuses a place among images that are found by looking through their folder: pictures of results would be the next
+/// images of it.
+pub(crate) fn check_outside(out: &Path, config: &Config) -> Result<()> {
+    let Some(dir) = config.data.dir.as_ref().filter(|_| config.data.csv.is_none()) else { return Ok(()) };
+    if DESCRIPTIONS.iter().any(|file| dir.join(file).is_file()) {
+        return Ok(());
+    }
+    let (Ok(dir), Ok(place)) = (dir.canonicalize(), std::path::absolute(out)) else { return Ok(()) };
+    let real = place.ancestors().find_map(|folder| folder.canonicalize().ok());
+    if !real.is_some_and(|real| real.starts_with(&dir)) {
+        return Ok(());
+    }
+    let problem = format!(
+        "`{}` is in the folder of the images, `{}`, and what is written there would be taken for some of them",
+        out.display(),
+        dir.display()
+    );
+    Err(Problem::failure(problem).hint("choose an `--out` elsewhere").into())
 }
 
 /// The same, for results that would take the place of a run's own.

@@ -18,13 +18,16 @@ pub(crate) fn open() -> Result<(WeightFile, ModelCard)> {
 }
 
 /// The weights with the head for the classes of `dataset`, by what people are shown or else by the label; without a head
-/// if they do not know all of them.
+/// if they do not know all of them, or if it is not a plain one and they know them in another order.
 pub(crate) fn fitted(file: &WeightFile, card: &ModelCard, dataset: &Dataset) -> Result<WeightFile> {
     let output = |label: &String| card.output_of(label, dataset.index().display(label)).map(|output| output as u32);
-    match dataset.vocabulary().labels().iter().map(output).collect::<Option<Vec<u32>>>() {
-        Some(outputs) => Ok(file.with_outputs(&outputs)?),
-        None => Ok(file.without_head()),
+    let Some(outputs) = dataset.vocabulary().labels().iter().map(output).collect::<Option<Vec<u32>>>() else {
+        return Ok(file.without_head());
+    };
+    if outputs.iter().copied().eq(0..card.classes.len() as u32) {
+        return Ok(file.clone());
     }
+    Ok(if file.get("fc.weight").is_some() { file.with_outputs(&outputs)? } else { file.without_head() })
 }
 
 #[cfg(test)]
@@ -52,6 +55,9 @@ mod tests {
         let found = bias(&fitted(&file, &card, &dataset(&["三", "一", "10"])).expect("fitted"));
         assert_eq!(found, Some(vec![of("十"), of("一"), of("三")]), "sorted as strings");
         assert_eq!(bias(&fitted(&file, &card, &dataset(&["一", "cat"])).expect("fitted")), None);
+        // The same classes in the same order are the same head.
+        let labels: Vec<&str> = card.labels().collect();
+        assert_eq!(bias(&fitted(&file, &card, &dataset(&labels)).expect("fitted")), Some(all));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::model::planes;
 use crate::session;
 use anyhow::{Context as _, Result};
 use candle_core::Device;
-use cn_augment::{Batcher, Image, Normalisation, Policy};
+use cn_augment::{Batcher, Framing, Image, Normalisation, Policy, PolicyConfig};
 use cn_data::Dataset;
 use cn_learn::{Decode, image_of};
 use cn_ops::Network;
@@ -22,10 +22,13 @@ const EMBEDDED: usize = 1000;
 /// Top losses in the gallery.
 const TOP: usize = 18;
 /// Pairs that are confused most, and images of each.
-const PAIRS: usize = 6;
+const PAIRS: usize = 12;
 const EACH: usize = 3;
 /// Rows and columns of the sample of augmented images.
 const SAMPLE: [usize; 2] = [4, 8];
+/// Longest sides of pictures in a report, which is one file that is sent: of the gallery and of the sample.
+const GALLERY_SIDE: u32 = 128;
+const SAMPLE_SIDE: u32 = 112;
 /// Images at a time.
 const BATCH: usize = 64;
 /// The layer whose mean output is the embedding: the last one before the head.
@@ -116,7 +119,8 @@ impl Interpreter<'_> {
     fn pictures(&self, ids: &[u32]) -> Result<Vec<Vec<u8>>> {
         let policy = self.config.eval_policy()?;
         let drawn = rendered(self.config, self.dataset, ids, &policy)?;
-        drawn.iter().map(|pixels| Ok(view(self.config, pixels)?.to_png()?)).collect()
+        let (drawn, side) = at_most(self.config, drawn, GALLERY_SIDE)?;
+        drawn.iter().map(|pixels| Ok(view(self.config.channels, side, pixels)?.to_png()?)).collect()
     }
 
     /// The input of the network for these images.
@@ -164,10 +168,27 @@ pub(crate) fn rendered(config: &Config, dataset: &Dataset, ids: &[u32], policy: 
     Ok(pixels.chunks_exact(len).map(<[u8]>::to_vec).collect())
 }
 
-/// Those bytes as a picture shows them.
-pub(crate) fn view<'a>(config: &Config, pixels: &'a [u8]) -> Result<ImageView<'a>> {
+/// The same on squares of at most `longest` pixels, and their side.
+pub(crate) fn at_most(config: &Config, drawn: Vec<Vec<u8>>, longest: u32) -> Result<(Vec<Vec<u8>>, u32)> {
+    if config.image_size <= longest {
+        return Ok((drawn, config.image_size));
+    }
     let side = config.image_size as usize;
-    Ok(match config.channels {
+    let view = |pixels| Image { pixels, height: side, width: side, channels: config.channels };
+    let images: Vec<Image<'_>> = drawn.iter().map(|pixels| view(pixels.as_slice())).collect();
+    let policy = Policy::new(PolicyConfig::new(longest, Framing::Whole))?;
+    let ids: Vec<u32> = (0..).take(images.len()).collect();
+    let len = (longest as usize).pow(2) * config.channels;
+    let mut pixels = vec![0u8; images.len() * len];
+    let batcher = Batcher::new(config.channels, Normalisation::none())?;
+    batcher.fill(&images, &policy.geometries(&images, 0, 0, &ids)?, &mut pixels)?;
+    Ok((pixels.chunks_exact(len).map(<[u8]>::to_vec).collect(), longest))
+}
+
+/// Those bytes as a picture shows them.
+pub(crate) fn view(channels: usize, side: u32, pixels: &[u8]) -> Result<ImageView<'_>> {
+    let side = side as usize;
+    Ok(match channels {
         1 => ImageView::grey(side, side, pixels)?,
         _ => ImageView::rgb(side, side, pixels)?,
     })
@@ -179,9 +200,10 @@ pub(crate) fn augmented(config: &Config, dataset: &Dataset, [rows, cols]: [usize
     let sampler = cn_data::Sampler::train(dataset.split().train(), n, config.seed)?;
     let ids = sampler.epoch(0).next().unwrap_or_default();
     let drawn = rendered(config, dataset, &ids, &config.train_policy()?)?;
+    let (drawn, side) = at_most(config, drawn, SAMPLE_SIDE)?;
     let tile = |(&id, pixels)| {
         let caption = data::shown(dataset, &dataset.index().records()[id as usize].labels);
-        Ok(Tile { image: view(config, pixels)?, captions: vec![caption.into()] })
+        Ok(Tile { image: view(config.channels, side, pixels)?, captions: vec![caption.into()] })
     };
     let tiles = ids.iter().zip(&drawn).map(|(id, pixels)| tile((id, pixels.as_slice()))).collect::<Result<Vec<_>>>()?;
     let title = format!("{}: augmented training images, {} px", dataset.index().name(), config.image_size);

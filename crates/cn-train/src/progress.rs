@@ -101,7 +101,7 @@ impl Progress {
             return Ok(());
         }
         self.drawn = Instant::now();
-        let left = (self.steps >= ENOUGH).then(|| self.left(position));
+        let left = (self.steps >= ENOUGH || position.steps_done >= ENOUGH as u64).then(|| self.left(position));
         let (rate, loss) = (self.rate(), loss()?);
         if self.live.is_some() {
             let view = &mut self.view;

@@ -165,7 +165,11 @@ impl Start {
             })?;
             match found {
                 Some(weights) => {
-                    let why = "`--weights none` starts from scratch".to_owned();
+                    let first = match absent.is_empty() {
+                        true => "they come first where they were fetched".to_owned(),
+                        false => absent.join(", and "),
+                    };
+                    let why = format!("{first}; `--weights none` starts from scratch");
                     return Ok(Self { source, why: Some(why), weights: Some(weights) });
                 }
                 None if is_drawn => absent = vec![source.absence(&config.arch)],
@@ -213,7 +217,7 @@ impl Start {
         let mut lines = match (&self.why, self.source) {
             (None, _) => vec![what],
             (Some(why), Source::None) => vec![format!("{what}: {why}")],
-            (Some(why), _) => vec![format!("{what}; {why}")],
+            (Some(why), _) => vec![format!("{what}, since {why}")],
         };
         if self.why.is_some() && self.source == Source::None {
             let glyphs = if arch == glyphs::ARCH { "those: `--weights glyphs`; " } else { "" };
@@ -251,9 +255,10 @@ impl Start {
 /// Reads a file, and refuses one of another architecture, whose tensors might fit by chance.
 fn open(path: &Path, arch: &str) -> Result<WeightFile> {
     let file = WeightFile::open(path).map_err(|e| {
-        Problem::failure("there are no weights to start from").caused_by(e).hint(
-            "`--weights` takes auto, none, imagenet, glyphs, a file (safetensors, PyTorch's .pth) or a run's folder",
-        )
+        let usual =
+            "`--weights` takes auto, none, imagenet, glyphs, a file (safetensors, PyTorch's .pth) or a run's folder";
+        let advice = e.hint().filter(|_| path.is_file()).unwrap_or(usual);
+        Problem::failure("there are no weights to start from").caused_by(e).hint(advice)
     })?;
     let found = Arch::of_file(&file).with_context(|| format!("cannot start from `{}`", path.display()))?;
     if found.name() != arch {
@@ -269,11 +274,12 @@ fn file(path: &Path, config: &Config) -> Result<Weights> {
     let path = of_run.as_deref().unwrap_or(path);
     let file = open(path, &config.arch)?;
     let card = path.parent().map(|folder| folder.join("model.json")).filter(|card| card.is_file());
-    let normalisation = match card {
-        Some(card) => model::normalisation_of(&ModelCard::read(card)?)?,
+    let card = card.map(ModelCard::read).transpose()?.filter(|card| path.ends_with(&card.weights.file));
+    let normalisation = match &card {
+        Some(card) => model::normalisation_of(card)?,
         None => imagenet_normalisation(config.channels)?,
     };
-    Ok(Weights { origin: Some(origin_of(path)), file, normalisation, card: None })
+    Ok(Weights { origin: Some(origin_of(path)), file, normalisation, card: card.map(Box::new) })
 }
 
 /// What was given by hand comes before what the hub's cache holds.

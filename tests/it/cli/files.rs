@@ -133,7 +133,7 @@ fn weight_files_are_checked() {
             cause: cannot use the weight file `page.pth`
             cause: the weight file is a web page, expected safetensors or a PyTorch `.pth` of the zip format
 
-            hint: `--weights` takes auto, none, imagenet, glyphs, a file (safetensors, PyTorch's .pth) or a run's folder
+            hint: save it again with a current PyTorch (`torch.save(model.state_dict(), PATH)`), or as safetensors
             --- exit 1
         "#]],
     );
@@ -148,85 +148,85 @@ fn data_are_checked() {
         &place,
         "train --data missing",
         expect![[r#"
-        --- stdout
-        data      `missing`
-        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
-        --- stderr
-        error: there is no folder `missing`
+            --- stdout
+            data      `missing`
+            weights   glyphs, built in, trained on drawn handwriting alone, since ImageNet's for resnet18 were not fetched; `--weights none` starts from scratch
+            --- stderr
+            error: there is no folder `missing`
 
-        hint: run `cargo xtask fetch-data`, or pass the folder of the data set with `--data`
-        --- exit 1
-    "#]],
+            hint: run `cargo xtask fetch-data`, or pass the folder of the data set with `--data`
+            --- exit 1
+        "#]],
     );
     check(
         &place,
         "train --data table/labels.csv",
         expect![[r#"
-        --- stdout
-        data      `table/labels.csv`
-        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
-        --- stderr
-        error: `table/labels.csv` is a file, not a folder
+            --- stdout
+            data      `table/labels.csv`
+            weights   glyphs, built in, trained on drawn handwriting alone, since ImageNet's for resnet18 were not fetched; `--weights none` starts from scratch
+            --- stderr
+            error: `table/labels.csv` is a file, not a folder
 
-        hint: pass its folder with `--data` and the file with `--csv`
-        --- exit 2
-    "#]],
+            hint: pass its folder with `--data` and the file with `--csv`
+            --- exit 2
+        "#]],
     );
     check(
         &place,
         "train --data empty",
         expect![[r#"
-        --- stdout
-        data      `empty`
-        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
-        --- stderr
-        error: `empty` holds no `dataset.toml`, no `chinese_mnist.csv`, no `train/<label>/` and no `<label>/` with images
+            --- stdout
+            data      `empty`
+            weights   glyphs, built in, trained on drawn handwriting alone, since ImageNet's for resnet18 were not fetched; `--weights none` starts from scratch
+            --- stderr
+            error: `empty` holds no `dataset.toml`, no `chinese_mnist.csv`, no `train/<label>/` and no `<label>/` with images
 
-        hint: describe the layout in a `dataset.toml`, or with `--csv`, `--image` and `--label`
-        --- exit 1
-    "#]],
+            hint: describe the layout in a `dataset.toml`, or with `--csv`, `--image` and `--label`
+            --- exit 1
+        "#]],
     );
     check(
         &place,
         "train --data images --split group --batch-size 4",
         expect![[r#"
-        --- stdout
-        data      `images`
-        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
-        --- stderr
-        error: the group of `dark/0.png` is unknown, and the split `group` needs one for every image
+            --- stdout
+            data      `images`
+            weights   glyphs, built in, trained on drawn handwriting alone, since ImageNet's for resnet18 were not fetched; `--weights none` starts from scratch
+            --- stderr
+            error: the group of `dark/0.png` is unknown, and the split `group` needs one for every image
 
-        hint: name the column that holds the group with `group` or `--group`, or split at random
-        --- exit 1
-    "#]],
+            hint: name the column that holds the group with `group` or `--group`, or split at random
+            --- exit 1
+        "#]],
     );
     check(
         &place,
         "train --data images --val-groups 3,14 --batch-size 4",
         expect![[r#"
-        --- stdout
-        data      `images`
-        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
-        --- stderr
-        error: the group of `dark/0.png` is unknown, and the split `val-groups` needs one for every image
+            --- stdout
+            data      `images`
+            weights   glyphs, built in, trained on drawn handwriting alone, since ImageNet's for resnet18 were not fetched; `--weights none` starts from scratch
+            --- stderr
+            error: the group of `dark/0.png` is unknown, and the split `val-groups` needs one for every image
 
-        hint: name the column that holds the group with `group` or `--group`, or split at random
-        --- exit 1
-    "#]],
+            hint: name the column that holds the group with `group` or `--group`, or split at random
+            --- exit 1
+        "#]],
     );
     check(
         &place,
         "train --data images",
         expect![[r#"
-        --- stdout
-        data      `images`
-        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
-        --- stderr
-        error: a batch of 64 images is larger than the training part of 16
+            --- stdout
+            data      `images`
+            weights   glyphs, built in, trained on drawn handwriting alone, since ImageNet's for resnet18 were not fetched; `--weights none` starts from scratch
+            --- stderr
+            error: a batch of 64 images is larger than the training part of 16
 
-        hint: use a smaller `--batch-size`, or more images
-        --- exit 2
-    "#]],
+            hint: use a smaller `--batch-size`, or more images
+            --- exit 2
+        "#]],
     );
     check(
         &place,
@@ -247,15 +247,15 @@ fn data_are_checked() {
         &place,
         "train --data table --csv labels.csv --image {id}.png --label sort",
         expect![[r#"
-        --- stdout
-        data      `table`
-        weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
-        --- stderr
-        error: `table/labels.csv` has no column `sort`, only `id`, `kind`
+            --- stdout
+            data      `table`
+            weights   glyphs, built in, trained on drawn handwriting alone, since ImageNet's for resnet18 were not fetched; `--weights none` starts from scratch
+            --- stderr
+            error: `table/labels.csv` has no column `sort`, only `id`, `kind`
 
-        hint: name one of the columns that exist
-        --- exit 1
-    "#]],
+            hint: name one of the columns that exist
+            --- exit 1
+        "#]],
     );
     check(
         &place,
@@ -295,7 +295,7 @@ fn damaged_images_are_named_together() {
         expect![[r#"
             --- stdout
             data      `images`
-            weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
+            weights   glyphs, built in, trained on drawn handwriting alone, since ImageNet's for resnet18 were not fetched; `--weights none` starts from scratch
             --- stderr
             error: 2 of 22 images cannot be used:
               dark/cut.png: no image of a supported format (JPEG, PNG, BMP, GIF, WebP, TIFF)
@@ -356,7 +356,7 @@ fn labels_that_only_judge_are_unknown() {
         expect![[r#"
             --- stdout
             data      `parts`
-            weights   glyphs, built in, trained on drawn handwriting alone; `--weights none` starts from scratch
+            weights   glyphs, built in, trained on drawn handwriting alone, since ImageNet's for resnet18 were not fetched; `--weights none` starts from scratch
             --- stderr
             error: the label `rare` of `val/rare/1.png` is not among the 2 classes of the vocabulary
 
@@ -407,4 +407,34 @@ fn other_images_are_described_as_those_of_the_run_were() {
     assert_eq!(judged["groups"].as_array().map(Vec::len), Some(12));
     place.image("folders/dark/1.png", 1).image("folders/light/1.png", 250);
     assert_eq!(place.result("evaluate run --data folders")["n"], 2);
+    // What the folder says of itself comes before what the run says of its own.
+    let other = "csv = \"labels.csv\"\nimage = \"{id}.png\"\nlabel = \"truth\"\n";
+    place.write("own/dataset.toml", other).write("own/labels.csv", "id,sort,truth\n1,light,dark\n2,light,dark\n");
+    place.image("own/1.png", 1).image("own/2.png", 2);
+    let classes = |line: &str| place.result(line)["classes"].to_string();
+    let own = classes("evaluate run --data own");
+    assert_eq!(own, classes("evaluate run --data own --csv labels.csv --image {id}.png --label truth"));
+    assert_ne!(own, classes("evaluate run --data own --csv labels.csv --image {id}.png --label sort"));
+    // A table that does not name groups is judged without them.
+    place.write("alone/labels.csv", "id,sort\n1,dark\n").image("alone/1.png", 1);
+    let judged = place.line("evaluate run --data alone");
+    assert!(judged.code == 0 && judged.stderr.contains("judged without groups"), "{}", judged.snapshot());
+}
+
+#[test]
+fn results_do_not_become_images() {
+    let place = Place::new();
+    place.folders(4);
+    for line in [
+        "train --data images --out images/run",
+        "train --data images --out images/new/run",
+        "show --data images --out images/dark/show.png",
+        "audit --data images --out images/audit",
+    ] {
+        let ended = place.line(&format!("{line} --batch-size 2"));
+        assert!(ended.code == 1 && ended.stderr.contains("is in the folder of the images"), "{}", ended.snapshot());
+    }
+    assert_eq!(place.line("show --data images --batch-size 2 --out beside/show.png").code, 0);
+    // A batch plays no part where images are looked at.
+    assert_eq!(place.line("audit --data images --batch-size 500 --out beside/audit").code, 0);
 }

@@ -101,8 +101,8 @@ fn judged(context: &Context<'_>, args: &EvaluateArgs, trained: &Trained) -> Resu
                 .into())
         }
         own => {
-            let config = other_config(args, trained)?;
-            let (index, pixels) = data::all(context.ui, &config, cache())?;
+            let mut config = other_config(args, trained)?;
+            let (index, pixels) = all_of(context, &mut config, args, cache())?;
             let ids = in_groups(&index, (0..).take(index.len()).collect(), args)?;
             let pixels = Pixels::from_images(ids.iter().map(|&id| pixels.image(id)))?;
             let index = index.subset(&ids)?;
@@ -147,11 +147,26 @@ fn other_config(args: &EvaluateArgs, trained: &Trained) -> Result<Config> {
     Ok(base.with_flags(&Common::default(), &flags)?.resolved()?)
 }
 
-/// Whether the description of the run's data can be that of another folder.
+/// Whether another folder has such a table as the run's data, and does not say by itself what is in it.
 fn is_laid_out(dir: &Path, data: &DataConfig) -> bool {
-    match &data.csv {
-        Some(csv) => dir.join(csv).is_file(),
-        None => ["dataset.toml", "chinese_mnist.csv"].iter().any(|file| dir.join(file).is_file()),
+    let describes_itself = data::DESCRIPTIONS.iter().any(|file| dir.join(file).is_file());
+    !describes_itself && data.csv.as_ref().is_some_and(|csv| dir.join(csv).is_file())
+}
+
+/// The images of the settings; without groups, where the run's data name a column of them that these do not have.
+fn all_of(context: &Context<'_>, config: &mut Config, args: &EvaluateArgs, cache: Cache) -> Result<(Index, Pixels)> {
+    let found = data::all(context.ui, config, cache.clone());
+    let lacks_groups = |error: &anyhow::Error| match error.downcast_ref() {
+        Some(cn_data::Error::NoColumn { column, .. }) => config.data.group.as_ref() == Some(column),
+        _ => false,
+    };
+    match found {
+        Err(error) if args.data.group.is_none() && lacks_groups(&error) => {
+            context.ui.warn(format_args!("{error}: the images are judged without groups"));
+            config.data.group = None;
+            data::all(context.ui, config, cache)
+        }
+        found => found,
     }
 }
 

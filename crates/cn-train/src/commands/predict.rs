@@ -22,7 +22,14 @@ pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
     let card = &trained.card;
     let names = ClassNames::from(card);
     let read = loaded.kept.iter().map(|&id| &paths[id as usize]);
-    for (path, row) in read.zip(probabilities.chunks_exact(card.classes.len())) {
+    // A drawing without ink is black all over.
+    let empty = |id: usize| card.ink_fill.is_some() && pixels.image(id as u32).pixels.iter().all(|&level| level == 0);
+    for (id, (path, row)) in read.zip(probabilities.chunks_exact(card.classes.len())).enumerate() {
+        if empty(id) {
+            context.ui.result(format_args!("{}  none (there is no ink)\n", printable(&path.display().to_string())));
+            context.ui.json(&serde_json::json!({ "path": path, "labels": [], "probabilities": null }));
+            continue;
+        }
         let passed = passed(card, row);
         context.ui.result(format_args!(
             "{}  {}\n",

@@ -85,6 +85,10 @@ impl Config {
                 Err(Problem::usage("endless handwriting is judged by drawn writers of its own, and nothing else")
                     .hint("leave `--data`, `--split` and `--val-groups` out, or use another recipe"))
             }
+            Some(_) if self.limit_per_class.is_some() => {
+                Err(Problem::usage("endless handwriting has no images to choose from with `--limit-per-class`")
+                    .hint("leave it out, or draw a number of images: `--synthetic` with another recipe"))
+            }
             Some(0) => Err(Problem::usage("`--steps 0` trains nothing")),
             Some(steps) if self.drawn_for(steps) > MAX_DRAWN => {
                 Err(Problem::usage(format!("{} images would be drawn, more than {MAX_DRAWN}", self.drawn_for(steps)))

@@ -15,10 +15,11 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// `None` where there is no terminal that frames can be drawn on.
+    /// `None` where there is no terminal that frames can be drawn on, or a smaller one than the smallest frame.
     pub(super) fn new() -> Option<Self> {
         let term = Term::stderr();
-        (term.features().is_attended() && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb"))
+        let fits = term.size_checked().is_some_and(|(rows, columns)| View::default().frame(rows, columns).is_some());
+        (fits && term.features().is_attended() && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb"))
             .then(|| Self { term, drawn: Vec::new() })
     }
 

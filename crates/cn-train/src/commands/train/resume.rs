@@ -18,7 +18,15 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
     let stored = Config::of_run(&run.config())?;
     let config = stored.with_flags(context.common, &args.config)?.resolved()?;
     if run.is_finished() && run.weights().is_file() {
-        refuse(run, args, &stored.differences(&config))?;
+        let differences = stored.differences(&config);
+        refuse(run, args, &differences)?;
+        if !differences.is_empty() {
+            let problem = format!("the run `{}` is finished, and cannot go on with anything", run.root().display());
+            let weights = run.weights();
+            return Err(Problem::failure(problem)
+                .hint(format!("start another one from its weights: `--weights {}`", weights.display()))
+                .into());
+        }
         return finished(context, run);
     }
     let _lock = if args.dry_run { None } else { Some(lock(context.ui, run)?) };
