@@ -20,8 +20,8 @@ pub(super) fn confusion(record: &Record, answers: &Answers<'_>) -> Result<String
     let names: Vec<String> = found.labels.iter().map(|label| escape(record.names.short(label))).collect();
     let no_class = record.names.no_class();
     let mut html = format!(
-        "<p>Rows are what the images are, columns what the model said; “{no_class}” where no class passed its threshold. A perfect \
-         model fills the diagonal alone.</p><div class=scroll><table class=matrix><thead><tr><th>true</th>",
+        "<p>Rows are what the images are, columns the class that the model found most probable, or “{no_class}” where none passed its threshold. \
+         A perfect model fills the diagonal alone; an image that got several labels is there by the first of them.</p><div class=scroll><table class=matrix><thead><tr><th>true</th>",
     );
     html.extend(names.iter().map(|name| format!("<th scope=col>{name}</th>")));
     let _ = write!(html, "<th scope=col>{no_class}</th></tr></thead><tbody>");
@@ -152,7 +152,7 @@ fn probabilities(record: &Record, prediction: &Prediction) -> String {
     classes.sort_by(|&a, &b| prediction.probabilities[b].total_cmp(&prediction.probabilities[a]));
     let one = |class: &usize| {
         let name = escape(record.names.short(&record.table.classes()[*class]));
-        format!("{name} {:.1} %", 100.0 * prediction.probabilities[*class])
+        format!("<bdi>{name}</bdi> {:.1} %", 100.0 * prediction.probabilities[*class])
     };
     classes.iter().take(3).map(one).collect::<Vec<_>>().join(" · ")
 }

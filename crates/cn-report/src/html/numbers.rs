@@ -199,7 +199,7 @@ fn two_by_two(record: &Record, answers: &Answers<'_>) -> String {
 }
 
 /// Groups that are drawn: beyond, the best ones are left out.
-const MOST_GROUPS: usize = 40;
+const MOST_GROUPS: usize = 200;
 
 pub(super) fn groups_title(record: &Record) -> &'static str {
     if record.group_word()[0] == "writer" { "Writer by writer" } else { "Group by group" }
