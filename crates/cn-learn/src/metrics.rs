@@ -51,14 +51,14 @@ impl Metric {
         })
     }
 
-    /// Share of the images whose largest logit belongs to one of their labels.
+    /// Share of the images with labels whose largest logit belongs to one of them.
     #[must_use]
     pub fn top1() -> Self {
         Self::new("top1", |predictions, targets| {
             let rows = targets.chunks_exact(predictions.n_classes.max(1));
-            share(
-                predictions.top1().into_iter().zip(rows).map(|(class, t)| class.is_some_and(|class| is_set(t[class]))),
-            )
+            let labelled = predictions.top1().into_iter().zip(rows).filter(|(_, t)| t.iter().any(|&t| is_set(t)));
+            let right = labelled.map(|(class, t)| class.is_some_and(|class| is_set(t[class])));
+            share(right.collect::<Vec<bool>>().into_iter())
         })
     }
 

@@ -23,11 +23,12 @@ pub(super) fn confusion(record: &Record, answers: &Answers<'_>) -> Result<String
         "<p>Rows are what the images are, columns the class that the model found most probable, or “{no_class}” where none passed its threshold. \
          A perfect model fills the diagonal alone; an image that got several labels is there by the first of them.</p><div class=scroll><table class=matrix><thead><tr><th>true</th>",
     );
-    html.extend(names.iter().map(|name| format!("<th scope=col>{name}</th>")));
+    html.extend(names.iter().map(|name| format!("<th scope=col title=\"{name}\">{name}</th>")));
     let _ = write!(html, "<th scope=col>{no_class}</th></tr></thead><tbody>");
     for (truth, counts) in found.counts.iter().enumerate() {
         let total = counts.iter().sum::<usize>().max(1) as f64;
-        let _ = write!(html, "<tr><th scope=row>{}</th>", escape(&record.names.show(&found.labels[truth])));
+        let name = escape(&record.names.show(&found.labels[truth]));
+        let _ = write!(html, "<tr><th scope=row title=\"{name}\">{name}</th>");
         for (said, &count) in counts.iter().enumerate() {
             let _ = match (count, said == truth) {
                 (0, _) => write!(html, "<td class=zero>0</td>"),

@@ -109,7 +109,8 @@ impl Predictions {
     /// Images whose most probable class is one of their targets; of equal probabilities the first class counts.
     #[must_use]
     pub fn top1(&self) -> Rate {
-        Rate::count(self.rows().iter().map(|row| row.targets.contains(&row.most_probable())))
+        let labelled = self.rows().iter().filter(|row| !row.targets.is_empty());
+        Rate::count(labelled.map(|row| row.targets.contains(&row.most_probable())))
     }
 }
 
@@ -191,14 +192,15 @@ impl<'a> Answers<'a> {
         if rows.iter().all(|row| row.group.is_none()) {
             return Vec::new();
         }
-        let mut flags: BTreeMap<Option<&str>, Vec<bool>> = BTreeMap::new();
+        let mut flags: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
         for (row, exact) in rows.iter().zip(self.exact()) {
-            flags.entry(row.group.as_deref()).or_default().push(exact);
+            if let Some(group) = &row.group {
+                flags.entry(group).or_default().push(exact);
+            }
         }
-        let mut scores: Vec<GroupScore> = flags
-            .into_iter()
-            .map(|(group, flags)| GroupScore { group: group.map(Into::into), exact: Rate::count(flags) })
-            .collect();
+        let score =
+            |(group, flags): (&str, Vec<bool>)| GroupScore { group: Some(group.into()), exact: Rate::count(flags) };
+        let mut scores: Vec<GroupScore> = flags.into_iter().map(score).collect();
         scores.sort_by(|a, b| a.exact.share().total_cmp(&b.exact.share()));
         scores
     }

@@ -66,6 +66,7 @@ impl IntervalSet {
 struct Counts {
     images: u32,
     exact: u32,
+    labelled: u32,
     top1: u32,
     wrong_answers: u32,
 }
@@ -74,6 +75,7 @@ impl Counts {
     fn add(&mut self, other: &Self) {
         self.images += other.images;
         self.exact += other.exact;
+        self.labelled += other.labelled;
         self.top1 += other.top1;
         self.wrong_answers += other.wrong_answers;
     }
@@ -96,15 +98,26 @@ impl Answers<'_> {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&row| &rows[row].path);
         let images: Vec<Counts> = order.into_iter().map(|row| counts[row]).collect();
-        let mut groups: BTreeMap<Option<&str>, Counts> = BTreeMap::new();
+        let mut groups: BTreeMap<&str, Counts> = BTreeMap::new();
         for (row, counts) in rows.iter().zip(&counts) {
-            groups.entry(row.group.as_deref()).or_default().add(counts);
+            if let Some(group) = &row.group {
+                groups.entry(group).or_default().add(counts);
+            }
         }
-        let groups: Vec<Counts> = groups.into_values().collect();
+        let is_grouped = groups.len() > 1;
+        // An image without a group is one of its own: nothing says that it comes with others.
+        let mut alone: Vec<(&str, Counts)> = rows
+            .iter()
+            .zip(&counts)
+            .filter(|(row, _)| row.group.is_none())
+            .map(|(row, c)| (row.path.as_str(), *c))
+            .collect();
+        alone.sort_by_key(|(path, _)| *path);
+        let groups: Vec<Counts> = groups.into_values().chain(alone.into_iter().map(|(_, counts)| counts)).collect();
         let n_classes = self.table().classes().len();
         Some(Intervals {
             images: resample(&images, n_classes, bootstrap),
-            groups: (groups.len() > 1).then(|| resample(&groups, n_classes, bootstrap)),
+            groups: is_grouped.then(|| resample(&groups, n_classes, bootstrap)),
         })
     }
 
@@ -114,6 +127,7 @@ impl Answers<'_> {
         Counts {
             images: 1,
             exact: u32::from(prediction.targets == passed),
+            labelled: u32::from(!prediction.targets.is_empty()),
             top1: u32::from(prediction.targets.contains(&prediction.most_probable())),
             wrong_answers: (passed.len() + prediction.targets.len() - 2 * right) as u32,
         }
@@ -129,7 +143,7 @@ fn resample(units: &[Counts], n_classes: usize, bootstrap: &Bootstrap) -> Interv
         (0..n).for_each(|_| sum.add(&units[draws.below(n) as usize]));
         let images = f64::from(sum.images);
         let wrong = f64::from(sum.wrong_answers) / (images * n_classes as f64);
-        let values = [f64::from(sum.exact) / images, f64::from(sum.top1) / images, 1.0 - wrong];
+        let values = [f64::from(sum.exact) / images, f64::from(sum.top1) / f64::from(sum.labelled.max(1)), 1.0 - wrong];
         shares.iter_mut().zip(values).for_each(|(share, value)| share.push(value));
     }
     let [exact_match, top1, accuracy_multi] = shares.map(|mut values| {

@@ -214,7 +214,8 @@ fn several_labels_have_no_confusion_but_exact_match() {
     let answers = table.answers(at(0.5)).unwrap();
     assert_eq!(answers.exact_match(), Rate { hits: 2, total: 2 });
     assert!(answers.confusion().is_none() && answers.most_confused(1).is_none());
-    assert_eq!(table.top1(), Rate { hits: 1, total: 2 });
+    // An image without any label has no most probable one to be right about.
+    assert_eq!(table.top1(), Rate { hits: 1, total: 1 });
 }
 
 #[test]
@@ -224,6 +225,14 @@ fn groups_come_worst_first() {
     let scores = table.answers(at(0.5)).unwrap().group_scores();
     let names: Vec<_> = scores.iter().map(|score| score.group.as_deref().unwrap()).collect();
     assert_eq!(names, ["c", "a", "b"]);
+    // Images without a group are none, and each is drawn alone.
+    let mixed = self::table(
+        1,
+        [grouped("1", "b", 0.9), grouped("2", "a", 0.1), image("3", &[0], [0.9]), image("4", &[0], [0.9])],
+    );
+    let answers = mixed.answers(at(0.5)).unwrap();
+    assert_eq!(answers.group_scores().len(), 2);
+    assert_eq!(answers.intervals(&Bootstrap::default()).unwrap().groups.unwrap().units, 4);
     assert!(five().answers(at(0.5)).unwrap().group_scores().is_empty());
 }
 
