@@ -111,8 +111,10 @@ impl Transform {
 
     /// What `model.json` says about it.
     pub(crate) fn card(&self, size: u32, ink_square: Option<f64>) -> cn_report::Transform {
+        if let Some(fill) = ink_square {
+            return cn_report::Transform::InkSquare { fill, threshold: FAINT_INK };
+        }
         match self {
-            _ if let Some(fill) = ink_square => cn_report::Transform::InkSquare { fill, threshold: FAINT_INK },
             // fastai rounds the margin up to a multiple of 4 on each side.
             Self::Centre { extra } => {
                 let extra = (f64::from(size) * extra / 8.0).ceil() as usize * 8;
