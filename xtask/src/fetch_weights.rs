@@ -142,8 +142,16 @@ impl Job {
         }
         let options = Options { token: self.settings.token_for_endpoint(), ..self.options.clone() };
         let (file, about) = self.ask(&options).map_err(|error| self.with_hint(error))?;
-        let (path, sha256, bytes) =
+        let (blob, sha256, bytes) =
             self.bring(&shelf, file, &about, &options).map_err(|error| self.with_hint(error))?;
+        // Nobody has vouched for them yet, and what has a name is taken for good.
+        if about.sha256().is_none()
+            && let Err(error) = (self.check)(&blob, self.model.name)
+        {
+            let _ = fs::remove_file(&blob);
+            return Err(error);
+        }
+        let path = name(&shelf, &about, file)?;
         self.bring_page(&shelf, &about, &options);
         shelf.set_main(&about.commit).context("cannot write the main branch into the hub's cache")?;
         Ok(Fetched {
@@ -209,7 +217,7 @@ impl Job {
         format!("{}/{}/resolve/{revision}/{file}", self.settings.endpoint, self.model.repo)
     }
 
-    /// Brings a file of a commit into the cache: where it lies then, its SHA-256 and its length.
+    /// Brings the contents of a file of a commit into the cache: where they lie then, their SHA-256 and their length.
     fn bring(&self, shelf: &Shelf, file: &str, about: &About, options: &Options) -> Result<(PathBuf, String, u64)> {
         let (blob, lock) = (shelf.blob(&about.etag), shelf.lock(&about.etag));
         for folder in [&blob, &lock].into_iter().filter_map(|path| path.parent()) {
@@ -226,16 +234,7 @@ impl Job {
             Some(whole) => whole,
             None => self.download_checked(&url, about, &blob, options)?,
         };
-        // Nobody has vouched for it yet, and what is linked is taken for good.
-        if file != PAGE
-            && about.sha256().is_none()
-            && let Err(error) = (self.check)(&blob, self.model.name)
-        {
-            let _ = fs::remove_file(&blob);
-            return Err(error);
-        }
-        let path = shelf.link(about, file).context("cannot write into the hub's cache")?;
-        Ok((path, sha256, bytes))
+        Ok((blob, sha256, bytes))
     }
 
     /// Downloads to `blob`, once anew if the contents are wrong: a resumed file may be made of two.
@@ -272,7 +271,10 @@ impl Job {
         let about = head(&url, options, &mut progress)
             .map_err(anyhow::Error::from)
             .and_then(|headers| Ok(About::new(&url, &headers)?));
-        let brought = about.and_then(|about| self.bring(shelf, PAGE, &about, options));
+        let brought = about.and_then(|about| {
+            self.bring(shelf, PAGE, &about, options)?;
+            name(shelf, &about, PAGE)
+        });
         if let Err(error) = brought {
             progress.note(&format!("the page with the licence was not fetched: {error}"));
         }
@@ -322,6 +324,11 @@ impl Job {
             Settings::page(repo)
         )
     }
+}
+
+/// Gives contents that were brought the name that they are looked for by.
+fn name(shelf: &Shelf, about: &About, file: &str) -> Result<PathBuf> {
+    shelf.link(about, file).context("cannot write into the hub's cache")
 }
 
 /// SHA-256 in lower-case hex, and the length.

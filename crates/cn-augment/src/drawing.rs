@@ -86,23 +86,25 @@ fn ink_of(image: Image<'_>) -> Vec<u8> {
         Some(rgb) => rgb.iter().map(|&rgb| luma(rgb)).collect(),
         None => image.pixels.iter().map(|&p| i32::from(p)).collect(),
     };
-    let paper_of = |values: &[i32]| paper(values, image.width);
-    let paper = paper_of(&grey);
+    let paper = paper(&grey, image.width);
     let (darkest, lightest) = grey.iter().fold((255, 0), |(lo, hi), &p| (p.min(lo), p.max(hi)));
     let is_dark = paper - darkest > lightest - paper;
     let contrast: Vec<i32> = grey.iter().map(|p| if is_dark { paper - p } else { p - paper }).collect();
     stretched(&contrast)
-        // Ink that is as light as the paper and of another colour.
-        .or_else(|| {
-            let channel = |c: usize| rgb.unwrap_or_default().iter().map(|rgb| i32::from(rgb[c])).collect::<Vec<_>>();
-            let [r, g, b] = [0, 1, 2].map(|c| {
-                let values = channel(c);
-                let paper = paper_of(&values);
-                values.into_iter().map(|value| (value - paper).abs()).collect::<Vec<_>>()
-            });
-            stretched(&r.iter().zip(&g).zip(&b).map(|((r, g), b)| *r.max(g).max(b)).collect::<Vec<_>>())
-        })
+        .or_else(|| stretched(&colour_contrast(rgb?, image.width)))
         .unwrap_or_else(|| vec![0; grey.len()])
+}
+
+/// How far each pixel is from the paper in the channel where it is farthest: for ink that is as light as the paper and of
+/// another colour.
+fn colour_contrast(rgb: &[[u8; 3]], width: usize) -> Vec<i32> {
+    let mut contrast = vec![0; rgb.len()];
+    for channel in 0..3 {
+        let values: Vec<i32> = rgb.iter().map(|rgb| i32::from(rgb[channel])).collect();
+        let paper = paper(&values, width);
+        contrast.iter_mut().zip(values).for_each(|(most, value)| *most = (*most).max((value - paper).abs()));
+    }
+    contrast
 }
 
 /// Contrasts so that the strongest is 255; `None` if it is no ink.

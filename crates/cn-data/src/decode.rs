@@ -182,8 +182,14 @@ fn check_size(width: u64, height: u64, config: &DecodeConfig) -> Result<(), BadR
     Ok(())
 }
 
-/// Levels between the darkest and the brightest value of what shows nothing.
-const NOTHING: u8 = 16;
+/// Levels between the darkest and the brightest value below which nothing is shown.
+pub(crate) const BLANK: u8 = 16;
+
+/// Levels between the darkest and the brightest value.
+pub(crate) fn span(values: impl Iterator<Item = u8>) -> u8 {
+    let (low, high) = values.fold((u8::MAX, 0), |(low, high), value| (low.min(value), high.max(value)));
+    high.saturating_sub(low)
+}
 
 /// Eight bits, grey or RGB; what is transparent becomes white, as paper is, or black where nothing is to be seen on
 /// white.
@@ -199,14 +205,11 @@ fn flattened(image: DynamicImage) -> Decoded {
     Decoded { height, width, channels, pixels }
 }
 
+/// Lays the image over white, or over black where it would not be seen on white.
 fn on_paper<const C: usize>(pixels: &[u8]) -> Vec<u8> {
-    let span = |values: &mut dyn Iterator<Item = u8>| {
-        let (low, high) = values.fold((u8::MAX, 0), |(low, high), value| (low.min(value), high.max(value)));
-        high.saturating_sub(low)
-    };
     let white = over::<C>(pixels, 255);
-    let is_drawn = span(&mut pixels.iter().skip(C - 1).step_by(C).copied()) >= NOTHING;
-    if is_drawn && span(&mut white.iter().copied()) < NOTHING { over::<C>(pixels, 0) } else { white }
+    let is_lost = span(white.iter().copied()) < BLANK && span(pixels.iter().skip(C - 1).step_by(C).copied()) >= BLANK;
+    if is_lost { over::<C>(pixels, 0) } else { white }
 }
 
 /// Drops the last of `C` channels, alpha, by laying the others over this level.

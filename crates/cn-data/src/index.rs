@@ -64,13 +64,9 @@ impl Index {
         if !folder.is_dir() {
             return Err(Error::NoFolder { path: folder.to_owned() });
         }
-        let spec = match Spec::read(folder)? {
-            Some(own) => spec.over(&own),
-            None if spec.csv.is_none() && folder.join("chinese_mnist.csv").is_file() => {
-                spec.over(&Spec::chinese_mnist())
-            }
-            None => spec.clone(),
-        };
+        // A table that is named is not the published one.
+        let own = if spec.csv.is_some() { Spec::read(folder)? } else { Spec::of_folder(folder)? };
+        let spec = own.map_or_else(|| spec.clone(), |own| spec.over(&own));
         let found = match &spec.csv {
             Some(csv) => table::read(folder, &folder.join(csv), &spec)?,
             None if spec.names_columns() => {

@@ -92,6 +92,18 @@ impl Spec {
         }
     }
 
+    /// What `folder` says of itself: its `dataset.toml`, or the published layout of Chinese MNIST.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spec::read`].
+    pub fn of_folder(folder: &Path) -> Result<Option<Self>> {
+        let published = || {
+            Some(Self::chinese_mnist()).filter(|spec| spec.csv.as_ref().is_some_and(|csv| folder.join(csv).is_file()))
+        };
+        Ok(Self::read(folder)?.or_else(published))
+    }
+
     /// The text of a `dataset.toml` that reads back as this description.
     ///
     /// # Panics

@@ -57,8 +57,7 @@ impl Metric {
         Self::new("top1", |predictions, targets| {
             let rows = targets.chunks_exact(predictions.n_classes.max(1));
             let labelled = predictions.top1().into_iter().zip(rows).filter(|(_, t)| t.iter().any(|&t| is_set(t)));
-            let right = labelled.map(|(class, t)| class.is_some_and(|class| is_set(t[class])));
-            share(right.collect::<Vec<bool>>().into_iter())
+            share(labelled.map(|(class, t)| class.is_some_and(|class| is_set(t[class]))))
         })
     }
 
@@ -143,9 +142,9 @@ fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-fn share(right: impl ExactSizeIterator<Item = bool>) -> f64 {
-    let n = right.len();
-    right.filter(|&right| right).count() as f64 / n as f64
+fn share(right: impl Iterator<Item = bool>) -> f64 {
+    let (hits, n) = right.fold((0usize, 0usize), |(hits, n), right| (hits + usize::from(right), n + 1));
+    hits as f64 / n as f64
 }
 
 #[cfg(test)]

@@ -37,9 +37,6 @@ enum Use {
     Looking,
 }
 
-/// Files by which a folder says what is in it.
-pub(crate) const DESCRIPTIONS: [&str; 2] = ["dataset.toml", "chinese_mnist.csv"];
-
 impl Plan {
     /// Lists and splits the images, and checks what can be checked without their pixels.
     pub(crate) fn new(config: &Config) -> Result<Self> {
@@ -226,8 +223,7 @@ fn column_of_groups(config: &Config) -> Option<String> {
         return own.group.clone();
     }
     let dir = own.dir.as_deref()?;
-    let published = || dir.join("chinese_mnist.csv").is_file().then(Spec::chinese_mnist);
-    Spec::read(dir).ok()?.or_else(published)?.group
+    Spec::of_folder(dir).ok()??.group
 }
 
 fn open(config: &Config) -> Result<Index> {

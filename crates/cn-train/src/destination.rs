@@ -1,9 +1,9 @@
 //! Where results go: found out before the work, not after it.
 
-use crate::config::Config;
-use crate::data::DESCRIPTIONS;
+use crate::config::DataConfig;
 use crate::problem::Problem;
 use anyhow::Result;
+use cn_data::Spec;
 use cn_report::RunFolder;
 use std::path::Path;
 
@@ -20,9 +20,9 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
 
 /// Refuses a place among images that are found by looking through their folder: pictures of results would be the next
 /// images of it.
-pub(crate) fn check_outside(out: &Path, config: &Config) -> Result<()> {
-    let Some(dir) = config.data.dir.as_ref().filter(|_| config.data.csv.is_none()) else { return Ok(()) };
-    if DESCRIPTIONS.iter().any(|file| dir.join(file).is_file()) {
+pub(crate) fn check_outside(out: &Path, data: &DataConfig) -> Result<()> {
+    let Some(dir) = data.dir.as_ref().filter(|dir| data.csv.is_none() && dir.is_dir()) else { return Ok(()) };
+    if Spec::of_folder(dir)?.is_some_and(|spec| spec.csv.is_some()) {
         return Ok(());
     }
     let (Ok(dir), Ok(place)) = (dir.canonicalize(), std::path::absolute(out)) else { return Ok(()) };

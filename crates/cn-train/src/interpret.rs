@@ -169,7 +169,7 @@ pub(crate) fn rendered(config: &Config, dataset: &Dataset, ids: &[u32], policy: 
 }
 
 /// The same on squares of at most `longest` pixels, and their side.
-pub(crate) fn at_most(config: &Config, drawn: Vec<Vec<u8>>, longest: u32) -> Result<(Vec<Vec<u8>>, u32)> {
+fn at_most(config: &Config, drawn: Vec<Vec<u8>>, longest: u32) -> Result<(Vec<Vec<u8>>, u32)> {
     if config.image_size <= longest {
         return Ok((drawn, config.image_size));
     }

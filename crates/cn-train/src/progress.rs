@@ -15,7 +15,7 @@ const REDRAW: Duration = Duration::from_millis(100);
 /// Lines are printed at most this often.
 const LINE: Duration = Duration::from_secs(30);
 
-/// Steps of an epoch before the time left is told: the first ones are slower than the rest.
+/// Steps of a fit before the time left is told: the first ones are slower than the rest.
 const ENOUGH: usize = 10;
 
 /// Draws how far a fit is.
@@ -26,7 +26,9 @@ pub(crate) struct Progress {
     plan: Plan,
     fit_start: Instant,
     epoch_start: Instant,
+    /// Steps of this epoch, and of this fit.
     steps: usize,
+    fit_steps: usize,
     drawn: Instant,
     validation: Duration,
     validation_start: Option<Instant>,
@@ -62,6 +64,7 @@ impl Progress {
             fit_start: now,
             epoch_start: now,
             steps: 0,
+            fit_steps: 0,
             drawn: now,
             validation: Duration::ZERO,
             validation_start: None,
@@ -96,12 +99,13 @@ impl Progress {
         loss: impl FnOnce() -> Result<f32, E>,
     ) -> Result<(), E> {
         self.steps += 1;
+        self.fit_steps += 1;
         let every = if self.live.is_some() { REDRAW } else { LINE };
         if self.drawn.elapsed() < every {
             return Ok(());
         }
         self.drawn = Instant::now();
-        let left = (self.steps >= ENOUGH || position.steps_done >= ENOUGH as u64).then(|| self.left(position));
+        let left = (self.fit_steps >= ENOUGH).then(|| self.left(position));
         let (rate, loss) = (self.rate(), loss()?);
         if self.live.is_some() {
             let view = &mut self.view;

@@ -165,11 +165,10 @@ impl Start {
             })?;
             match found {
                 Some(weights) => {
-                    let first = match absent.is_empty() {
-                        true => "they come first where they were fetched".to_owned(),
-                        false => absent.join(", and "),
-                    };
-                    let why = format!("{first}; `--weights none` starts from scratch");
+                    if absent.is_empty() {
+                        absent.push("they come first where they were fetched".to_owned());
+                    }
+                    let why = format!("{}; `--weights none` starts from scratch", absent.join(", and "));
                     return Ok(Self { source, why: Some(why), weights: Some(weights) });
                 }
                 None if is_drawn => absent = vec![source.absence(&config.arch)],
@@ -274,12 +273,14 @@ fn file(path: &Path, config: &Config) -> Result<Weights> {
     let path = of_run.as_deref().unwrap_or(path);
     let file = open(path, &config.arch)?;
     let card = path.parent().map(|folder| folder.join("model.json")).filter(|card| card.is_file());
-    let card = card.map(ModelCard::read).transpose()?.filter(|card| path.ends_with(&card.weights.file));
+    let card = card.map(ModelCard::read).transpose()?;
     let normalisation = match &card {
         Some(card) => model::normalisation_of(card)?,
         None => imagenet_normalisation(config.channels)?,
     };
-    Ok(Weights { origin: Some(origin_of(path)), file, normalisation, card: card.map(Box::new) })
+    // What outputs mean is known of the file that the card names.
+    let card = card.filter(|card| path.ends_with(&card.weights.file)).map(Box::new);
+    Ok(Weights { origin: Some(origin_of(path)), file, normalisation, card })
 }
 
 /// What was given by hand comes before what the hub's cache holds.

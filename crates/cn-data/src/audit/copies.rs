@@ -30,8 +30,8 @@ impl Pixels {
     /// ones alone).
     ///
     /// The distance of two images is that of their 32x32 grids of mean levels, of each channel, without their common mean
-    /// and of length 1, so that brightness, contrast and size in pixels do not count and colours do. Nearness is carried on: a copy of a copy
-    /// is of the set. All pairs are compared, those that cannot be near by a lower bound.
+    /// and of length 1, so that brightness, contrast and size in pixels do not count and colours do. Nearness is carried
+    /// on: a copy of a copy is of the set. All pairs are compared, those that cannot be near by a lower bound.
     #[must_use]
     pub fn copies(&self, distance: f64) -> Vec<Copies> {
         let mut sets = Sets::new(self.len());
@@ -66,13 +66,22 @@ impl Pixels {
 
     fn grids(&self) -> Vec<Grid> {
         let ids = 0..self.len() as u32;
-        ids.into_par_iter().filter_map(|id| Grid::of(id, self.image(id))).collect()
+        let mut grids: Vec<Grid> = ids.into_par_iter().filter_map(|id| Grid::of(id, self.image(id))).collect();
+        let mut mean = vec![0.0; grids.first().map_or(0, |grid| grid.fine.len())];
+        for grid in &grids {
+            mean.iter_mut().zip(&grid.fine).for_each(|(mean, level)| *mean += level / grids.len() as f32);
+        }
+        grids.par_iter_mut().for_each(|grid| grid.from_mean = squared(&grid.fine, &mean).sqrt());
+        grids.sort_by(|a, b| a.from_mean.total_cmp(&b.from_mean).then(a.id.cmp(&b.id)));
+        grids
     }
 }
 
 /// Mean levels of each channel without their mean, and of length 1.
 struct Grid {
     id: u32,
+    /// The distance from the mean of all grids.
+    from_mean: f32,
     fine: Vec<f32>,
     coarse: Vec<f32>,
 }
@@ -95,7 +104,7 @@ impl Grid {
                 coarse[y * COARSE + x] += level / CELLS;
             }
         }
-        Some(Self { id, fine, coarse })
+        Some(Self { id, from_mean: 0.0, fine, coarse })
     }
 
     /// The distance to another one, if it is at most `limit`.
@@ -123,10 +132,15 @@ fn squared_coarse(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
+/// Grids in the order of their distances from the mean: those of near ones differ by no more than they do themselves, so
+/// that most pairs are never met.
 fn near_pairs(grids: &[Grid], limit: f32) -> Vec<(u32, u32, f32)> {
     let pairs_of = |i: usize| {
         let one = &grids[i];
-        grids[i + 1..].iter().filter_map(move |other| Some((one.id, other.id, one.near(other, limit)?)))
+        // Distances are rounded.
+        let farthest = one.from_mean + limit + 1e-5;
+        let later = grids[i + 1..].iter().take_while(move |other| other.from_mean <= farthest);
+        later.filter_map(move |other| Some((one.id, other.id, one.near(other, limit)?)))
     };
     (0..grids.len()).into_par_iter().flat_map_iter(pairs_of).collect()
 }

@@ -3,10 +3,9 @@ use std::fmt;
 
 use rayon::prelude::*;
 
+use crate::decode::{BLANK, span};
 use crate::{ImageView, Pixels};
 
-/// Levels between the darkest and the brightest value of an image that shows nothing.
-const BLANK: u8 = 16;
 /// Levels between the channels of a pixel that is coloured.
 const COLOURED: u8 = 24;
 /// Share of the images up to which a kind is odd: above it, it is simply the other kind.
@@ -70,8 +69,8 @@ impl fmt::Display for OddReason {
 }
 
 impl Pixels {
-    /// Images that are blank, or of a size, polarity or colour that at most a tenth of the images have; by id. Sizes are
-    /// those of the pixels here: large images may have been shrunk when they were decoded, see [`Index::odd_files`].
+    /// Images that are blank, or of a polarity or colour that at most a tenth of the images have; by id. Sizes are a matter
+    /// of the files, see [`Index::odd_files`]: large images may have been shrunk when they were decoded.
     ///
     /// [`Index::odd_files`]: crate::Index::odd_files
     #[must_use]
@@ -84,14 +83,9 @@ impl Pixels {
             shown().filter(|l| l.colour == Colour::Coloured).count(),
         );
         let (dark, grey) = (shown().count() - bright, shown().count() - coloured);
-        let sizes = Sizes::of(self.images().map(size_of).collect());
         let mut odd = Vec::new();
         for (id, look) in (0..).zip(&looks) {
             let mut add = |reason| odd.push(Odd { id, reason });
-            let size = size_of(self.image(id));
-            if let Some(usual) = sizes.usual_of(size) {
-                add(OddReason::Size { size, usual });
-            }
             if look.levels < BLANK {
                 add(OddReason::Blank { levels: look.levels });
                 continue;
@@ -107,10 +101,6 @@ impl Pixels {
         }
         odd
     }
-}
-
-fn size_of(image: ImageView<'_>) -> [usize; 2] {
-    [image.height, image.width]
 }
 
 /// What sizes there are.
@@ -177,11 +167,7 @@ struct Look {
 impl Look {
     fn of(image: ImageView<'_>) -> Self {
         let ImageView { pixels, height, width, channels } = image;
-        let span = |channel: usize| {
-            let values = pixels.iter().skip(channel).step_by(channels);
-            let (low, high) = values.fold((u8::MAX, 0), |(low, high), &v| (low.min(v), high.max(v)));
-            high.saturating_sub(low)
-        };
+        let levels = (0..channels).map(|channel| span(pixels.iter().skip(channel).step_by(channels).copied()));
         let row = width * channels;
         let sides = pixels.chunks_exact(row).flat_map(|row| [&row[..channels], &row[row.len() - channels..]]);
         let ends = [&pixels[..row], &pixels[(height - 1) * row..]];
@@ -190,7 +176,7 @@ impl Look {
         let spread = |pixel: &[u8]| pixel.iter().max().zip(pixel.iter().min()).map_or(0, |(high, low)| high - low);
         let coloured = channels > 1 && pixels.chunks_exact(channels).any(|pixel| spread(pixel) > COLOURED);
         Self {
-            levels: (0..channels).map(span).max().unwrap_or(0),
+            levels: levels.max().unwrap_or(0),
             edge: if edge[edge.len() / 2] < 128 { Edge::Dark } else { Edge::Bright },
             colour: if coloured { Colour::Coloured } else { Colour::Grey },
         }
@@ -229,15 +215,7 @@ mod tests {
         let mut images = vec![grey(16); 40];
         images[3].0 = vec![7; 256];
         images[9].0.iter_mut().for_each(|v| *v = 255 - *v);
-        images[21] = grey(8);
-        assert_eq!(
-            reasons(&images),
-            [
-                (3, OddReason::Blank { levels: 0 }),
-                (9, OddReason::Inverted),
-                (21, OddReason::Size { size: [8, 8], usual: [16, 16] })
-            ]
-        );
+        assert_eq!(reasons(&images), [(3, OddReason::Blank { levels: 0 }), (9, OddReason::Inverted)]);
     }
 
     #[test]
@@ -249,11 +227,19 @@ mod tests {
 
     #[test]
     fn where_sizes_vary_only_far_ones_are_odd() {
-        let mut images: Vec<_> = (24..64).map(grey).collect();
-        images.push(grey(200));
-        images.push((vec![0; 512].into_iter().chain([90; 512]).collect(), 8, 1));
-        let found = reasons(&images);
-        assert_eq!(found.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [40, 41], "{found:?}");
+        let sizes = Sizes::of((24..64).map(|side| [side, side]).chain([[200, 200], [8, 128]]).collect());
+        let is_odd = |size| sizes.usual_of(size).is_some();
+        assert!(!is_odd([24, 24]) && !is_odd([63, 63]) && is_odd([200, 200]) && is_odd([8, 128]));
+        // One size that nearly all have makes every other odd.
+        let sizes = Sizes::of([[16, 16]; 40].into_iter().chain([[15, 16]]).collect());
+        assert_eq!((sizes.usual_of([15, 16]), sizes.usual_of([16, 16])), (Some([16, 16]), None));
+    }
+
+    #[test]
+    fn a_plain_colour_is_blank() {
+        let mut images = vec![(square(16).into_iter().flat_map(|v| [v, v / 2, 0]).collect::<Vec<_>>(), 16, 3); 40];
+        images[7].0 = [200, 30, 30].repeat(256);
+        assert_eq!(reasons(&images), [(7, OddReason::Blank { levels: 0 })]);
     }
 
     #[test]

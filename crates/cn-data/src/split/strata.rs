@@ -66,17 +66,14 @@ pub(super) fn per_class(index: &Index, ids: &[u32], n: usize, seed: u64) -> Hash
     let mut order = ids.to_vec();
     order.sort_unstable();
     Draws::new(seed, 0, 0, PER_CLASS).shuffle(&mut order);
-    let mut taken: HashMap<String, usize> = HashMap::new();
+    let mut taken: HashMap<&str, usize> = HashMap::new();
     let mut keep = HashSet::new();
     for id in order {
+        let labels = &index.records()[id as usize].labels;
         // Images without any label are a class of their own.
-        let none = [String::new()];
-        let labels = match index.records()[id as usize].labels.as_slice() {
-            [] => &none,
-            labels => labels,
-        };
-        if labels.iter().any(|label| taken.get(label.as_str()).is_none_or(|&count| count < n)) {
-            labels.iter().for_each(|label| *taken.entry(label.clone()).or_default() += 1);
+        let classes = || labels.iter().map(String::as_str).chain(labels.is_empty().then_some(""));
+        if classes().any(|class| taken.get(class).is_none_or(|&count| count < n)) {
+            classes().for_each(|class| *taken.entry(class).or_default() += 1);
             keep.insert(id);
         }
     }

@@ -215,9 +215,8 @@ pub(super) fn groups(record: &Record, answers: &Answers<'_>) -> String {
         .iter()
         .take(MOST_GROUPS)
         .map(|group| {
-            let name = group.group.clone().unwrap_or_else(|| "none".into());
             let share = group.exact.share();
-            (name, share, format!("{:.1} % of {}", 100.0 * share, group.exact.total))
+            (group.group.clone(), share, format!("{:.1} % of {}", 100.0 * share, group.exact.total))
         })
         .collect();
     let half = rows.len().div_ceil(2).max(10).min(rows.len());

@@ -81,8 +81,8 @@ pub struct AnswerCounts {
 /// The images of one group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GroupScore {
-    /// The group; `None` for images without one.
-    pub group: Option<String>,
+    /// The group.
+    pub group: String,
     /// Images whose whole label set is right, of all of the group.
     pub exact: Rate,
 }
@@ -188,18 +188,13 @@ impl<'a> Answers<'a> {
     /// Exact match within each group, the worst group first, equal ones by name; empty where no image has a group.
     #[must_use]
     pub fn group_scores(&self) -> Vec<GroupScore> {
-        let rows = self.table.rows();
-        if rows.iter().all(|row| row.group.is_none()) {
-            return Vec::new();
-        }
         let mut flags: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
-        for (row, exact) in rows.iter().zip(self.exact()) {
+        for (row, exact) in self.table.rows().iter().zip(self.exact()) {
             if let Some(group) = &row.group {
                 flags.entry(group).or_default().push(exact);
             }
         }
-        let score =
-            |(group, flags): (&str, Vec<bool>)| GroupScore { group: Some(group.into()), exact: Rate::count(flags) };
+        let score = |(group, flags): (&str, Vec<bool>)| GroupScore { group: group.into(), exact: Rate::count(flags) };
         let mut scores: Vec<GroupScore> = flags.into_iter().map(score).collect();
         scores.sort_by(|a, b| a.exact.share().total_cmp(&b.exact.share()));
         scores

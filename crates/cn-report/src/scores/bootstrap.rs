@@ -98,22 +98,13 @@ impl Answers<'_> {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&row| &rows[row].path);
         let images: Vec<Counts> = order.into_iter().map(|row| counts[row]).collect();
-        let mut groups: BTreeMap<&str, Counts> = BTreeMap::new();
-        for (row, counts) in rows.iter().zip(&counts) {
-            if let Some(group) = &row.group {
-                groups.entry(group).or_default().add(counts);
-            }
-        }
-        let is_grouped = groups.len() > 1;
         // An image without a group is one of its own: nothing says that it comes with others.
-        let mut alone: Vec<(&str, Counts)> = rows
-            .iter()
-            .zip(&counts)
-            .filter(|(row, _)| row.group.is_none())
-            .map(|(row, c)| (row.path.as_str(), *c))
-            .collect();
-        alone.sort_by_key(|(path, _)| *path);
-        let groups: Vec<Counts> = groups.into_values().chain(alone.into_iter().map(|(_, counts)| counts)).collect();
+        let mut groups: BTreeMap<Result<&str, &str>, Counts> = BTreeMap::new();
+        for (row, counts) in rows.iter().zip(&counts) {
+            groups.entry(row.group.as_deref().ok_or(row.path.as_str())).or_default().add(counts);
+        }
+        let is_grouped = groups.keys().filter(|group| group.is_ok()).count() > 1;
+        let groups: Vec<Counts> = groups.into_values().collect();
         let n_classes = self.table().classes().len();
         Some(Intervals {
             images: resample(&images, n_classes, bootstrap),

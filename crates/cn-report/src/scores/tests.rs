@@ -223,7 +223,7 @@ fn groups_come_worst_first() {
     let grouped = |path: &str, group: &str, p: f32| Prediction { group: Some(group.into()), ..image(path, &[0], [p]) };
     let table = table(1, [grouped("1", "b", 0.9), grouped("2", "a", 0.9), grouped("3", "c", 0.1)]);
     let scores = table.answers(at(0.5)).unwrap().group_scores();
-    let names: Vec<_> = scores.iter().map(|score| score.group.as_deref().unwrap()).collect();
+    let names: Vec<_> = scores.iter().map(|score| score.group.as_str()).collect();
     assert_eq!(names, ["c", "a", "b"]);
     // Images without a group are none, and each is drawn alone.
     let mixed = self::table(

@@ -161,8 +161,7 @@ pub fn group_table(scores: &[GroupScore]) -> String {
     let columns = [("group", Align::Left), ("exact match", Align::Right), ("right", Align::Right)];
     let mut table = Table::new(columns.into_iter().chain([("images", Align::Right)]));
     for GroupScore { group, exact } in scores {
-        let group = group.as_deref().unwrap_or("-").to_owned();
-        table.row([group, format!("{:.4}", exact.share()), exact.hits.to_string(), exact.total.to_string()]);
+        table.row([group.clone(), format!("{:.4}", exact.share()), exact.hits.to_string(), exact.total.to_string()]);
     }
     table.render()
 }

@@ -11,7 +11,7 @@ use crate::destination;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_augment::{DrawKey, Image, ink_kept};
-use cn_data::{BadImage, Cache, Dataset, OddReason};
+use cn_data::{BadImage, Cache, Dataset};
 use cn_learn::image_of;
 use cn_report::{
     Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, CroppedImages, LabelAudit, LabelSuspect, Predictions,
@@ -40,14 +40,16 @@ pub(super) fn run(context: &Context<'_>, args: &AuditArgs) -> Result<u8> {
     let config = config(context, args)?;
     let out = args.out.clone().unwrap_or_else(|| args.run.as_deref().unwrap_or(Path::new("runs")).join("audit"));
     destination::check(&out)?;
-    destination::check_outside(&out, &config)?;
+    destination::check_outside(&out, &config.data)?;
     let cache = || if args.batch.no_cache { Cache::Off } else { Cache::User };
     let judged_by = match judges(context, args, cache)? {
         Judges::Stopped(code) => return Ok(code),
         Judges::Table(table) => table,
     };
-    let (dataset, damaged) = Plan::to_look_at(&config)?.load_naming(&config, cache())?;
-    let found = find(&config, dataset, &damaged, judged_by, args.top)?;
+    let plan = Plan::to_look_at(&config)?;
+    let split = plan.method.to_string();
+    let (dataset, damaged) = plan.load_naming(&config, cache())?;
+    let found = find(&config, Images { dataset, damaged, split }, judged_by, args.top)?;
     write(&out, &config, &found)?;
     context.ui.result(found.audit.text());
     context.ui.say(format_args!("with pictures: `{}`", out.join("audit.html").display()));
@@ -114,20 +116,19 @@ fn cross_validated(run: &Path) -> Option<Vec<RunFolder>> {
     found.into_iter().rev().map(|k| cross::folds_in(&cross::folder(run, k), k)).find(finished)
 }
 
-fn find(
-    config: &Config,
+/// What is audited.
+struct Images {
     dataset: Dataset,
-    damaged: &[BadImage],
-    judged_by: Option<(String, Predictions)>,
-    top: usize,
-) -> Result<Found> {
+    damaged: Vec<BadImage>,
+    /// How they are split.
+    split: String,
+}
+
+fn find(config: &Config, images: Images, judged_by: Option<(String, Predictions)>, top: usize) -> Result<Found> {
+    let Images { dataset, damaged, split } = images;
     let index = dataset.index();
     let path = |id: u32| index.records()[id as usize].path.clone();
     let mut odd = dataset.pixels().odd_images();
-    if index.size_in_file(0).is_some() {
-        // Large images were shrunk when they were decoded.
-        odd.retain(|odd| !matches!(odd.reason, OddReason::Size { .. }));
-    }
     odd.extend(index.odd_files());
     odd.sort_by_key(|odd| odd.id);
     let odd = odd.iter().map(|odd| AuditNote { path: path(odd.id), note: odd.reason.to_string() }).collect();
@@ -142,7 +143,7 @@ fn find(
         n_images: index.len(),
         n_train: dataset.split().train().len(),
         n_val: dataset.split().val().len(),
-        split: Plan::to_look_at(config)?.method.to_string(),
+        split,
         groups: data::groups_name(config),
         n_groups: index.groups().len(),
         groups_shared: dataset.split().groups_shared(index),

@@ -14,7 +14,7 @@ use crate::output::and_more;
 use crate::problem::Problem;
 use anyhow::Result;
 use classes::ClassMap;
-use cn_data::{Cache, Index, Pixels};
+use cn_data::{Cache, Index, Pixels, Spec};
 use cn_report::{
     Answers, Caption, ClassNames, ImageLoss, ImageView, Picture, Predictions, Quality, Tile, Tone, class_table,
     confused_table, confusion_table, grid, group_table, headline, quality_lines, top_losses_table, two_by_two_table,
@@ -56,7 +56,11 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<u8> {
         return cross::run(context, args, k);
     }
     let mut trained = Trained::open(&args.model)?;
-    args.out.as_deref().map_or(Ok(()), destination::check_apart)?;
+    if let Some(out) = &args.out {
+        destination::check_apart(out)?;
+        let data = DataConfig { dir: args.data.data.clone(), csv: args.data.csv.clone(), ..DataConfig::default() };
+        destination::check_outside(out, &data)?;
+    }
     let judged = judged(context, args, &trained)?;
     if let Some(n) = judged.n_trained.filter(|&n| n > 0) {
         let problem =
@@ -149,7 +153,7 @@ fn other_config(args: &EvaluateArgs, trained: &Trained) -> Result<Config> {
 
 /// Whether another folder has such a table as the run's data, and does not say by itself what is in it.
 fn is_laid_out(dir: &Path, data: &DataConfig) -> bool {
-    let describes_itself = data::DESCRIPTIONS.iter().any(|file| dir.join(file).is_file());
+    let describes_itself = !matches!(Spec::of_folder(dir), Ok(None));
     !describes_itself && data.csv.as_ref().is_some_and(|csv| dir.join(csv).is_file())
 }
 

@@ -141,9 +141,8 @@ fn recorded(path: &Path) -> Result<Vec<(&'static str, String)>> {
 /// The run whose final weights these are, or the folder whose card names them; another file there is none of it.
 fn run_of(path: &Path) -> Option<RunFolder> {
     let run = RunFolder::new(path.parent()?);
-    let card = run.model_card().is_file().then(|| ModelCard::read(run.model_card()).ok());
-    let is_named = |card: Option<ModelCard>| card.is_some_and(|card| path.ends_with(card.weights.file));
-    card.is_some_and(|card| run.weights() == path || is_named(card)).then_some(run)
+    let is_named = || ModelCard::read(run.model_card()).is_ok_and(|card| path.ends_with(card.weights.file));
+    ((run.weights() == path && run.model_card().is_file()) || is_named()).then_some(run)
 }
 
 fn inspect(path: &Path) -> Result<Inspection> {

@@ -23,6 +23,7 @@ pub(super) fn run(context: &Context<'_>, args: &LrFindArgs) -> Result<()> {
     let mut config = config(context, args)?;
     session::settle_precision(context.ui, &mut config)?;
     destination::check(&args.out)?;
+    destination::check_outside(&args.out, &config.data)?;
     let start = Start::open(&config)?;
     let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };
     let dataset = Arc::new(Plan::new(&config)?.load(context.ui, &config, cache)?);

@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context<'_>, args: &ShowArgs) -> Result<()> {
     let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = parent.unwrap_or(Path::new("."));
     destination::check(folder)?;
-    destination::check_outside(folder, &config)?;
+    destination::check_outside(folder, &config.data)?;
     let cache = if args.batch.no_cache { Cache::Off } else { Cache::User };
     let plan = Plan::to_look_at(&config)?;
     let split = plan.method.to_string();

@@ -59,7 +59,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
     check_folder(&run)?;
     if !args.dry_run {
         destination::check(run.root())?;
-        destination::check_outside(run.root(), &config)?;
+        destination::check_outside(run.root(), &config.data)?;
     }
     let endless = config.synthetic.steps.is_some();
     let asked = endless || args.config.batch.data.synthetic || config.data.dir.is_some();
