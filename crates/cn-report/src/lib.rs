@@ -8,7 +8,7 @@
 //! For people there are tables for terminals ([`headline`], [`class_table`], [`EpochTable`] and others) and pictures:
 //! [`LineChart`], [`finder_curve`] and [`grid`] give a [`Picture`], written as PNG. Their text is drawn from an embedded
 //! subset of Noto Sans CJK SC (copyright 2014-2021 Adobe, SIL Open Font License 1.1, licence text in `fonts/OFL.txt`):
-//! ASCII, Latin-1 and the Chinese numerals. A character that it lacks is drawn as its code, such as `U+9F8D`.
+//! Latin, Greek, Russian and the Chinese numerals. A character that it lacks is drawn as its code, such as `U+9F8D`.
 //!
 //! This crate never knows how a model computes: it has no tensors and no models.
 //!
