@@ -8,9 +8,10 @@ mod recipes;
 mod transform;
 
 use crate::args::{BatchSize, Common, ConfigArgs};
+use crate::ground::Ground;
 use crate::problem::Problem;
 use clap::ValueEnum;
-use cn_augment::Policy;
+use cn_augment::{Policy, PolicyConfig};
 use cn_data::{SplitConfig, SplitMethod};
 use cn_learn::Phase;
 use serde::{Deserialize, Serialize};
@@ -314,9 +315,16 @@ impl Config {
         Ok(self)
     }
 
-    /// What happens to images that train.
-    pub(crate) fn train_policy(&self) -> Result<Policy, Problem> {
-        self.augment.policy(self.image_size, self.ink_square)
+    /// What happens to images that train, on such a ground.
+    pub(crate) fn train_policy(&self, ground: Option<Ground>) -> Result<Policy, Problem> {
+        let policy = self.augment.policy(self.image_size, self.ink_square)?;
+        match ground {
+            // What is turned in is as white as the paper, and brightness is no ink.
+            Some(Ground::Bright) => {
+                transform::build(PolicyConfig { border: u8::MAX, min_ink: None, ..policy.config().clone() })
+            }
+            _ => Ok(policy),
+        }
     }
 
     /// What happens to images that judge.

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::data;
+use crate::ground::Ground;
 use crate::model::planes;
 use crate::session;
 use anyhow::{Context as _, Result};
@@ -199,7 +200,7 @@ pub(crate) fn augmented(config: &Config, dataset: &Dataset, [rows, cols]: [usize
     let n = rows.checked_mul(cols).context("the picture is too large")?.min(dataset.split().train().len());
     let sampler = cn_data::Sampler::train(dataset.split().train(), n, config.seed)?;
     let ids = sampler.epoch(0).next().unwrap_or_default();
-    let drawn = rendered(config, dataset, &ids, &config.train_policy()?)?;
+    let drawn = rendered(config, dataset, &ids, &config.train_policy(Ground::of(dataset.pixels()))?)?;
     let (drawn, side) = at_most(config, drawn, SAMPLE_SIDE)?;
     let tile = |(&id, pixels)| {
         let caption = data::shown(dataset, &dataset.index().records()[id as usize].labels);

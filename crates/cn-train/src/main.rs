@@ -8,6 +8,7 @@ mod config;
 mod data;
 mod destination;
 mod glyphs;
+mod ground;
 mod host;
 mod interpret;
 mod memory;

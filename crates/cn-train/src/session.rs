@@ -1,6 +1,7 @@
 //! Learners from settings and data.
 
 use crate::config::{self, Config, LossKind};
+use crate::ground::Ground;
 use crate::model::planes;
 use crate::output::Ui;
 use crate::problem::Problem;
@@ -71,7 +72,9 @@ fn on_device(network: Network, config: &Config) -> Result<Network> {
 
 /// The batches of the settings.
 fn batches(config: &Config, dataset: Arc<Dataset>, normalisation: Normalisation) -> Result<Batches> {
-    let train = config.train_policy()?;
+    // Endless handwriting is light on dark, whatever it is judged by.
+    let ground = if config.synthetic.steps.is_some() { None } else { Ground::of(dataset.pixels()) };
+    let train = config.train_policy(ground)?;
     let eval = config.eval_policy()?;
     let batches = BatchConfig {
         batch_size: config.batch_size,

@@ -8,6 +8,7 @@ use crate::args::{AuditArgs, ConfigArgs};
 use crate::config::{Config, INK};
 use crate::data::{self, Plan, shown};
 use crate::destination;
+use crate::ground::Ground;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_augment::{DrawKey, Image, ink_kept};
@@ -22,8 +23,6 @@ use std::path::Path;
 /// Distance of near copies: scans that were compressed anew at a quality of 75 differ by less, two samples of one hand by
 /// more (0.118 at least among the 15,000 scans).
 const NEAR: f64 = 0.1;
-/// Share of an image set's bytes near one end of the scale from which it is line drawings on an even ground.
-const GROUND: f64 = 0.6;
 
 /// The data, and what was found.
 struct Found {
@@ -217,8 +216,8 @@ fn labels(dataset: &Dataset, by: &str, table: &Predictions, suspects: &[LabelSus
 
 /// What the first epoch keeps of each training image; `None` where the images are no drawings on an even ground.
 fn cut(config: &Config, dataset: &Dataset) -> Result<Option<Vec<(u32, f64)>>> {
-    let Some(ground) = Ground::of(dataset.pixels().bytes()) else { return Ok(None) };
-    let policy = config.train_policy()?;
+    let Some(ground) = Ground::of(dataset.pixels()) else { return Ok(None) };
+    let policy = config.train_policy(Some(ground))?;
     let mut found = Vec::with_capacity(dataset.split().train().len());
     for &id in dataset.split().train() {
         let view = dataset.pixels().image(id);
@@ -234,23 +233,6 @@ fn cut(config: &Config, dataset: &Dataset) -> Result<Option<Vec<(u32, f64)>>> {
         found.push((id, ink_kept(image, &geometry, INK)));
     }
     Ok(Some(found))
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ground {
-    Dark,
-    Bright,
-}
-
-impl Ground {
-    fn of(bytes: &[u8]) -> Option<Self> {
-        let share = |is: fn(u8) -> bool| bytes.iter().filter(|&&v| is(v)).count() as f64 / bytes.len().max(1) as f64;
-        match () {
-            () if share(|v| v < 96) >= GROUND => Some(Self::Dark),
-            () if share(|v| v > 159) >= GROUND => Some(Self::Bright),
-            () => None,
-        }
-    }
 }
 
 fn is_cut(kept: f64) -> bool {

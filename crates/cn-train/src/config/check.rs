@@ -44,7 +44,7 @@ impl Config {
             return Err(Problem::usage(format!("`fine_tune_lr` is {lr}, expected a finite number above 0"))
                 .hint("leave it out, and weights that know the classes are trained as others are"));
         }
-        self.train_policy()?;
+        self.train_policy(None)?;
         self.eval_policy()?;
         // What a reader of the model's card will do.
         policy_of(self.transform_card(), self.image_size).map_err(|problem| {

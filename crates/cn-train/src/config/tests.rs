@@ -1,6 +1,7 @@
 use super::recipes::RECIPES;
 use super::*;
 use crate::args::BatchSize;
+use crate::ground::Ground;
 use cn_augment::Jitter;
 use cn_learn::Rates;
 use cn_zoo::Loaded;
@@ -139,6 +140,18 @@ fn brightness_and_contrast_are_changed_where_they_are_said() {
     assert_eq!(policy("brightness = 0.3").expect("valid").config().jitter, Some(jitter));
     let problem = policy("contrast = 1.5").expect_err("refused");
     assert!(format!("{problem:?}").contains("jitter.contrast"), "{problem:?}");
+}
+
+#[test]
+fn white_paper_stays_white_where_a_warp_looks_past_its_edge() {
+    let config = with("quick", |_| {});
+    let on = |ground| config.train_policy(ground).expect("valid").config().clone();
+    let (dark, bright) = (on(Some(Ground::Dark)), on(Some(Ground::Bright)));
+    assert_eq!((dark.border, bright.border), (0, 255));
+    // Brightness is ink on dark ground alone.
+    assert!(dark.min_ink.is_some() && bright.min_ink.is_none());
+    assert_eq!(on(None), dark);
+    assert_eq!(cn_augment::PolicyConfig { border: 0, min_ink: dark.min_ink, ..bright }, dark);
 }
 
 #[test]

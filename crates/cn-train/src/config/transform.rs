@@ -145,7 +145,7 @@ pub(crate) fn policy_of(transform: cn_report::Transform, size: u32) -> Result<Po
     build(config)
 }
 
-fn build(config: PolicyConfig) -> Result<Policy, Problem> {
+pub(super) fn build(config: PolicyConfig) -> Result<Policy, Problem> {
     Policy::new(config).map_err(|e| {
         Problem::usage("the transform of the images is not possible")
             .caused_by(e)
