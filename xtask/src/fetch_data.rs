@@ -46,7 +46,7 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
 fn report(to: &Path, outcome: Outcome, whole: &Whole) {
     let to = to.display();
     match outcome {
-        Outcome::AlreadyThere => println!("{to} is there and whole"),
+        Outcome::AlreadyThere => println!("{to} is there and whole; to fetch it anew, delete it first"),
         Outcome::Installed => println!("{to} is ready"),
     }
     let (images, writers, classes) = (thousands(whole.images), whole.writers, whole.classes);

@@ -117,6 +117,23 @@ impl Fetched {
     }
 }
 
+/// Contents in the hub's cache, without a name yet.
+struct Brought {
+    blob: PathBuf,
+    sha256: String,
+    bytes: u64,
+    /// Others wait until they have their name, or are gone.
+    _lock: Lock,
+}
+
+impl Brought {
+    /// Gives them the name that they are looked for by: where that is, their SHA-256 and their length.
+    fn named(self, shelf: &Shelf, about: &About, file: &str) -> Result<(PathBuf, String, u64)> {
+        let path = shelf.link(about, file).context("cannot write into the hub's cache")?;
+        Ok((path, self.sha256, self.bytes))
+    }
+}
+
 /// One fetch; tests make their own.
 struct Job {
     model: Model,
@@ -142,16 +159,15 @@ impl Job {
         }
         let options = Options { token: self.settings.token_for_endpoint(), ..self.options.clone() };
         let (file, about) = self.ask(&options).map_err(|error| self.with_hint(error))?;
-        let (blob, sha256, bytes) =
-            self.bring(&shelf, file, &about, &options).map_err(|error| self.with_hint(error))?;
+        let brought = self.bring(&shelf, file, &about, &options).map_err(|error| self.with_hint(error))?;
         // Nobody has vouched for them yet, and what has a name is taken for good.
         if about.sha256().is_none()
-            && let Err(error) = (self.check)(&blob, self.model.name)
+            && let Err(error) = (self.check)(&brought.blob, self.model.name)
         {
-            let _ = fs::remove_file(&blob);
+            let _ = fs::remove_file(&brought.blob);
             return Err(error);
         }
-        let path = name(&shelf, &about, file)?;
+        let (path, sha256, bytes) = brought.named(&shelf, &about, file)?;
         self.bring_page(&shelf, &about, &options);
         shelf.set_main(&about.commit).context("cannot write the main branch into the hub's cache")?;
         Ok(Fetched {
@@ -217,13 +233,13 @@ impl Job {
         format!("{}/{}/resolve/{revision}/{file}", self.settings.endpoint, self.model.repo)
     }
 
-    /// Brings the contents of a file of a commit into the cache: where they lie then, their SHA-256 and their length.
-    fn bring(&self, shelf: &Shelf, file: &str, about: &About, options: &Options) -> Result<(PathBuf, String, u64)> {
+    /// Brings the contents of a file of a commit into the cache.
+    fn bring(&self, shelf: &Shelf, file: &str, about: &About, options: &Options) -> Result<Brought> {
         let (blob, lock) = (shelf.blob(&about.etag), shelf.lock(&about.etag));
         for folder in [&blob, &lock].into_iter().filter_map(|path| path.parent()) {
             fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
         }
-        let _lock = Lock::acquire(&lock, AfterUse::Kept, || {
+        let lock = Lock::acquire(&lock, AfterUse::Kept, || {
             (self.progress)("wait", Unit::Files).note("another process fetches this file; waiting for it");
         })
         .with_context(|| format!("cannot lock `{}`", lock.display()))?;
@@ -234,7 +250,7 @@ impl Job {
             Some(whole) => whole,
             None => self.download_checked(&url, about, &blob, options)?,
         };
-        Ok((blob, sha256, bytes))
+        Ok(Brought { blob, sha256, bytes, _lock: lock })
     }
 
     /// Downloads to `blob`, once anew if the contents are wrong: a resumed file may be made of two.
@@ -271,11 +287,8 @@ impl Job {
         let about = head(&url, options, &mut progress)
             .map_err(anyhow::Error::from)
             .and_then(|headers| Ok(About::new(&url, &headers)?));
-        let brought = about.and_then(|about| {
-            self.bring(shelf, PAGE, &about, options)?;
-            name(shelf, &about, PAGE)
-        });
-        if let Err(error) = brought {
+        let named = about.and_then(|about| self.bring(shelf, PAGE, &about, options)?.named(shelf, &about, PAGE));
+        if let Err(error) = named {
             progress.note(&format!("the page with the licence was not fetched: {error}"));
         }
     }
@@ -324,11 +337,6 @@ impl Job {
             Settings::page(repo)
         )
     }
-}
-
-/// Gives contents that were brought the name that they are looked for by.
-fn name(shelf: &Shelf, about: &About, file: &str) -> Result<PathBuf> {
-    shelf.link(about, file).context("cannot write into the hub's cache")
 }
 
 /// SHA-256 in lower-case hex, and the length.

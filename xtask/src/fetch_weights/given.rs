@@ -21,6 +21,11 @@ pub(crate) enum Error {
     /// torchvision's files carry the beginning of their SHA-256 in their name.
     #[error("`{name}` should have a SHA-256 that begins with {expected}, as its name says, and has {found}")]
     NameSaysOther { name: String, expected: String, found: String },
+    #[error("cannot read `{}`", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    /// Its first bytes are those of no format that is read.
+    #[error("`{}` is neither safetensors nor a file of PyTorch's", path.display())]
+    NotWeights { path: PathBuf },
     /// cn-train cannot read it; it has said why.
     #[error("`{}` cannot be used as weights", path.display())]
     Unusable { path: PathBuf },
@@ -33,6 +38,8 @@ pub(crate) enum Error {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot run `{0}`")]
 struct NotAsked(String);
+
+const ZIP: &[u8] = b"PK\x03\x04";
 
 /// Where the user says that the weights are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +58,10 @@ impl Given {
             bail!("`{from}`: only http:// and https:// are fetched; give a file by its path");
         }
         let path = std::path::absolute(from).with_context(|| format!("`{from}` is no path"))?;
-        let about = fs::metadata(&path).with_context(|| format!("cannot read `{from}`"))?;
+        let about = fs::metadata(&path).map_err(|source| {
+            let error = Error::Unreadable { path: from.into(), source };
+            Hinted::wrap(error, "`--from` takes the path of a .safetensors or .pth file, or its address")
+        })?;
         if !about.is_file() {
             bail!("`{from}` is no file: name the .safetensors or .pth file itself");
         }
@@ -185,14 +195,31 @@ fn hash_in_name(name: &str) -> Option<&str> {
 }
 
 fn is_zip(path: &Path) -> Result<bool> {
-    let mut magic = [0; 4];
-    let read = File::open(path).and_then(|mut file| file.read(&mut magic));
+    Ok(head(path)?.starts_with(ZIP))
+}
+
+/// The first bytes of a file, at most 9.
+fn head(path: &Path) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(9).read_to_end(&mut head));
     read.with_context(|| format!("cannot read `{}`", path.display()))?;
-    Ok(&magic == b"PK\x03\x04")
+    Ok(head)
+}
+
+/// Refuses what begins as no weights do: to hear it from cn-train may take as long as building that.
+fn check_head(path: &Path) -> Result<()> {
+    let head = head(path)?;
+    // The length of a JSON object and the object, or a pickle as PyTorch wrote them before its archives.
+    if head.starts_with(ZIP) || head.get(8) == Some(&b'{') || head.first() == Some(&0x80) {
+        return Ok(());
+    }
+    let error = Error::NotWeights { path: path.into() };
+    Err(Hinted::wrap(error, "give the .safetensors or .pth file itself; a web page saved in its place is none"))
 }
 
 /// Asks `cn-train inspect` what a file holds: what it reads, `--weights` reads.
 pub(super) fn check_with_cn_train(path: &Path, expected: &str) -> Result<()> {
+    check_head(path)?;
     let mut command = workspace::cargo();
     command.args(["run", "--quiet", "--package", "cn-train", "--", "inspect", "--json"]).arg(path);
     let output = command.stderr(Stdio::inherit()).output().with_context(|| NotAsked(workspace::show(&command)))?;
@@ -238,6 +265,22 @@ mod tests {
         assert_eq!(url.file_name(), "resnet18-f37072fd.pth");
         assert_eq!(url.source(), "https://a.example/m/resnet18-f37072fd.pth");
         assert_eq!(Given::Url("http://a.example".into()).source(), "http://a.example");
+    }
+
+    #[test]
+    fn what_begins_as_no_weights_do_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |bytes: &[u8]| {
+            let path = dir.path().join("x");
+            fs::write(&path, bytes).unwrap();
+            check_head(&path)
+        };
+        for weights in [&b"PK\x03\x04"[..], b"\x40\0\0\0\0\0\0\0{}", b"\x80\x02\x8a\x0a"] {
+            check(weights).unwrap();
+        }
+        for other in [&b""[..], b"<!DOCTYPE html>", b"PK", b"# Read me"] {
+            assert!(check(other).unwrap_err().to_string().ends_with("is neither safetensors nor a file of PyTorch's"));
+        }
     }
 
     #[test]
