@@ -58,6 +58,6 @@ pub use scores::{
 };
 pub use tensorboard::EventFile;
 pub use text::{
-    ClassNames, EpochTable, Quality, Tuning, class_table, clock, confused_table, confusion_table, group_table,
-    headline, printable, quality_lines, top_losses_table, two_by_two_table,
+    ClassNames, EpochTable, Quality, TunedTemperature, Tuning, class_table, clock, confused_table, confusion_table,
+    group_table, headline, printable, quality_lines, top_losses_table, two_by_two_table,
 };

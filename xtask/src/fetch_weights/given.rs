@@ -88,10 +88,15 @@ impl Job {
     pub(super) fn take_given(&self, given: &Given) -> Result<Fetched> {
         fs::create_dir_all(&self.weights).with_context(|| format!("cannot make `{}`", self.weights.display()))?;
         let lock = self.weights.join(format!(".{}.lock", self.model.name));
+        let mut waited = false;
         let _lock = Lock::acquire(&lock, AfterUse::Removed, || {
+            waited = true;
             (self.progress)("wait", Unit::Files).note("another process fetches these weights; waiting for it");
         })
         .with_context(|| format!("cannot lock `{}`", lock.display()))?;
+        if waited && let Some(there) = self.just_placed(given) {
+            return Ok(there);
+        }
         let work = self.weights.join(format!(".{}.fetch", self.model.name));
         fs::create_dir_all(&work).with_context(|| format!("cannot make `{}`", work.display()))?;
         let result = self.bring_given(given, &work);
@@ -101,6 +106,21 @@ impl Job {
             Err(_) => drop(fs::remove_dir(&work)),
         }
         result
+    }
+
+    /// What the process that was waited for has put there from the same address.
+    fn just_placed(&self, given: &Given) -> Option<Fetched> {
+        let Given::Url(url) = given else { return None };
+        let (source, name) = (given.source(), self.model.name);
+        let about: Value =
+            serde_json::from_slice(&fs::read(self.weights.join(format!("{name}.source.json"))).ok()?).ok()?;
+        let paths = ["safetensors", "pth"].map(|ending| self.weights.join(format!("{name}.{ending}")));
+        let path = paths.into_iter().find(|path| path.is_file())?;
+        let (sha256, bytes) = hash(&path).ok()?;
+        // Of an address with a query only a part is noted.
+        let is_it = *url == source && about["source"] == source.as_str() && about["sha256"] == sha256.as_str();
+        let checked = if hash_in_name(&given.file_name()).is_some() { Checked::Name } else { Checked::Nothing };
+        is_it.then_some(Fetched { outcome: Outcome::AlreadyThere, path, source, sha256, bytes, checked })
     }
 
     fn bring_given(&self, given: &Given, work: &Path) -> Result<Fetched> {

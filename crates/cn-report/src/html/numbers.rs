@@ -5,7 +5,7 @@ use super::record::Record;
 use super::svg::{Chart, Line, Style, bars};
 use super::{percent, percents};
 use crate::scores::{Answers, Calibration};
-use crate::text::Quality;
+use crate::text::{Quality, Tuning};
 use std::fmt::Write;
 
 /// The title, one sentence that says it all, and the cards.
@@ -240,7 +240,8 @@ pub(super) fn calibration(quality: &Quality) -> String {
         style: Style::LineWithDots,
     };
     let mut lines = vec![line("as it is", &quality.calibration)];
-    lines.extend(quality.tuning.as_ref().map(|tuned| line("with the temperature", &tuned.calibration)));
+    let scaled = quality.tuning.as_ref().and_then(|tuned| Some((tuned.n_images, tuned.temperature.as_ref()?)));
+    lines.extend(scaled.map(|(_, scaled)| line("with the temperature", &scaled.calibration)));
     let chart = Chart {
         title: "Share of images that are right, by the confidence of the model".into(),
         x_label: "confidence",
@@ -262,16 +263,24 @@ pub(super) fn calibration(quality: &Quality) -> String {
             percent(bin.accuracy)
         );
     }
-    let temperature = quality.tuning.as_ref().map_or(String::new(), |tuned| {
-        let value = tuned.temperature.value;
+    let unscaled = |tuned: &Tuning| {
+        format!(
+            "<p>On {} images of the training part no temperature from 1/20 to 20 is best: where the model is right every time, \
+             the surest is, which says nothing about new images.</p>",
+            tuned.n_images
+        )
+    };
+    let unscaled = || quality.tuning.as_ref().map_or(String::new(), unscaled);
+    let temperature = scaled.map_or_else(unscaled, |(n_images, scaled)| {
+        let value = scaled.fit.value;
         let verdict = if value > 1.0 { "too sure of itself" } else { "not sure enough" };
         format!(
             "<p>A temperature of {value:.2}, fitted on {} images of the training part, would change the calibration error from {} \
              to {}. Above 1 it makes the model less sure; on those images it was {verdict}. Labels with the highest probability \
              stay the same.</p>",
-            tuned.n_images,
+            n_images,
             percent(quality.calibration.ece),
-            percent(tuned.calibration.ece)
+            percent(scaled.calibration.ece)
         )
     });
     format!(

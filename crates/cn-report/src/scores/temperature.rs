@@ -20,9 +20,12 @@ pub struct Temperature {
 const LARGEST: f64 = 20.0;
 /// Each step leaves 0.618 of the interval: 80 leave nothing that f64 can tell.
 const STEPS: usize = 80;
+/// A minimum this near an end, relative to it, is none.
+const AT_END: f64 = 1e-6;
 
 impl Predictions {
-    /// The temperature of the least loss; `None` without images.
+    /// The temperature of the least loss; `None` without images, or where the loss falls to an end of 1/20 to 20: it
+    /// does where every image is right, and then says nothing about how sure the model may be.
     ///
     /// Fit it on images that no number is reported on. The loss is convex in `1 / temperature`, so a golden-section
     /// search finds its one minimum; logits are taken back from the probabilities.
@@ -37,6 +40,10 @@ impl Predictions {
             images.map(|(row, x)| loss_of(row, x, inverse, activation)).sum::<f64>() / logits.len() as f64
         };
         let inverse = minimum(&loss, 1.0 / LARGEST, LARGEST);
+        let ends = [1.0 / LARGEST, LARGEST];
+        if ends.into_iter().any(|end| (inverse / end - 1.0).abs() < AT_END) {
+            return None;
+        }
         Some(Temperature { value: 1.0 / inverse, loss_before: loss(1.0), loss_after: loss(inverse) })
     }
 

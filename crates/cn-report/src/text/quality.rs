@@ -30,14 +30,22 @@ pub struct Quality {
 pub struct Tuning {
     /// Training images that it was fitted on.
     pub n_images: usize,
-    /// The temperature.
-    pub temperature: Temperature,
-    /// Calibration of the judging images at the temperature.
-    pub calibration: Calibration,
+    /// The temperature; `None` where the training images have none that is best.
+    pub temperature: Option<TunedTemperature>,
     /// A threshold for each class.
     pub thresholds: Vec<TunedThreshold>,
     /// Judging images whose whole label set is right at those thresholds.
     pub exact_match: Rate,
+}
+
+/// A temperature, and what it does to the images that judge.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TunedTemperature {
+    /// The fit.
+    #[serde(flatten)]
+    pub fit: Temperature,
+    /// Calibration of the judging images at this temperature.
+    pub calibration: Calibration,
 }
 
 impl Quality {
@@ -60,12 +68,17 @@ impl Quality {
 impl Tuning {
     /// `None` without training images.
     fn of(table: &Predictions, training: &Predictions, activation: Activation) -> Result<Option<Self>> {
-        let Some(temperature) = training.fit_temperature(activation) else { return Ok(None) };
+        if training.rows().is_empty() {
+            return Ok(None);
+        }
+        let scaled = |fit: Temperature| -> Result<_> {
+            let calibration = table.at_temperature(fit.value, activation)?.calibration(BINS);
+            Ok(TunedTemperature { fit, calibration })
+        };
         let thresholds = training.tune_thresholds(0.5);
         Ok(Some(Self {
             n_images: training.rows().len(),
-            temperature,
-            calibration: table.at_temperature(temperature.value, activation)?.calibration(BINS),
+            temperature: training.fit_temperature(activation).map(scaled).transpose()?,
             exact_match: table.answers(Thresholds::tuned(&thresholds)?)?.exact_match(),
             thresholds,
         }))
@@ -102,9 +115,13 @@ pub fn quality_lines(quality: &Quality, groups: &str) -> String {
     lines.push(("calibration", format!("ECE {ece:.4}, Brier {brier:.6}")));
     if let Some(tuning) = &quality.tuning {
         let n = tuning.n_images;
-        let after = tuning.calibration.ece;
-        let value = tuning.temperature.value;
-        lines.push(("temperature", format!("{value:.3} fitted on {n} training images makes the ECE {after:.4}")));
+        let text = match &tuning.temperature {
+            Some(TunedTemperature { fit, calibration }) => {
+                format!("{:.3} fitted on {n} training images makes the ECE {:.4}", fit.value, calibration.ece)
+            }
+            None => format!("none from 1/20 to 20 is best on {n} training images"),
+        };
+        lines.push(("temperature", text));
         let exact = tuning.exact_match.share();
         let (low, high) = ends_of(&tuning.thresholds);
         lines.push(("thresholds", format!("{low:.3} to {high:.3} tuned there make the exact match {exact:.4}")));

@@ -152,6 +152,15 @@ fn quality_is_told_line_by_line() {
         thresholds      0.055 to 0.795 tuned there make the exact match 0.5000
     "#]]
     .assert_eq(&quality_lines(&quality, "writers"));
+    // Where every image is right, no temperature is best.
+    let mut right = Predictions::new(table.classes().to_vec()).unwrap();
+    right
+        .push(Prediction { path: "r".into(), group: None, targets: vec![0], probabilities: vec![0.9, 0.1, 0.1] })
+        .unwrap();
+    let quality = Quality::of(&answers, Some(&right), crate::Activation::Sigmoid).unwrap();
+    assert_eq!(quality.tuning.as_ref().unwrap().temperature, None);
+    let text = quality_lines(&quality, "writers");
+    assert!(text.contains("\ntemperature     none from 1/20 to 20 is best on 1 training images"), "{text}");
     let other = Predictions::new(["x"]).unwrap();
     assert!(Quality::of(&answers, Some(&other), crate::Activation::Sigmoid).unwrap().tuning.is_none());
 }

@@ -61,15 +61,19 @@ fn check(args: &ShowArgs) -> Result<(), Problem> {
     destination::check_kind(&args.out, "picture is a PNG", "png")
 }
 
+fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 fn text(dataset: &Dataset, split: &str, batch_size: usize) -> String {
     let index = dataset.index();
     let (train, val) = (dataset.split().train(), dataset.split().val());
     let mut text = format!(
-        "{}: {} images, {} classes, {} groups\n\n",
+        "{}: {}, {}, {}\n\n",
         index.name(),
-        index.len(),
-        dataset.vocabulary().len(),
-        index.groups().len()
+        counted(index.len(), "image", "images"),
+        counted(dataset.vocabulary().len(), "class", "classes"),
+        counted(index.groups().len(), "group", "groups"),
     );
     for id in (0..HEAD).take(index.len()) {
         let record = &index.records()[id as usize];

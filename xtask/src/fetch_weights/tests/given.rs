@@ -90,6 +90,26 @@ fn an_address_is_fetched_and_noted() {
 }
 
 #[test]
+fn several_at_once_fetch_an_address_once() {
+    let scene = scene();
+    // The others are there before the first is done.
+    let slow = |path: &Path, name: &str| {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        check(path, name)
+    };
+    let url = scene.server.url("/resnet18.safetensors");
+    let outcomes = std::thread::scope(|scope| {
+        let jobs = [(); 3].map(|()| {
+            scope.spawn(|| Job { check: slow, ..scene.job() }.take_given(&Given::Url(url.clone())).unwrap().outcome)
+        });
+        jobs.map(|job| job.join().unwrap())
+    });
+    assert_eq!(outcomes.iter().filter(|&&outcome| outcome == Outcome::Installed).count(), 1);
+    let bodies = scene.server.requests().into_iter().filter(|request| request.method == "GET").count();
+    assert_eq!(bodies, 1);
+}
+
+#[test]
 fn only_files_and_http_are_taken() {
     let scene = scene();
     let said = |from: &str| Given::parse(from).unwrap_err().to_string();
