@@ -50,6 +50,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
         println!("took {:.0} s", begin.elapsed().as_secs_f64());
     }
+    if has_cpp() {
+        println!("running: {}", workspace::show(&fuzz_targets()));
+        if let Err(error) = workspace::run(&mut fuzz_targets()) {
+            failed.push(error.to_string());
+        }
+    } else {
+        println!("skipped: {} (no C++ compiler, which libFuzzer wants)", workspace::show(&fuzz_targets()));
+    }
     for (name, task, flags) in OWN {
         println!("running: cargo xtask {name} {}", flags.join(" "));
         if let Err(error) = task(Args::new(flags.iter().map(|flag| (*flag).to_owned()).collect())) {
@@ -68,6 +76,20 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     println!("all checks passed");
     Ok(())
+}
+
+/// The fuzz targets are a workspace of their own, and take modules of cn-train by their path.
+fn fuzz_targets() -> Command {
+    let mut command = workspace::cargo();
+    command.args(["check", "--manifest-path", "tests/fuzz/Cargo.toml", "--target-dir", "target/fuzz"]);
+    command
+}
+
+fn has_cpp() -> bool {
+    let name = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    let mut compiler = Command::new(name);
+    compiler.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    compiler.status().is_ok_and(|status| status.success())
 }
 
 fn has_subcommand(name: &str) -> bool {

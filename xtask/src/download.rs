@@ -39,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) proxy: ProxyFrom,
     /// What proves who asks; sent to the address itself, not to where it redirects.
     pub(crate) token: Option<Token>,
+    /// What becomes of a part that no validator speaks for.
+    pub(crate) unproven: Unproven,
 }
 
 /// A secret, which shows itself to a server alone.
@@ -61,6 +63,15 @@ pub(crate) enum ProxyFrom {
     Nowhere,
 }
 
+/// What becomes of a part that an earlier run left and no validator of the server speaks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unproven {
+    /// It goes on: the whole is checked against a hash, and fetched anew if that is wrong.
+    GoesOn,
+    /// It is thrown away: nothing would tell that it is of another file.
+    Anew,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -73,6 +84,7 @@ impl Default for Options {
             backoff_max: Duration::from_secs(60),
             proxy: ProxyFrom::Environment,
             token: None,
+            unproven: Unproven::GoesOn,
         }
     }
 }
@@ -82,25 +94,25 @@ impl Default for Options {
 #[non_exhaustive]
 pub(crate) enum Error {
     /// Something else than `http://` or `https://`.
-    #[error("`{url}` is not an address of the form http://... or https://...")]
+    #[error("`{}` is not an address of the form http://... or https://...", without_secrets(url))]
     NotHttp { url: String },
     /// Not one byte ever came from the server.
-    #[error("cannot reach `{url}`")]
+    #[error("cannot reach `{}`", without_secrets(url))]
     Unreachable { url: String, source: ureq::Error },
     /// The server's answer makes another try pointless.
-    #[error("`{url}` answered {status}{}", said.as_deref().map(|said| format!(": {said}")).unwrap_or_default())]
+    #[error("`{}` answered {status}{}", without_secrets(url), said.as_deref().map(|said| format!(": {said}")).unwrap_or_default())]
     Refused { url: String, status: StatusCode, said: Option<String> },
     /// TLS, redirects or the address are at fault; another try would fail the same way.
-    #[error("cannot fetch `{url}`")]
+    #[error("cannot fetch `{}`", without_secrets(url))]
     Request { url: String, source: ureq::Error },
     /// Every try failed.
-    #[error("gave up `{url}` after {tries} tries without a new byte, at {}", bytes(*at))]
+    #[error("gave up `{}` after {tries} tries without a new byte, at {}", without_secrets(url), bytes(*at))]
     GaveUp { url: String, tries: u32, at: u64, source: Box<Fault> },
     /// The time for the whole download is over.
-    #[error("gave up `{url}` after {} s, at {}", limit.as_secs(), bytes(*at))]
+    #[error("gave up `{}` after {} s, at {}", without_secrets(url), limit.as_secs(), bytes(*at))]
     TooSlow { url: String, limit: Duration, at: u64, source: Box<Fault> },
     /// The body is longer than allowed.
-    #[error("`{url}` has {} or more, the limit is {}", bytes(*at_least), bytes(*limit))]
+    #[error("`{}` has {} or more, the limit is {}", without_secrets(url), bytes(*at_least), bytes(*limit))]
     TooLarge { url: String, at_least: u64, limit: u64 },
     /// The disk refused.
     #[error("cannot {what} `{}` at byte {at}", path.display())]
@@ -149,7 +161,7 @@ pub(crate) struct Downloaded {
 /// See [`Error`]. Nothing is ever left at `to` unless the server said that the body is whole.
 pub(crate) fn download(url: &str, to: &Path, options: &Options, progress: &mut Progress) -> Result<Downloaded, Error> {
     let agent = agent(url, options, Redirects::Followed)?;
-    let mut part = Part::open(to, url)?;
+    let mut part = Part::open(to, url, options.unproven)?;
     let left_by_earlier_run = part.len();
     let deadline = Instant::now() + options.total;
     // Only a new highest byte counts as progress: a server that always begins anew and
@@ -415,6 +427,15 @@ impl Try<'_> {
 }
 
 /// A final no, with what the server says about it, as hubs do.
+/// An address without what may be a secret in it: user, password, query.
+pub(crate) fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
+}
+
 fn refused(url: &str, response: &Response<Body>) -> Error {
     let said = response.headers().get("x-error-message").and_then(|text| text.to_str().ok());
     let said = said.map(|text| text.chars().take(200).collect());

@@ -1,43 +1,56 @@
 //! The unfinished file and, beside it, what the server said about it.
 
-use super::Error;
+use super::{Error, Unproven};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// `<to>.part`, append-only, and `<to>.part.json` with address, validator and length.
+/// `<to>.part`, append-only, and `<to>.part.json` with the hash of the address, validator and length.
 pub(super) struct Part {
     file: File,
     path: PathBuf,
     about_path: PathBuf,
     about: About,
     len: u64,
+    /// Whether an earlier run left bytes here that a validator has to speak for.
+    is_unproven: bool,
     restarted: bool,
 }
 
 /// Which file the part is a part of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct About {
-    url: String,
+    /// SHA-256 of the address, which may hold secrets.
+    address: String,
     validator: Option<String>,
     total: Option<u64>,
 }
 
 impl Part {
     /// Opens what an earlier run left for `url`, or begins anew.
-    pub(super) fn open(to: &Path, url: &str) -> Result<Self, Error> {
+    pub(super) fn open(to: &Path, url: &str, unproven: Unproven) -> Result<Self, Error> {
         let path = with_suffix(to, ".part");
         let about_path = with_suffix(to, ".part.json");
         let mut file =
             OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(disk("open", &path, 0))?;
-        let known = About::read(&about_path).filter(|about| about.url == url);
+        let address = sha256(url.as_bytes());
+        let known = About::read(&about_path).filter(|about| about.address == address);
         if known.is_none() {
             file.set_len(0).map_err(disk("empty", &path, 0))?;
         }
         let len = file.seek(SeekFrom::End(0)).map_err(disk("read", &path, 0))?;
-        let about = known.unwrap_or_else(|| About { url: url.to_owned(), ..About::default() });
-        Ok(Self { file, path, about_path, about, len, restarted: false })
+        let about = known.unwrap_or_else(|| About { address, ..About::default() });
+        Ok(Self {
+            file,
+            path,
+            about_path,
+            about,
+            len,
+            is_unproven: len > 0 && unproven == Unproven::Anew,
+            restarted: false,
+        })
     }
 
     /// Bytes that are there.
@@ -68,7 +81,7 @@ impl Part {
     pub(super) fn agrees(&self, validator: Option<&str>) -> bool {
         match (self.about.validator.as_deref(), validator) {
             (Some(known), Some(now)) => known == now,
-            _ => true,
+            _ => !self.is_unproven,
         }
     }
 
@@ -98,6 +111,7 @@ impl Part {
         self.restarted |= self.len > 0;
         self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0))).map_err(disk("empty", &self.path, 0))?;
         self.len = 0;
+        self.is_unproven = false;
         self.about.validator = None;
         self.about.total = None;
         Ok(())
@@ -132,15 +146,19 @@ impl About {
     fn read(path: &Path) -> Option<Self> {
         let value: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         Some(Self {
-            url: value["url"].as_str()?.to_owned(),
+            address: value["address"].as_str()?.to_owned(),
             validator: value["validator"].as_str().map(str::to_owned),
             total: value["total"].as_u64(),
         })
     }
 
     fn to_json(&self) -> Value {
-        json!({ "url": self.url, "validator": self.validator, "total": self.total })
+        json!({ "address": self.address, "validator": self.validator, "total": self.total })
     }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::test_server::{Reply, Request, Server};
+use sha2::{Digest, Sha256};
 use std::fs;
 
 /// Two chunks and a bit, every byte telling its place.
@@ -366,7 +367,7 @@ fn what_was_left_of_another_address_is_not_used() {
 #[test]
 fn a_part_whose_description_is_damaged_is_not_trusted() {
     let scene = Scene::new(|_, request| Reply::good(&content(), request));
-    for about in ["", "{\"url\": ", "[]", "{\"url\": 7}"] {
+    for about in ["", "{\"address\": ", "[]", "{\"address\": 7}"] {
         fs::write(scene.part(), "other bytes").unwrap();
         fs::write(scene.dir.path().join("file.zip.part.json"), about).unwrap();
         assert!(!scene.run().unwrap().resumed);
@@ -378,7 +379,9 @@ fn a_part_whose_description_is_damaged_is_not_trusted() {
 fn a_whole_part_needs_only_its_name() {
     let scene = Scene::new(|_, request| Reply::good(&content(), request));
     fs::write(scene.part(), content()).unwrap();
-    let about = serde_json::json!({"url": scene.server.url("/file.zip"), "total": 150_001});
+    let address: String =
+        Sha256::digest(scene.server.url("/file.zip")).iter().map(|byte| format!("{byte:02x}")).collect();
+    let about = serde_json::json!({"address": address, "total": 150_001});
     fs::write(scene.dir.path().join("file.zip.part.json"), about.to_string()).unwrap();
     scene.run().unwrap();
     scene.assert_whole();

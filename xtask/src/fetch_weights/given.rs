@@ -2,7 +2,7 @@
 
 use super::hub::{self, Network};
 use super::{Checked, Fetched, Job, Outcome, hash};
-use crate::download::download;
+use crate::download::{Options, Unproven, download, without_secrets};
 use crate::hint::Hinted;
 use crate::progress::Unit;
 use crate::workspace;
@@ -134,7 +134,12 @@ impl Job {
                 let to = work.join("arrived");
                 let mut progress = (self.progress)("download", Unit::Bytes);
                 progress.note(&format!("fetching {}", given.source()));
-                download(url, &to, &self.options, &mut progress).map_err(|e| self.with_hint(e.into()))?;
+                let unproven = match hash_in_name(&given.file_name()) {
+                    Some(_) => Unproven::GoesOn,
+                    None => Unproven::Anew,
+                };
+                let options = Options { unproven, ..self.options.clone() };
+                download(url, &to, &options, &mut progress).map_err(|e| self.with_hint(e.into()))?;
                 to
             }
         };
@@ -200,14 +205,6 @@ impl Job {
     }
 }
 
-fn without_secrets(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
-    let host = host.rsplit('@').next().unwrap_or_default();
-    path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
-}
-
 /// The digits in `resnet18-f37072fd.pth`, which torch.hub compares with the SHA-256 as well.
 fn hash_in_name(name: &str) -> Option<&str> {
     let digits = name.rsplit_once('.')?.0.rsplit_once('-')?.1;
@@ -229,12 +226,16 @@ fn head(path: &Path) -> Result<Vec<u8>> {
 /// Refuses what begins as no weights do: to hear it from cn-train may take as long as building that.
 fn check_head(path: &Path) -> Result<()> {
     let head = head(path)?;
-    // The length of a JSON object and the object, or a pickle as PyTorch wrote them before its archives.
-    if head.starts_with(ZIP) || head.get(8) == Some(&b'{') || head.first() == Some(&0x80) {
+    // The length of a JSON object and the object.
+    if head.starts_with(ZIP) || head.get(8) == Some(&b'{') {
         return Ok(());
     }
-    let error = Error::NotWeights { path: path.into() };
-    Err(Hinted::wrap(error, "give the .safetensors or .pth file itself; a web page saved in its place is none"))
+    let hint = match head.first() {
+        // What PyTorch wrote before version 1.6.
+        Some(0x80) => "it looks like a `.pth` of before PyTorch 1.6: save it again with a newer one",
+        _ => "give the .safetensors or .pth file itself; a web page saved in its place is none",
+    };
+    Err(Hinted::wrap(Error::NotWeights { path: path.into() }, hint))
 }
 
 /// Asks `cn-train inspect` what a file holds: what it reads, `--weights` reads.
@@ -295,10 +296,10 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             check_head(&path)
         };
-        for weights in [&b"PK\x03\x04"[..], b"\x40\0\0\0\0\0\0\0{}", b"\x80\x02\x8a\x0a"] {
+        for weights in [&b"PK\x03\x04"[..], b"\x40\0\0\0\0\0\0\0{}"] {
             check(weights).unwrap();
         }
-        for other in [&b""[..], b"<!DOCTYPE html>", b"PK", b"# Read me"] {
+        for other in [&b""[..], b"<!DOCTYPE html>", b"PK", b"# Read me", b"\x80\x02\x8a\x0a"] {
             assert!(check(other).unwrap_err().to_string().ends_with("is neither safetensors nor a file of PyTorch's"));
         }
     }

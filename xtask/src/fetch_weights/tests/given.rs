@@ -110,6 +110,31 @@ fn several_at_once_fetch_an_address_once() {
 }
 
 #[test]
+fn a_file_is_not_made_of_two() {
+    let [old, new] = [b'o', b'n'].map(|byte| [GOOD, &[byte; 100_000]].concat());
+    let contents = new.clone();
+    let scene = Scene::new(Server::start(move |n, request| match n {
+        0 => Reply::good(&old, request).cut(40_000),
+        1..=20 => Reply::status("503 Service Unavailable"),
+        _ => Reply::good(&contents, request),
+    }));
+    let url = scene.server.url("/resnet18.safetensors?token=SECRET");
+    let mut failed = 0;
+    let fetched = loop {
+        match scene.take(&Given::Url(url.clone())) {
+            Ok(fetched) => break fetched,
+            Err(error) => {
+                assert!(!format!("{error:#}").contains("SECRET"), "{error:#}");
+                let part = fs::read_to_string(scene.weights().join(".resnet18.fetch/arrived.part.json")).unwrap();
+                assert!(!part.contains("SECRET"), "{part}");
+                failed += 1;
+            }
+        }
+    };
+    assert!(failed > 0 && fs::read(fetched.path).unwrap() == new);
+}
+
+#[test]
 fn only_files_and_http_are_taken() {
     let scene = scene();
     let said = |from: &str| Given::parse(from).unwrap_err().to_string();
