@@ -63,6 +63,20 @@ pub(crate) fn ink_box(image: Image<'_>, threshold: u8) -> Option<Rect> {
     span.map(|[left, top, right, bottom]| Rect { left, top, width: right - left + 1, height: bottom - top + 1 })
 }
 
+/// How much of an image its ink extends over: the longer side of the smallest rectangle with all bytes of at least
+/// `threshold`, over the longer side of the image; `None` without ink.
+///
+/// ```
+/// let image = cn_augment::Image { pixels: &[0, 0, 0, 0, 90, 99, 0, 0], height: 2, width: 4, channels: 1 };
+/// assert_eq!(cn_augment::ink_extent(image, 24), Some(0.5));
+/// assert_eq!(cn_augment::ink_extent(image, 100), None);
+/// ```
+#[must_use]
+pub fn ink_extent(image: Image<'_>, threshold: u8) -> Option<f64> {
+    let Rect { width, height, .. } = ink_box(image, threshold)?;
+    Some(width.max(height) as f64 / image.width.max(image.height) as f64)
+}
+
 /// The share of the image's ink that reaches the output, 0 to 1; 1 for an image without ink.
 ///
 /// Ink is the sum of all bytes that are at least `threshold`, in every channel: bright strokes on dark ground (invert

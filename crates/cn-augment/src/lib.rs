@@ -63,7 +63,7 @@ pub use framing::{Affine, Framing, RandomResizedCrop};
 pub use geometry::Geometry;
 pub use gpu::{BatchCheck, GpuBatcher, check_batches};
 pub use image::{Image, ImageStack};
-pub use ink::{InkSquare, ink_kept};
+pub use ink::{InkSquare, ink_extent, ink_kept};
 pub use normalise::{Normalisation, Value};
 pub use planes::Planes;
 pub use policy::{DrawKey, Erasing, Jitter, MinInk, Policy, PolicyConfig};

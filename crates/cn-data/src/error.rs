@@ -424,9 +424,9 @@ impl Error {
             Self::EmptyPart { .. } => "use more images, or another validation share",
             Self::BadFraction { .. } => "a fifth of the images is `--val-fraction 0.2`",
             Self::GroupUnknown { .. } => {
-                "name the column that holds the group with `group` or `--group`, or split at random"
+                "name the column that holds the group with `group` or `--group` and fill its empty fields, or split at random"
             }
-            Self::TooFewGroups { .. } => "use fewer folds, or split at random",
+            Self::TooFewGroups { .. } => "use fewer folds, more images, or split at random",
             Self::BadFold { .. } => "five folds are `kfold:5/0` to `kfold:5/4`",
             Self::NoFixedParts { .. } => {
                 "lay the images out as `train/<label>/` and `val/<label>/`, or use another split"

@@ -7,8 +7,10 @@ use std::{
 
 use crate::{Error, Record, Result, index::Found};
 
-/// Names that a validation part goes by, the best first.
-const VAL: [&str; 4] = ["val", "valid", "validation", "test"];
+/// Names that a training part goes by in any case, the best first.
+const TRAIN: [&str; 2] = ["train", "training"];
+/// The same of a validation part.
+const VAL: [&str; 5] = ["val", "valid", "validation", "test", "testing"];
 /// Endings of the formats that can be decoded.
 const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff"];
 /// Deepest folder looked into; far beyond any real data set.
@@ -16,14 +18,13 @@ const MAX_DEPTH: u32 = 32;
 
 /// Lists `folder/train/<label>/*`, with a validation part if there is one, else `folder/<label>/*`.
 pub(crate) fn read(folder: &Path) -> Result<Found> {
-    let train = folder.join("train");
     let mut records = Vec::new();
     let mut fixed_val = None;
-    if train.is_dir() {
-        add_part(&mut records, &train, "train/")?;
+    if let Some(train) = part(folder, &TRAIN)? {
+        add_part(&mut records, &folder.join(&train), &format!("{train}/"))?;
         let first = records.len() as u32;
-        if let Some(val) = VAL.iter().find(|name| folder.join(name).is_dir()) {
-            add_part(&mut records, &folder.join(val), &format!("{val}/"))?;
+        if let Some(val) = part(folder, &VAL)? {
+            add_part(&mut records, &folder.join(&val), &format!("{val}/"))?;
             fixed_val = Some((first..records.len() as u32).collect());
         }
     } else {
@@ -50,6 +51,19 @@ pub fn find_images(path: &Path) -> Result<Vec<PathBuf>> {
     walk(path, "", MAX_DEPTH, &mut names)?;
     names.sort_unstable();
     Ok(names.into_iter().map(|name| path.join(name)).collect())
+}
+
+/// The folder in `folder` that goes by the best of these names.
+fn part(folder: &Path, names: &[&str]) -> Result<Option<String>> {
+    let mut found = Vec::new();
+    for Entry { name, .. } in entries(folder)?.into_iter().filter(|entry| entry.path.is_dir()) {
+        let lower = name.to_lowercase();
+        if let Some(place) = names.iter().position(|known| *known == lower) {
+            // As it is spelled in the lists, if there are several.
+            found.push((place, name != lower, name));
+        }
+    }
+    Ok(found.into_iter().min().map(|(_, _, name)| name))
 }
 
 /// Adds the images of `part/<label>/`, by label and path; `prefix` leads from the root to `part`.

@@ -136,6 +136,17 @@ impl Pixels {
         (0..self.len() as u32).map(|id| self.image(id))
     }
 
+    /// Turns image `id` from dark on bright to bright on dark, or back: a byte `v` becomes `255 - v`.
+    ///
+    /// # Panics
+    ///
+    /// If `id` is not below [`Pixels::len`].
+    pub fn invert(&mut self, id: u32) {
+        let place = self.places[id as usize];
+        let len = place.height as usize * place.width as usize * self.channels;
+        self.bytes[place.offset..][..len].iter_mut().for_each(|byte| *byte = u8::MAX - *byte);
+    }
+
     /// The packed bytes of all images: (N, H, W, C) where [`Pixels::size`] is known.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

@@ -36,6 +36,19 @@ fn train_and_val_stand_apart() {
 }
 
 #[test]
+fn parts_go_by_other_names_too() {
+    for (train, val) in [("Train", "Val"), ("training", "test"), ("TRAINING", "Testing")] {
+        let folder = tree(&[&format!("{train}/a/1.png"), &format!("{val}/a/2.png")]);
+        let found = read(folder.path()).expect("valid");
+        assert_eq!(lines(&found), [format!("{train}/a/1.png=a"), format!("{val}/a/2.png=a")]);
+        assert_eq!(found.fixed_val, Some(vec![1]));
+    }
+    // Images without labels are no classes called `train` and `test`.
+    let folder = tree(&["train/1.png", "test/2.png"]);
+    assert!(matches!(read(folder.path()), Err(Error::NotRecognised { .. })));
+}
+
+#[test]
 fn val_goes_before_test() {
     let folder = tree(&["train/a/1.png", "test/a/2.png", "val/a/3.png"]);
     assert_eq!(lines(&read(folder.path()).expect("valid")), ["train/a/1.png=a", "val/a/3.png=a"]);

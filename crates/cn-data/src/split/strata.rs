@@ -42,7 +42,21 @@ pub(super) fn share(index: &Index, fraction: f64, seed: u64) -> Vec<bool> {
     for (position, id) in (0..).zip(systematic_order(index, seed)) {
         marks[id as usize] = (position + 1) * wanted / n > position * wanted / n;
     }
+    leave_one_of_each(index, &mut marks);
     marks
+}
+
+/// Unmarks the first image of each label whose images are all marked: who judges has to be known to those who train.
+fn leave_one_of_each(index: &Index, marks: &mut [bool]) {
+    let mut unmarked: HashSet<&str> = HashSet::new();
+    let labels = |id: usize| index.records()[id].labels.iter().map(String::as_str);
+    (0..marks.len()).filter(|&id| !marks[id]).for_each(|id| unmarked.extend(labels(id)));
+    for (id, mark) in marks.iter_mut().enumerate().filter(|(_, mark)| **mark) {
+        if labels(id).any(|label| !unmarked.contains(label)) {
+            *mark = false;
+            unmarked.extend(labels(id));
+        }
+    }
 }
 
 /// Marks fold `fold` of `k`, within 1 of the k-th part in each stratum.

@@ -66,13 +66,21 @@ proptest! {
     fn strata_are_shared_out_evenly(images in images(), seed: u64, fraction in 0.15f64..0.85) {
         let index = index(&images);
         let config = SplitConfig { method: SplitMethod::Stratified, val_fraction: fraction, seed };
-        let split = Split::new(&index, &config).expect("valid");
-        prop_assert_eq!(split.val().len(), (fraction * images.len() as f64) as usize);
+        let split = Split::new(&index, &config);
+        // Labels of one image may leave nobody to judge.
+        prop_assume!(split.is_ok() || index.class_counts().values().all(|&n| n > 1));
+        let split = split.expect("valid");
+        let wanted = (fraction * images.len() as f64) as usize;
         let val = index.subset(split.val()).expect("valid");
+        let train = index.subset(split.train()).expect("valid");
+        let labels = index.class_counts().len();
+        prop_assert_eq!(train.class_counts().len(), labels, "who judges is known to those who train");
+        prop_assert!(split.val().len() <= wanted && wanted - split.val().len() < labels);
         let ratio = split.val().len() as f64 / images.len() as f64;
         for (label, n) in index.class_counts() {
             let in_val = *val.class_counts().get(label).unwrap_or(&0) as f64;
-            prop_assert!((in_val - ratio * n as f64).abs() < 1.0 + 1e-9, "{} of {}", in_val, n);
+            let miss = (in_val - ratio * n as f64).abs();
+            prop_assert!(miss < 1.0 + 1e-9 || split.val().len() < wanted, "{} of {}", in_val, n);
         }
     }
 
@@ -288,5 +296,16 @@ fn configs_round_trip_through_toml() {
         let config = config(method);
         let text = toml::to_string(&config).expect("serialises");
         assert_eq!(toml::from_str::<SplitConfig>(&text).expect("reads back"), config, "{text}");
+    }
+}
+
+#[test]
+fn a_label_of_one_image_is_learnt_and_not_judged() {
+    let images: Vec<(u8, u8)> = (0..61).map(|i| (if i == 60 { 3 } else { i % 3 }, i)).collect();
+    let index = index(&images);
+    for seed in 0..50 {
+        let config = SplitConfig { method: SplitMethod::Stratified, val_fraction: 0.2, seed };
+        let split = Split::new(&index, &config).expect("valid");
+        assert!(split.train().contains(&60) && (11..=12).contains(&split.val().len()), "seed {seed}");
     }
 }
