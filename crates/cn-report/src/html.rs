@@ -47,7 +47,7 @@ struct Section {
 /// If a file of the run is missing or damaged.
 pub fn report_page(run: &RunFolder) -> Result<String> {
     let record = Record::read(run)?;
-    let answers = record.table.answers(record.card.thresholds()?)?;
+    let answers = record.table.answers(record.card.thresholds()?, record.card.activation)?;
     record.summary.check(&answers, run.predictions())?;
     let quality = record.quality(&answers)?;
     let sections = [

@@ -19,7 +19,7 @@
 //! for (path, target, probabilities) in [("a.png", 0, vec![0.9, 0.1]), ("b.png", 1, vec![0.3, 0.4])] {
 //!     table.push(Prediction { path: path.into(), group: None, targets: vec![target], probabilities })?;
 //! }
-//! let answers = table.answers(Thresholds::uniform(0.5)?)?;
+//! let answers = table.answers(Thresholds::uniform(0.5)?, Activation::Sigmoid)?;
 //! assert_eq!(answers.exact_match().share(), 0.5); // For `b.png` no class exceeds 0.5 ...
 //! assert_eq!(answers.counts().none, 1); // ... so it was refused, ...
 //! assert_eq!(table.top1().share(), 1.0); // ... though its most probable class is right.
@@ -47,9 +47,9 @@ pub use picture::{
 };
 pub use run_folder::{
     Activation, ClassCard, DataCard, DataChange, DataHashes, DataSummary, EmbeddedImage, EpochRecord, GalleryImage,
-    Interpretation, MANIFEST_SCHEMA, MODEL_SCHEMA, Machine, Manifest, Metrics, ModelCard, Normalisation, Prediction,
-    Predictions, RunFolder, RunLock, SUMMARY_SCHEMA, SecondsSummary, StepRecord, Summary, Transform, ValSummary,
-    Versions, WeightsCard, WeightsHash, WeightsOrigin, write_atomic,
+    Ground, Interpretation, MANIFEST_SCHEMA, MODEL_SCHEMA, Machine, Manifest, Metrics, ModelCard, Normalisation,
+    Prediction, Predictions, RunFolder, RunLock, SUMMARY_SCHEMA, SecondsSummary, StepRecord, Summary, Transform,
+    ValSummary, Versions, WeightsCard, WeightsHash, WeightsOrigin, write_atomic,
 };
 pub use scores::{
     AnswerCounts, Answers, Average, Averages, Bootstrap, Calibration, ClassRanking, ClassScore, ConfusedPair,

@@ -19,7 +19,9 @@ pub(crate) use interpretation::gallery_file;
 pub use interpretation::{EmbeddedImage, GalleryImage, Interpretation};
 pub use lock::RunLock;
 pub use manifest::{DataChange, DataHashes, MANIFEST_SCHEMA, Machine, Manifest, Versions, WeightsHash, WeightsOrigin};
-pub use model_card::{Activation, ClassCard, DataCard, MODEL_SCHEMA, ModelCard, Normalisation, Transform, WeightsCard};
+pub use model_card::{
+    Activation, ClassCard, DataCard, Ground, MODEL_SCHEMA, ModelCard, Normalisation, Transform, WeightsCard,
+};
 pub use predictions::{Prediction, Predictions};
 pub use steps::StepRecord;
 pub use summary::{DataSummary, SUMMARY_SCHEMA, SecondsSummary, Summary, ValSummary};

@@ -104,7 +104,7 @@ pub(super) fn gallery(record: &Record, answers: &Answers<'_>) -> Result<String> 
         html += &note;
     }
     html += "<div class=gallery>";
-    for loss in answers.table().top_losses(TOP) {
+    for loss in answers.top_losses(TOP) {
         if let Some((image, png)) = gallery.get(&loss.row) {
             html += &card(record, answers, (loss.row, loss.loss), image, png)?;
         }

@@ -97,7 +97,7 @@ pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
         };
         row(format!("of other images by the same {many}"), &found.images);
         if let Some(set) = &found.groups {
-            row(format!("of other {many} ({} drawn whole)", set.units), set);
+            row(format!("of other {many} ({})", found.units_text(many)), set);
         }
         html += "</tbody></table></div>";
         if let Some(set) = &found.groups {

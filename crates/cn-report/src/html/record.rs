@@ -53,7 +53,7 @@ impl Record {
     }
 
     pub(super) fn quality(&self, answers: &Answers<'_>) -> Result<Quality> {
-        Quality::of(answers, self.tuning.as_ref(), self.card.activation)
+        Quality::of(answers, self.tuning.as_ref())
     }
 
     /// Row of the table of this image.

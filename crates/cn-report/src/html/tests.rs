@@ -10,6 +10,7 @@ fn card() -> ModelCard {
         |(label, display): (&str, &str)| ClassCard { label: label.into(), display: display.into(), threshold: 0.5 };
     ModelCard {
         ink_fill: None,
+        ground: None,
         schema: MODEL_SCHEMA,
         arch: "resnet18".into(),
         stem: "7x7".into(),
@@ -69,7 +70,7 @@ fn write_run(run: &RunFolder, groups_shared: Option<usize>, targets_of_last: &[u
         vocab: vec!["0".into(), "10".into()],
         groups_shared,
     };
-    let answers = table.answers(card().thresholds().unwrap()).unwrap();
+    let answers = table.answers(card().thresholds().unwrap(), Activation::Sigmoid).unwrap();
     let summary = Summary {
         schema: SUMMARY_SCHEMA,
         run: "runs/x".into(),

@@ -12,7 +12,8 @@ pub const MODEL_SCHEMA: u32 = 1;
 
 /// `model.json`: what a program needs to use `model.safetensors` without the code that trained it.
 ///
-/// To serve an image: decode it to u8 (grey where `channels` is 1, else RGB), apply `transform`, divide by 255,
+/// To serve an image: decode it to u8 (grey where `channels` is 1, else RGB), do what `ink_fill` and `ground` say if
+/// they are there, apply `transform`, divide by 255,
 /// subtract `mean` and divide by `std` per channel, run `arch` with `stem` and `head`, apply `activation` to the
 /// outputs; output `i` speaks of `classes[i]`, and says yes where it exceeds that class's threshold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,11 +35,15 @@ pub struct ModelCard {
     pub precision: String,
     /// How an image of any size becomes `image_size` square.
     pub transform: Transform,
-    /// For a drawing of any size, place and polarity: make it light ink on black, cut it out as a square whose side the
-    /// ink's longer side fills to this share, and go on with `transform`. Absent for a model that wants images as they
-    /// are.
+    /// For a drawing that does not look like the images that it was trained on, of any size, place and polarity: make it
+    /// light ink on black, cut it out as a square whose side the ink's longer side fills to this share, and go on with
+    /// `transform`. Absent for a model that wants images as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ink_fill: Option<f64>,
+    /// The ground of the drawings that it was trained on: images of dark ink on a bright ground are turned first (`v`
+    /// becomes `255 - v`). Absent for a model of other images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ground: Option<Ground>,
     /// What follows the division by 255.
     pub normalisation: Normalisation,
     /// What turns outputs into probabilities.
@@ -49,6 +54,14 @@ pub struct ModelCard {
     pub weights: WeightsCard,
     /// What it was trained on.
     pub data: DataCard,
+}
+
+/// What light ink is drawn on, in [`ModelCard`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ground {
+    /// Black, or nearly.
+    Dark,
 }
 
 fn f32_products() -> String {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::json::{self, nan_as_null};
 use crate::error::{Error, Result};
-use crate::scores::Answers;
+use crate::scores::{Answers, Rate};
 
 /// The schema of [`Summary`] that this version writes.
 pub const SUMMARY_SCHEMA: u32 = 1;
@@ -144,18 +144,21 @@ impl Summary {
     ///
     /// If they differ; `path` is the table that the answers were read from.
     pub fn check(&self, answers: &Answers<'_>, path: impl AsRef<Path>) -> Result<()> {
-        let (own, found) = (&self.val, answers.val_summary());
-        let shares = |val: &ValSummary| [val.exact_match, val.top1, val.accuracy_multi].map(f64::to_bits);
-        let n = answers.table().rows().len();
-        if n == self.data.n_val && shares(own) == shares(&found) {
+        let own = [self.val.exact_match, self.val.top1, self.val.accuracy_multi];
+        let table = answers.table();
+        let found = [answers.exact_match(), table.top1(), answers.accuracy_multi()].map(Rate::share);
+        let n = table.rows().len();
+        // Shares of nothing are NaN on both sides.
+        let is_same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+        if n == self.data.n_val && own.iter().zip(&found).all(is_same) {
             return Ok(());
         }
-        let text = |n: usize, val: &ValSummary| {
-            format!("{n} images with an exact match of {:.4} and a top-1 of {:.4}", val.exact_match, val.top1)
+        let text = |n: usize, [exact, top1, _]: [f64; 3]| {
+            format!("{n} images with an exact match of {exact:.4} and a top-1 of {top1:.4}")
         };
         Err(Error::OtherPredictions {
             path: path.as_ref().to_owned(),
-            found: text(n, &found),
+            found: text(n, found),
             expected: text(self.data.n_val, own),
         })
     }

@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Rate;
+use super::{ImageLoss, Rate};
 use crate::error::{Error, Result};
-use crate::run_folder::{Prediction, Predictions, ValSummary};
+use crate::run_folder::{Activation, Prediction, Predictions, ValSummary};
 
 /// What a probability has to exceed (strictly, as in fastai) to count as a yes: one value, or one for each class.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +63,7 @@ fn check(value: f32) -> Result<()> {
 pub struct Answers<'a> {
     pub(super) table: &'a Predictions,
     pub(super) thresholds: Thresholds,
+    pub(super) activation: Activation,
     /// For each image the classes that pass, ascending.
     pub(super) passed: Vec<Vec<usize>>,
 }
@@ -88,12 +89,12 @@ pub struct GroupScore {
 }
 
 impl Predictions {
-    /// The answers at `thresholds`.
+    /// The answers at `thresholds`; `activation` is what gave the probabilities, and decides what their loss is.
     ///
     /// # Errors
     ///
     /// [`Error::ThresholdCount`] if the thresholds are per class and not as many as the classes.
-    pub fn answers(&self, thresholds: Thresholds) -> Result<Answers<'_>> {
+    pub fn answers(&self, thresholds: Thresholds, activation: Activation) -> Result<Answers<'_>> {
         let expected = self.classes().len();
         match &thresholds.0 {
             Kind::PerClass(values) if values.len() != expected => {
@@ -101,7 +102,7 @@ impl Predictions {
             }
             _ => {
                 let passed = self.rows().iter().map(|row| passing(row, &thresholds)).collect();
-                Ok(Answers { table: self, thresholds, passed })
+                Ok(Answers { table: self, thresholds, activation, passed })
             }
         }
     }
@@ -200,12 +201,24 @@ impl<'a> Answers<'a> {
         scores
     }
 
+    /// What gave the probabilities.
+    #[must_use]
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// The `n` images with the highest loss, see [`Predictions::top_losses`].
+    #[must_use]
+    pub fn top_losses(&self, n: usize) -> Vec<ImageLoss> {
+        self.table.top_losses(n, self.activation)
+    }
+
     /// The block `val` of `summary.json`.
     #[must_use]
     pub fn val_summary(&self) -> ValSummary {
         let exact = self.exact_match();
         ValSummary {
-            loss: self.table.loss(),
+            loss: self.table.loss(self.activation),
             accuracy_multi: self.accuracy_multi().share(),
             threshold: self.thresholds.the_one(),
             exact_match: exact.share(),

@@ -30,9 +30,21 @@ pub struct Intervals {
     /// Other writers: all images of a group are drawn together, since they are easy or hard together. `None` where
     /// fewer than two groups are known.
     pub groups: Option<IntervalSet>,
+    /// Images without a group, among the units of [`groups`](Self::groups): each was drawn alone.
+    pub n_alone: usize,
 }
 
 impl Intervals {
+    /// Groups that were drawn whole, and images that were drawn beside them, in words.
+    pub(crate) fn units_text(&self, groups: &str) -> String {
+        let n = self.groups.as_ref().map_or(0, |set| set.units - self.n_alone);
+        match self.n_alone {
+            0 => format!("{n} {groups} drawn whole"),
+            1 => format!("{n} {groups} drawn whole, and 1 image without"),
+            alone => format!("{n} {groups} drawn whole, and {alone} images without"),
+        }
+    }
+
     /// The wider of the two for the exact match, which is the one to quote: over few groups a bootstrap is too sure.
     #[must_use]
     pub fn widest(&self) -> &IntervalSet {
@@ -103,12 +115,14 @@ impl Answers<'_> {
         for (row, counts) in rows.iter().zip(&counts) {
             groups.entry(row.group.as_deref().ok_or(row.path.as_str())).or_default().add(counts);
         }
-        let is_grouped = groups.keys().filter(|group| group.is_ok()).count() > 1;
+        let n_alone = groups.keys().filter(|group| group.is_err()).count();
+        let is_grouped = groups.len() - n_alone > 1;
         let groups: Vec<Counts> = groups.into_values().collect();
         let n_classes = self.table().classes().len();
         Some(Intervals {
             images: resample(&images, n_classes, bootstrap),
             groups: is_grouped.then(|| resample(&groups, n_classes, bootstrap)),
+            n_alone,
         })
     }
 

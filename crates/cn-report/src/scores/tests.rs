@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::{Error, Prediction, Predictions, Thresholds};
+use crate::{Activation, Error, Prediction, Predictions, Thresholds};
 
 mod sklearn;
 
@@ -70,7 +70,7 @@ fn loss_of_probabilities_equals_torch_up_to_the_clamp() {
     let (table, _, _) = golden_table(&golden["accuracy_multi"]);
     let (_, logits, one_hot) = golden_table(&golden["accuracy_multi"]);
     // Rounding a probability to f32 moves ln(1 - p) by 2^-25 / (1 - p): about 1e-6 at these logits.
-    close(table.loss(), bce_with_logits(&logits, &one_hot), 1e-6);
+    close(table.loss(Activation::Sigmoid), bce_with_logits(&logits, &one_hot), 1e-6);
 
     // The other block has wrong logits of 30: where they say yes, the table can prove no more than 25 ln 2 of them.
     let (table, logits, one_hot) = golden_table(&golden["bce"]);
@@ -80,7 +80,7 @@ fn loss_of_probabilities_equals_torch_up_to_the_clamp() {
         f64::from(wrong_by).exp().ln_1p().min(most)
     });
     // Beyond logits of -88 the steps of f32 grow wide.
-    close(table.loss(), clamped.sum::<f64>() / logits.len() as f64, 1e-3);
+    close(table.loss(Activation::Sigmoid), clamped.sum::<f64>() / logits.len() as f64, 1e-3);
 }
 
 #[test]
@@ -93,8 +93,8 @@ fn bce_is_finite_for_huge_logits() {
 #[test]
 fn certain_and_wrong_is_finite_certain_and_right_costs_nothing() {
     let limits = 150.0 * std::f64::consts::LN_2 + 25.0 * std::f64::consts::LN_2;
-    assert_eq!(table(2, [image("a", &[0], [0.0, 1.0])]).loss(), limits / 2.0);
-    assert_eq!(table(2, [image("a", &[0], [1.0, 0.0])]).loss(), 0.0);
+    assert_eq!(table(2, [image("a", &[0], [0.0, 1.0])]).loss(Activation::Sigmoid), limits / 2.0);
+    assert_eq!(table(2, [image("a", &[0], [1.0, 0.0])]).loss(Activation::Sigmoid), 0.0);
 }
 
 #[test]
@@ -102,14 +102,14 @@ fn accuracies_equal_fastai() {
     let golden = &golden()["accuracy_multi"];
     let (table, _, _) = golden_table(golden);
     for (threshold, key) in [(0.2, "0_2"), (0.5, "0_5")] {
-        let answers = table.answers(at(threshold)).unwrap();
+        let answers = table.answers(at(threshold), Activation::Sigmoid).unwrap();
         let number = |name: &str| golden[format!("{name}_{key}")].as_f64().unwrap();
         assert_eq!(answers.accuracy_multi().hits as f64, number("correct_entries"));
         close(answers.accuracy_multi().share(), number("thresh"), 6e-8); // f32 in the file
         assert_eq!(answers.exact_match().share(), number("exact_match"));
     }
     assert_eq!(table.top1().share(), golden["top1"].as_f64().unwrap());
-    let never = table.answers(at(1.0)).unwrap();
+    let never = table.answers(at(1.0), Activation::Sigmoid).unwrap();
     assert_eq!(never.accuracy_multi().share(), golden["always_none"].as_f64().unwrap());
 }
 
@@ -117,7 +117,7 @@ fn accuracies_equal_fastai() {
 fn bits_equal_fastai() {
     let golden = golden();
     let (table, _, _) = golden_table(&golden["accuracy_multi"]);
-    let bits = table.answers(at(0.5)).unwrap().multilabel_bits();
+    let bits = table.answers(at(0.5), Activation::Sigmoid).unwrap().multilabel_bits();
     let number = |name: &str| golden["multilabel_confusion_0_5"][name].as_u64().unwrap() as usize;
     assert_eq!(bits[0], [number("true_negative"), number("false_positive")]);
     assert_eq!(bits[1], [number("false_negative"), number("true_positive")]);
@@ -126,17 +126,17 @@ fn bits_equal_fastai() {
 #[test]
 fn the_threshold_itself_does_not_pass() {
     let table = table(2, [image("a", &[0], [0.2, 0.1])]);
-    assert!(table.answers(at(0.2)).unwrap().passed(0).is_empty());
-    assert_eq!(table.answers(at(0.199_999_99)).unwrap().passed(0), [0]);
+    assert!(table.answers(at(0.2), Activation::Sigmoid).unwrap().passed(0).is_empty());
+    assert_eq!(table.answers(at(0.199_999_99), Activation::Sigmoid).unwrap().passed(0), [0]);
 }
 
 #[test]
 fn thresholds_may_differ_by_class() {
     let table = table(2, [image("a", &[1], [0.6, 0.3])]);
-    let answers = table.answers(Thresholds::per_class(vec![0.7, 0.2]).unwrap()).unwrap();
+    let answers = table.answers(Thresholds::per_class(vec![0.7, 0.2]).unwrap(), Activation::Sigmoid).unwrap();
     assert_eq!(answers.exact_match(), Rate { hits: 1, total: 1 });
     assert_eq!(answers.val_summary().threshold, None);
-    let wrong = table.answers(Thresholds::per_class(vec![0.5]).unwrap());
+    let wrong = table.answers(Thresholds::per_class(vec![0.5]).unwrap(), Activation::Sigmoid);
     assert!(matches!(wrong, Err(Error::ThresholdCount { found: 1, expected: 2 })));
     assert!(matches!(Thresholds::uniform(f32::NAN), Err(Error::Threshold { .. })));
     assert!(matches!(Thresholds::per_class(vec![1.5]), Err(Error::Threshold { .. })));
@@ -183,7 +183,7 @@ fn five() -> Predictions {
 #[test]
 fn confusion_has_each_image_once() {
     let table = five();
-    let answers = table.answers(at(0.5)).unwrap();
+    let answers = table.answers(at(0.5), Activation::Sigmoid).unwrap();
     let confusion = answers.confusion().unwrap();
     assert_eq!(confusion.counts, [[1, 0, 0, 0], [0, 0, 0, 1], [0, 2, 1, 0]]);
     let pairs = answers.most_confused(1).unwrap();
@@ -198,20 +198,20 @@ fn confusion_has_each_image_once() {
 #[test]
 fn class_scores_are_those_of_the_two_by_two_table() {
     let table = five();
-    let scores = table.answers(at(0.5)).unwrap().class_scores();
+    let scores = table.answers(at(0.5), Activation::Sigmoid).unwrap().class_scores();
     let last = &scores[2];
     assert_eq!((last.true_positive, last.false_positive), (2, 0));
     assert_eq!((last.false_negative, last.true_negative, last.support), (1, 2, 3));
     assert_eq!((last.precision, last.recall, last.f1), (Some(1.0), Some(2.0 / 3.0), Some(0.8)));
     assert_eq!((scores[1].precision, scores[1].recall, scores[1].f1), (Some(0.0), Some(0.0), Some(0.0)));
-    let silent = table.answers(at(1.0)).unwrap().class_scores();
+    let silent = table.answers(at(1.0), Activation::Sigmoid).unwrap().class_scores();
     assert_eq!((silent[0].precision, silent[0].recall), (None, Some(0.0)));
 }
 
 #[test]
 fn several_labels_have_no_confusion_but_exact_match() {
     let table = table(3, [image("a", &[2, 0], [0.9, 0.1, 0.8]), image("b", &[], [0.1, 0.1, 0.1])]);
-    let answers = table.answers(at(0.5)).unwrap();
+    let answers = table.answers(at(0.5), Activation::Sigmoid).unwrap();
     assert_eq!(answers.exact_match(), Rate { hits: 2, total: 2 });
     assert!(answers.confusion().is_none() && answers.most_confused(1).is_none());
     // An image without any label has no most probable one to be right about.
@@ -222,7 +222,7 @@ fn several_labels_have_no_confusion_but_exact_match() {
 fn groups_come_worst_first() {
     let grouped = |path: &str, group: &str, p: f32| Prediction { group: Some(group.into()), ..image(path, &[0], [p]) };
     let table = table(1, [grouped("1", "b", 0.9), grouped("2", "a", 0.9), grouped("3", "c", 0.1)]);
-    let scores = table.answers(at(0.5)).unwrap().group_scores();
+    let scores = table.answers(at(0.5), Activation::Sigmoid).unwrap().group_scores();
     let names: Vec<_> = scores.iter().map(|score| score.group.as_str()).collect();
     assert_eq!(names, ["c", "a", "b"]);
     // Images without a group are none, and each is drawn alone.
@@ -230,17 +230,19 @@ fn groups_come_worst_first() {
         1,
         [grouped("1", "b", 0.9), grouped("2", "a", 0.1), image("3", &[0], [0.9]), image("4", &[0], [0.9])],
     );
-    let answers = mixed.answers(at(0.5)).unwrap();
+    let answers = mixed.answers(at(0.5), Activation::Sigmoid).unwrap();
     assert_eq!(answers.group_scores().len(), 2);
-    assert_eq!(answers.intervals(&Bootstrap::default()).unwrap().groups.unwrap().units, 4);
-    assert!(five().answers(at(0.5)).unwrap().group_scores().is_empty());
+    let intervals = answers.intervals(&Bootstrap::default()).unwrap();
+    assert_eq!(intervals.units_text("writers"), "2 writers drawn whole, and 2 images without");
+    assert_eq!(intervals.groups.unwrap().units, 4);
+    assert!(five().answers(at(0.5), Activation::Sigmoid).unwrap().group_scores().is_empty());
 }
 
 #[test]
 fn top_losses_are_sorted_and_ties_go_by_path() {
     let rows = [("b", 0.5), ("a", 0.5), ("c", 0.1), ("d", 0.9)];
     let table = table(1, rows.map(|(path, p)| image(path, &[0], [p])));
-    let top: Vec<usize> = table.top_losses(3).iter().map(|image| image.row).collect();
+    let top: Vec<usize> = table.top_losses(3, Activation::Sigmoid).iter().map(|image| image.row).collect();
     assert_eq!(top, [2, 1, 0]);
 }
 
@@ -262,7 +264,7 @@ fn wilson_equals_known_values() {
 #[test]
 fn an_empty_table_claims_nothing() {
     let table = Predictions::new(["a"]).unwrap();
-    let val = table.answers(at(0.5)).unwrap().val_summary();
+    let val = table.answers(at(0.5), Activation::Sigmoid).unwrap().val_summary();
     assert!(val.loss.is_nan() && val.exact_match.is_nan() && val.top1.is_nan());
 }
 
@@ -287,7 +289,7 @@ proptest! {
     #[test]
     fn counts_equal_naive_loops(table in tables(), threshold in 0..=10_u8) {
         let threshold = f32::from(threshold) / 10.0;
-        let answers = table.answers(at(threshold)).unwrap();
+        let answers = table.answers(at(threshold), Activation::Sigmoid).unwrap();
         let (mut bits, mut exact, mut top1, mut none, mut loss) = (0, 0, 0, 0, 0.0);
         for row in table.rows() {
             let (mut wrong, mut passing, mut best) = (0, 0, 0);
@@ -310,13 +312,13 @@ proptest! {
         prop_assert_eq!(answers.counts().none, none);
         prop_assert_eq!(table.top1().hits, top1);
         if !table.rows().is_empty() {
-            close(table.loss(), loss / table.rows().len() as f64, 1e-12);
+            close(table.loss(Activation::Sigmoid), loss / table.rows().len() as f64, 1e-12);
         }
     }
 
     #[test]
     fn counts_add_up(table in tables(), threshold in 0..=10_u8) {
-        let answers = table.answers(at(f32::from(threshold) / 10.0)).unwrap();
+        let answers = table.answers(at(f32::from(threshold) / 10.0), Activation::Sigmoid).unwrap();
         let n = table.rows().len();
         let counts = answers.counts();
         prop_assert_eq!(counts.none + counts.one + counts.several, n);
@@ -344,12 +346,12 @@ proptest! {
         rows.reverse();
         let mut other = Predictions::new(table.classes().to_vec()).unwrap();
         rows.into_iter().for_each(|row| other.push(row).unwrap());
-        let (a, b) = (table.answers(at(0.5)).unwrap(), other.answers(at(0.5)).unwrap());
-        prop_assert_eq!(table.loss().to_bits(), other.loss().to_bits());
+        let (a, b) = (table.answers(at(0.5), Activation::Sigmoid).unwrap(), other.answers(at(0.5), Activation::Sigmoid).unwrap());
+        prop_assert_eq!(table.loss(Activation::Sigmoid).to_bits(), other.loss(Activation::Sigmoid).to_bits());
         prop_assert_eq!(a.class_scores(), b.class_scores());
         prop_assert_eq!(a.confusion(), b.confusion());
         prop_assert_eq!(a.group_scores(), b.group_scores());
-        let paths = |of: &Predictions| of.top_losses(9).iter().map(|i| of.rows()[i.row].path.clone()).collect::<Vec<_>>();
+        let paths = |of: &Predictions| of.top_losses(9, Activation::Sigmoid).iter().map(|i| of.rows()[i.row].path.clone()).collect::<Vec<_>>();
         prop_assert_eq!(paths(&table), paths(&other));
         let named = |of: &Predictions, pairs: Vec<ConfusedPair>| pairs.into_iter().map(|pair| {
             let paths: Vec<_> = pair.rows.iter().map(|&row| of.rows()[row].path.clone()).collect();

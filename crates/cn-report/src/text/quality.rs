@@ -3,7 +3,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::run_folder::{Activation, Predictions};
+use crate::run_folder::Predictions;
 use crate::scores::{
     Answers, Averages, Bootstrap, Calibration, Intervals, Rate, Temperature, Thresholds, TunedThreshold,
 };
@@ -54,23 +54,24 @@ impl Quality {
     /// # Errors
     ///
     /// If `training` has other classes.
-    pub fn of(answers: &Answers<'_>, training: Option<&Predictions>, activation: Activation) -> Result<Self> {
+    pub fn of(answers: &Answers<'_>, training: Option<&Predictions>) -> Result<Self> {
         let tuning = training.filter(|training| training.classes() == answers.table().classes());
         Ok(Self {
             averages: answers.averages(),
             calibration: answers.table().calibration(BINS),
             intervals: answers.intervals(&Bootstrap::default()),
-            tuning: tuning.map(|training| Tuning::of(answers.table(), training, activation)).transpose()?.flatten(),
+            tuning: tuning.map(|training| Tuning::of(answers, training)).transpose()?.flatten(),
         })
     }
 }
 
 impl Tuning {
     /// `None` without training images.
-    fn of(table: &Predictions, training: &Predictions, activation: Activation) -> Result<Option<Self>> {
+    fn of(answers: &Answers<'_>, training: &Predictions) -> Result<Option<Self>> {
         if training.rows().is_empty() {
             return Ok(None);
         }
+        let (table, activation) = (answers.table(), answers.activation());
         let scaled = |fit: Temperature| -> Result<_> {
             let calibration = table.at_temperature(fit.value, activation)?.calibration(BINS);
             Ok(TunedTemperature { fit, calibration })
@@ -79,7 +80,7 @@ impl Tuning {
         Ok(Some(Self {
             n_images: training.rows().len(),
             temperature: training.fit_temperature(activation).map(scaled).transpose()?,
-            exact_match: table.answers(Thresholds::tuned(&thresholds)?)?.exact_match(),
+            exact_match: table.answers(Thresholds::tuned(&thresholds)?, activation)?.exact_match(),
             thresholds,
         }))
     }
@@ -93,7 +94,7 @@ pub fn quality_lines(quality: &Quality, groups: &str) -> String {
         let ends = |[low, high]: [f64; 2]| format!("{low:.4} to {high:.4}");
         lines.push(("95 % by images", format!("exact match {}, by bootstrap", ends(intervals.images.exact_match))));
         if let Some(set) = &intervals.groups {
-            let text = format!("exact match {}, {} {groups} drawn whole", ends(set.exact_match), set.units);
+            let text = format!("exact match {}, {}", ends(set.exact_match), intervals.units_text(groups));
             lines.push(("95 % by groups", text));
         }
     }

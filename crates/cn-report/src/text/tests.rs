@@ -1,7 +1,7 @@
 use expect_test::expect;
 
 use super::*;
-use crate::{EpochRecord, Prediction, Predictions, Thresholds};
+use crate::{Activation, EpochRecord, Prediction, Predictions, Thresholds};
 
 fn names() -> ClassNames {
     ClassNames::new([("0", "零"), ("10", "十"), ("100000000", "亿")])
@@ -58,7 +58,7 @@ fn a_metric_that_no_epoch_has_is_a_dash() {
 #[test]
 fn headline_says_what_silence_scores() {
     let table = table();
-    let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
+    let answers = table.answers(Thresholds::uniform(0.5).unwrap(), Activation::Sigmoid).unwrap();
     expect![[r#"
         exact match     0.2500  1 of 4 images, 95 % interval 0.0456 to 0.6994
         top-1           0.5000
@@ -72,7 +72,7 @@ fn headline_says_what_silence_scores() {
 #[test]
 fn chinese_characters_take_two_columns() {
     let table = table();
-    let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
+    let answers = table.answers(Thresholds::uniform(0.5).unwrap(), Activation::Sigmoid).unwrap();
     expect![[r#"
         class         precision  recall      f1  avg precision  roc auc  images
         0 零             0.5000  1.0000  0.6667         1.0000   1.0000       1
@@ -98,14 +98,14 @@ fn chinese_characters_take_two_columns() {
 #[test]
 fn top_losses_and_groups() {
     let table = table();
-    let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
+    let answers = table.answers(Thresholds::uniform(0.5).unwrap(), Activation::Sigmoid).unwrap();
     expect![[r#"
         image                loss  true          predicted           most probable
         input_20_1_15.jpg  0.9242  100000000 亿  10 十               10 十 0.7500
         input_1_2_11.jpg   0.8932  10 十         none                100000000 亿 0.3000
         input_20_2_15.jpg  0.3406  100000000 亿  0 零, 100000000 亿  100000000 亿 0.9000
     "#]]
-    .assert_eq(&top_losses_table(&answers, &table.top_losses(3), &names()));
+    .assert_eq(&top_losses_table(&answers, &table.top_losses(3, Activation::Sigmoid), &names()));
     expect![[r#"
         group  exact match  right  images
         20          0.0000      0       2
@@ -117,7 +117,7 @@ fn top_losses_and_groups() {
 #[test]
 fn no_precision_of_nothing() {
     let table = table();
-    let answers = table.answers(Thresholds::uniform(0.95).unwrap()).unwrap();
+    let answers = table.answers(Thresholds::uniform(0.95).unwrap(), Activation::Sigmoid).unwrap();
     expect![[r#"
         class      precision  recall      f1  avg precision  roc auc  images
         0             1.0000  1.0000  1.0000         1.0000   1.0000       1
@@ -131,7 +131,7 @@ fn no_precision_of_nothing() {
 fn escape_codes_in_labels_are_shown_not_obeyed() {
     let names = ClassNames::new([("0", "\u{1b}[31mred\nline")]);
     let table = table();
-    let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
+    let answers = table.answers(Thresholds::uniform(0.5).unwrap(), Activation::Sigmoid).unwrap();
     let text = class_table(&answers.class_scores()[..1], &table.class_rankings(), &names);
     assert!(text.contains(r"0 \u{1b}[31mred\nline"));
     assert_eq!(text.lines().count(), 2);
@@ -140,8 +140,8 @@ fn escape_codes_in_labels_are_shown_not_obeyed() {
 #[test]
 fn quality_is_told_line_by_line() {
     let table = table();
-    let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
-    let quality = Quality::of(&answers, Some(&table), crate::Activation::Sigmoid).unwrap();
+    let answers = table.answers(Thresholds::uniform(0.5).unwrap(), Activation::Sigmoid).unwrap();
+    let quality = Quality::of(&answers, Some(&table)).unwrap();
     expect![[r#"
         95 % by images  exact match 0.0000 to 0.7500, by bootstrap
         95 % by groups  exact match 0.0000 to 0.5000, 2 writers drawn whole
@@ -157,18 +157,18 @@ fn quality_is_told_line_by_line() {
     right
         .push(Prediction { path: "r".into(), group: None, targets: vec![0], probabilities: vec![0.9, 0.1, 0.1] })
         .unwrap();
-    let quality = Quality::of(&answers, Some(&right), crate::Activation::Sigmoid).unwrap();
+    let quality = Quality::of(&answers, Some(&right)).unwrap();
     assert_eq!(quality.tuning.as_ref().unwrap().temperature, None);
     let text = quality_lines(&quality, "writers");
     assert!(text.contains("\ntemperature     none from 1/20 to 20 is best on 1 training images"), "{text}");
     let other = Predictions::new(["x"]).unwrap();
-    assert!(Quality::of(&answers, Some(&other), crate::Activation::Sigmoid).unwrap().tuning.is_none());
+    assert!(Quality::of(&answers, Some(&other)).unwrap().tuning.is_none());
 }
 
 #[test]
 fn two_by_two_tables_name_all_four_cells() {
     let table = table();
-    let answers = table.answers(Thresholds::uniform(0.5).unwrap()).unwrap();
+    let answers = table.answers(Thresholds::uniform(0.5).unwrap(), Activation::Sigmoid).unwrap();
     expect![[r#"
         class         is it, said so  is it, not said  is not, said so  is not, not said
         0 零                       1                0                1                 2

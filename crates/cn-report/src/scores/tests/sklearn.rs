@@ -1,7 +1,7 @@
 //! The numbers of scikit-learn.
 
 use super::*;
-use crate::{Activation, Bootstrap};
+use crate::Bootstrap;
 
 /// f64 sums in another order.
 const TOLERANCE: f64 = 1e-9;
@@ -31,7 +31,8 @@ fn each(check: impl Fn(&Predictions, &Answers<'_>, &Value)) {
     for name in ["single", "multi"] {
         let block = &golden[name];
         let table = table_of(block);
-        let answers = table.answers(Thresholds::per_class(floats(&block["thresholds"])).unwrap()).unwrap();
+        let answers =
+            table.answers(Thresholds::per_class(floats(&block["thresholds"])).unwrap(), Activation::Sigmoid).unwrap();
         check(&table, &answers, block);
     }
 }
@@ -41,7 +42,7 @@ fn rates_and_loss() {
     each(|table, answers, golden| {
         same(answers.exact_match().share(), &golden["exact_match"]);
         same(answers.accuracy_multi().share(), &golden["accuracy_multi"]);
-        same(table.loss(), &golden["loss"]);
+        same(table.loss(Activation::Sigmoid), &golden["loss"]);
     });
 }
 
@@ -99,7 +100,7 @@ fn temperature() {
         close(fitted.value, want["value"].as_f64().unwrap(), 1e-6);
         same(fitted.loss_before, &golden["loss"]);
         let scaled = table.at_temperature(fitted.value, Activation::Sigmoid).unwrap();
-        close(scaled.loss(), fitted.loss_after, 1e-6); // Probabilities are f32.
+        close(scaled.loss(Activation::Sigmoid), fitted.loss_after, 1e-6); // Probabilities are f32.
     });
 }
 
@@ -107,7 +108,7 @@ fn temperature() {
 fn thresholds_reach_the_best_f1_of_the_curve() {
     each(|table, _, golden| {
         let tuned = table.tune_thresholds(0.5);
-        let answers = table.answers(Thresholds::tuned(&tuned).unwrap()).unwrap();
+        let answers = table.answers(Thresholds::tuned(&tuned).unwrap(), Activation::Sigmoid).unwrap();
         for ((class, score), want) in
             tuned.iter().zip(answers.class_scores()).zip(golden["classes"].as_array().unwrap())
         {
@@ -152,7 +153,7 @@ fn clustered() -> Predictions {
 #[test]
 fn intervals_by_groups_are_wider_where_errors_come_together() {
     let table = clustered();
-    let intervals = table.answers(at(0.5)).unwrap().intervals(&Bootstrap::default()).unwrap();
+    let intervals = table.answers(at(0.5), Activation::Sigmoid).unwrap().intervals(&Bootstrap::default()).unwrap();
     let (images, groups) = (intervals.images, intervals.groups.unwrap());
     assert_eq!((images.units, groups.units), (100, 10));
     let width = |[low, high]: [f64; 2]| high - low;
@@ -171,7 +172,7 @@ fn intervals_do_not_depend_on_the_order_but_on_the_seed() {
     let mut other = Predictions::new(table.classes().to_vec()).unwrap();
     table.rows().iter().rev().for_each(|row| other.push(row.clone()).unwrap());
     let of = |table: &Predictions, seed| {
-        table.answers(at(0.5)).unwrap().intervals(&Bootstrap { resamples: 50, seed }).unwrap()
+        table.answers(at(0.5), Activation::Sigmoid).unwrap().intervals(&Bootstrap { resamples: 50, seed }).unwrap()
     };
     assert_eq!(of(&table, 1), of(&other, 1));
     assert_ne!(of(&table, 1).images, of(&table, 2).images);
@@ -179,10 +180,10 @@ fn intervals_do_not_depend_on_the_order_but_on_the_seed() {
     let one = super::table(1, [("a", 0.9), ("b", 0.1)].map(|(path, p)| super::image(path, &[0], [p])));
     assert!(of(&one, 1).groups.is_none());
     let empty = Predictions::new(["a"]).unwrap();
-    assert!(empty.answers(at(0.5)).unwrap().intervals(&Bootstrap::default()).is_none());
+    assert!(empty.answers(at(0.5), Activation::Sigmoid).unwrap().intervals(&Bootstrap::default()).is_none());
     for probability in [0.9, 0.1] {
         let same = super::table(1, ["a", "b", "c"].map(|path| super::image(path, &[0], [probability])));
-        let found = same.answers(at(0.5)).unwrap().intervals(&Bootstrap::default());
+        let found = same.answers(at(0.5), Activation::Sigmoid).unwrap().intervals(&Bootstrap::default());
         assert!(found.is_none(), "all right, or all wrong: {found:?}");
     }
 }
