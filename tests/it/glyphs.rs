@@ -50,7 +50,24 @@ fn the_built_in_weights_read_real_scans() {
     let Some(real) = RealData::find() else { return };
     let place = Place::new();
     let judged = place.result(&format!("evaluate glyphs --data {} --limit 1500 --no-cache", real.folder()));
-    assert!(number(&judged["exact_match"]) > 0.9, "{judged}");
+    assert!(number(&judged["exact_match"]) > 0.985, "{judged}");
     let few = place.result(&format!("evaluate glyphs --data {} --groups 3,14 --no-cache", real.folder()));
     assert_eq!(few["n"], 300);
+}
+
+#[test]
+fn the_recipe_of_the_built_in_weights_gives_what_it_gave() {
+    let isa = "avx2";
+    if cn_ops::Isa::available().iter().all(|found| found.to_string() != isa) {
+        println!("skipped: this processor has no {isa}, of which the hash is known");
+        return;
+    }
+    let page = include_str!("../../data/README.md");
+    let row = page.lines().find_map(|line| line.strip_prefix("| AVX2 | `")).expect("the table of hashes");
+    let place = Place::new();
+    let line = "train --recipe glyphs --steps 50 --out run --json";
+    let mut command = place.command(&line.split(' ').collect::<Vec<_>>());
+    command.env("CN_ISA", isa);
+    let trained = crate::run::Ended::of(command).result();
+    assert_eq!(trained["weights_sha256"].as_str(), row.split('`').next());
 }

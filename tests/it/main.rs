@@ -7,6 +7,7 @@ mod drawings;
 mod end_to_end;
 mod glyphs;
 mod grey;
+mod ground;
 mod ink_square;
 mod locks;
 mod memory;

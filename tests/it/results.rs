@@ -230,3 +230,33 @@ fn labels_that_changed_since_the_run_are_told() {
         }
     }
 }
+
+#[test]
+fn one_loss_is_told_everywhere_and_it_is_the_one_that_was_trained() {
+    let place = Place::new();
+    place.folders(20);
+    for (loss, of_row) in [("bce", binary as fn(&[f32], usize) -> f64), ("softmax", categorical)] {
+        place.write("loss.toml", format!("loss = \"{loss}\"\n"));
+        let line = format!("train {TINY} --config loss.toml --data images --out {loss}");
+        let trained = place.result(&line)["val"]["loss"].as_f64().expect("a number");
+        let judged = place.result(&format!("evaluate {loss} --no-cache"));
+        let table = Predictions::read(place.path(&format!("{loss}/predictions.csv"))).expect("readable");
+        let losses: Vec<f64> = table.rows().iter().map(|row| of_row(&row.probabilities, row.targets[0])).collect();
+        let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+        assert!((trained - mean).abs() < 1e-5, "{loss}: {trained} trained, {mean} in the table");
+        let close =
+            |found: &serde_json::Value, expected: f64| (found.as_f64().expect("a number") - expected).abs() < 1e-5;
+        assert!(close(&judged["loss"], mean), "{loss}: {} judged, {mean} in the table", judged["loss"]);
+        let most = losses.iter().copied().fold(0.0, f64::max);
+        assert!(close(&judged["top_losses"][0]["loss"], most), "{loss}: {}, {most}", judged["top_losses"][0]);
+    }
+}
+
+fn binary(probabilities: &[f32], target: usize) -> f64 {
+    let terms = probabilities.iter().enumerate().map(|(class, &p)| if class == target { p } else { 1.0 - p });
+    -terms.map(|p| f64::from(p).ln()).sum::<f64>() / probabilities.len() as f64
+}
+
+fn categorical(probabilities: &[f32], target: usize) -> f64 {
+    -f64::from(probabilities[target]).ln()
+}

@@ -355,3 +355,40 @@ fn weights_that_no_network_can_be_made_of_are_inspected_and_refused() {
         assert!(ended.stderr.contains("cannot be used as weights") && ended.stderr.contains(why), "{}", ended.stderr);
     }
 }
+
+#[test]
+fn weights_of_colour_start_grey_ones_and_the_other_way_round() {
+    const TINY: &str = "--image-size 32 --batch-size 8 --limit 60 --epochs 1 --synthetic";
+    let place = Place::new();
+    place.write("colour.toml", "channels = 3\nnormalise = \"imagenet\"\n");
+    place.result(&format!("train {TINY} --weights none --config colour.toml --out colour"));
+    assert_eq!(place.json("colour/model.json")["channels"], 3);
+    for weights in ["colour", "colour/model.safetensors"] {
+        let line = format!("train {TINY} --weights {weights} --recipe handwriting --out grey");
+        assert_eq!(place.line(&line).code, 0, "{}", place.line(&line).snapshot());
+        let card = place.json("grey/model.json");
+        assert_eq!(card["channels"], 1);
+        let mean = card["normalisation"]["mean"][0].as_f64().expect("a mean");
+        assert!((mean - 0.449).abs() < 1e-6, "{mean}");
+        std::fs::remove_dir_all(place.path("grey")).expect("removed");
+    }
+    place.result(&format!("train {TINY} --weights none --recipe handwriting --out grey"));
+    place.result(&format!("train {TINY} --weights grey --config colour.toml --out again"));
+    assert_eq!(place.json("again/model.json")["channels"], 3);
+}
+
+#[test]
+fn a_card_of_other_weights_plays_no_part() {
+    let place = Place::new();
+    place.network("mine/w.safetensors", Arch::ResNet18);
+    let lines = || place.weight_lines("--weights mine/w.safetensors");
+    let alone = lines();
+    for other in ["{\"hello\": 1}", "no JSON"] {
+        place.write("mine/model.json", other);
+        assert_eq!(lines(), alone);
+    }
+    // Nor one that could be read.
+    place.result("train --synthetic --image-size 32 --batch-size 8 --limit 60 --epochs 1 --weights none --out run");
+    std::fs::copy(place.path("run/model.json"), place.path("mine/model.json")).expect("copied");
+    assert_eq!(lines(), alone);
+}

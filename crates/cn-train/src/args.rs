@@ -2,7 +2,7 @@
 
 mod measuring;
 
-use crate::config::OnNan;
+use crate::config::{GroundKind, OnNan};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -160,6 +160,9 @@ pub(crate) struct BatchArgs {
     /// black
     #[arg(long, help_heading = "Model", value_name = "SHARE", allow_negative_numbers = true)]
     pub(crate) ink_square: Option<f64>,
+    /// What becomes of drawings with dark ink on a bright ground [default: turned]
+    #[arg(long, help_heading = "Model")]
+    pub(crate) ground: Option<GroundKind>,
     /// Images a step; auto: as the recipe says, or the largest power of two below it that memory has room for
     #[arg(long, help_heading = "Training", value_name = "N|auto", allow_negative_numbers = true)]
     pub(crate) batch_size: Option<BatchSize>,

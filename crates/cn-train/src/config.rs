@@ -8,11 +8,10 @@ mod recipes;
 mod transform;
 
 use crate::args::{BatchSize, Common, ConfigArgs};
-use crate::ground::Ground;
 use crate::problem::Problem;
 use clap::ValueEnum;
 use cn_augment::{Policy, PolicyConfig};
-use cn_data::{SplitConfig, SplitMethod};
+use cn_data::{Ground, SplitConfig, SplitMethod};
 use cn_learn::Phase;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
@@ -24,7 +23,7 @@ use overlay::text_of;
 use recipes::{QUICK, recipe, usual_recipe};
 
 pub(crate) use overlay::groups_of;
-pub(crate) use transform::{INK, Transform, policy_of};
+pub(crate) use transform::{FAINT_INK, INK, Transform, policy_of};
 
 /// Where the real data lie unless something else is said.
 pub(crate) const REAL_DATA: &str = "data/chinese-mnist";
@@ -54,6 +53,8 @@ pub(crate) struct Config {
     /// Share of a square about the ink that the ink fills: what is seen in place of the whole image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ink_square: Option<f64>,
+    #[serde(skip_serializing_if = "GroundKind::is_turned")]
+    pub(crate) ground: GroundKind,
     pub(crate) batch_size: usize,
     /// Whether `batch_size` may become smaller where memory is short; what it came to is stored.
     #[serde(skip)]
@@ -108,6 +109,24 @@ pub(crate) struct DataConfig {
     pub(crate) display: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<String>,
+}
+
+/// What becomes of drawings with dark ink on a bright ground.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum GroundKind {
+    /// They become light ink on a dark ground, as padding, borders and the built-in weights have it
+    #[default]
+    Turned,
+    /// They stay
+    AsIs,
+}
+
+impl GroundKind {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    fn is_turned(&self) -> bool {
+        *self == Self::Turned
+    }
 }
 
 /// How images are drawn, where they are.
@@ -231,6 +250,7 @@ impl Default for Config {
             threshold: 0.5,
             image_size: 64,
             ink_square: None,
+            ground: GroundKind::Turned,
             batch_size: 64,
             fit_batch: false,
             split: "auto".into(),
@@ -282,9 +302,14 @@ impl TryFrom<(&Common, &ConfigArgs)> for Config {
 impl Config {
     /// The config that a run was made with.
     pub(crate) fn of_run(path: &Path) -> Result<Self, Problem> {
-        parse(read_file(path)?).map_err(|problem| {
+        let config = parse(read_file(path)?).map_err(|problem| {
             Problem::failure(format!("cannot use the settings of `{}`", path.display())).caused_by(problem)
-        })
+        })?;
+        if config.data.dir.is_none() && !config.data.synthetic {
+            return Err(Problem::failure(format!("`{}` names no data, as what a run writes does", path.display()))
+                .hint("it was cut or edited: restore it"));
+        }
+        Ok(config)
     }
 
     /// This config under `args`.

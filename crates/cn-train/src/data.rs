@@ -1,12 +1,12 @@
 //! From settings to images: files, or synthetic handwriting.
 
-use crate::config::{Config, StyleKind};
+use crate::config::{Config, GroundKind, StyleKind};
 use crate::output::Ui;
 use crate::problem::Problem;
 use anyhow::{Context, Result};
 use cn_data::{
-    BadImage, Cache, Damaged, Dataset, DecodeConfig, Index, LoadConfig, Pixels, Record, Spec, Split, SplitMethod,
-    Vocabulary,
+    BadImage, Cache, Damaged, Dataset, DecodeConfig, Ground, Index, LoadConfig, Pixels, Record, Spec, Split,
+    SplitMethod, Vocabulary,
 };
 use cn_report::{ClassNames, DataHashes, printable};
 use cn_synth::{CHARACTERS, Handwriting, Sample, Style, writers};
@@ -109,13 +109,16 @@ impl Plan {
 
     /// Decodes or draws the images; those that cannot be used are left out where the settings allow it, and named.
     pub(crate) fn load(self, ui: Ui, config: &Config, cache: Cache) -> Result<Dataset> {
-        let (dataset, skipped) = self.load_naming(config, cache)?;
+        let Loaded { dataset, skipped, is_turned } = self.load_naming(config, cache)?;
         name_skipped(ui, &skipped);
+        if is_turned {
+            ui.say("ground    bright: dark ink becomes light ink on a dark ground; `--ground as-is` keeps it");
+        }
         Ok(dataset)
     }
 
-    /// The same, with the images that were left out.
-    pub(crate) fn load_naming(self, config: &Config, cache: Cache) -> Result<(Dataset, Vec<BadImage>)> {
+    /// The same, with what there is to say of it.
+    pub(crate) fn load_naming(self, config: &Config, cache: Cache) -> Result<Loaded> {
         let Some(samples) = self.samples else { return self.decode(config, cache) };
         let pixels = draw(config, &samples)?;
         let dataset = if config.synthetic.steps.is_some() {
@@ -123,11 +126,12 @@ impl Plan {
         } else {
             Dataset::new(self.index, pixels, self.split)?
         };
-        Ok((dataset, Vec::new()))
+        Ok(Loaded { dataset, skipped: Vec::new(), is_turned: false })
     }
 
-    fn decode(self, config: &Config, cache: Cache) -> Result<(Dataset, Vec<BadImage>)> {
-        let loaded = Pixels::load(&self.index, &load_config(config, cache))?;
+    fn decode(self, config: &Config, cache: Cache) -> Result<Loaded> {
+        let mut loaded = Pixels::load(&self.index, &load_config(config, cache))?;
+        let is_turned = config.ground == GroundKind::Turned && turn(&mut loaded.pixels);
         let (index, split) = if loaded.skipped.is_empty() {
             (self.index, self.split)
         } else {
@@ -135,8 +139,26 @@ impl Plan {
             let split = split_files(config, &index)?.0;
             (index, split)
         };
-        Ok((Dataset::new(index, loaded.pixels, split)?, loaded.skipped))
+        Ok(Loaded { dataset: Dataset::new(index, loaded.pixels, split)?, skipped: loaded.skipped, is_turned })
     }
+}
+
+/// A data set as it is trained on.
+pub(crate) struct Loaded {
+    pub(crate) dataset: Dataset,
+    /// Images that were left out.
+    pub(crate) skipped: Vec<BadImage>,
+    /// Whether dark ink on a bright ground became light ink on a dark one.
+    pub(crate) is_turned: bool,
+}
+
+/// Turns drawings of dark ink on a bright ground to light ink on a dark one; whether they were such.
+pub(crate) fn turn(pixels: &mut Pixels) -> bool {
+    let is_bright = pixels.ground() == Some(Ground::Bright);
+    if is_bright {
+        (0..).take(pixels.len()).for_each(|id| pixels.invert(id));
+    }
+    is_bright
 }
 
 /// Says which images are left out.

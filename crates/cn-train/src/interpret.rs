@@ -2,7 +2,6 @@
 
 use crate::config::Config;
 use crate::data;
-use crate::ground::Ground;
 use crate::model::planes;
 use crate::session;
 use anyhow::{Context as _, Result};
@@ -149,7 +148,7 @@ fn spread(ids: &[u32], n: usize) -> Vec<u32> {
 
 /// Rows of the table for the gallery, each once.
 fn gallery_rows(answers: &Answers<'_>) -> Vec<usize> {
-    let mut rows: Vec<usize> = answers.table().top_losses(TOP).iter().map(|image| image.row).collect();
+    let mut rows: Vec<usize> = answers.top_losses(TOP).iter().map(|image| image.row).collect();
     for pair in answers.most_confused(1).unwrap_or_default().iter().take(PAIRS) {
         rows.extend(pair.rows.iter().take(EACH));
     }
@@ -200,7 +199,7 @@ pub(crate) fn augmented(config: &Config, dataset: &Dataset, [rows, cols]: [usize
     let n = rows.checked_mul(cols).context("the picture is too large")?.min(dataset.split().train().len());
     let sampler = cn_data::Sampler::train(dataset.split().train(), n, config.seed)?;
     let ids = sampler.epoch(0).next().unwrap_or_default();
-    let drawn = rendered(config, dataset, &ids, &config.train_policy(Ground::of(dataset.pixels()))?)?;
+    let drawn = rendered(config, dataset, &ids, &config.train_policy(dataset.pixels().ground())?)?;
     let (drawn, side) = at_most(config, drawn, SAMPLE_SIDE)?;
     let tile = |(&id, pixels)| {
         let caption = data::shown(dataset, &dataset.index().records()[id as usize].labels);

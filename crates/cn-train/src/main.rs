@@ -8,7 +8,6 @@ mod config;
 mod data;
 mod destination;
 mod glyphs;
-mod ground;
 mod host;
 mod interpret;
 mod memory;

@@ -1,17 +1,20 @@
 //! Networks of the settings, and models that were trained, from a run or a file.
 
-use crate::config::{Config, HeadKind};
+use crate::config::{Config, FAINT_INK, HeadKind};
 use crate::glyphs;
 use crate::problem::Problem;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
-use cn_augment::{Drawing, Image, Normalisation, Planes};
-use cn_data::Pixels;
+use cn_augment::{Drawing, Image, Normalisation, Planes, ink_extent};
+use cn_data::{Ground, ImageView, Pixels};
 use cn_learn::{BatchConfig, Decode, Predictor, image_of};
 use cn_ops::{Model as _, Network};
 use cn_report::{Activation, ModelCard, RunFolder};
 use cn_zoo::{Arch, Fit, Head, ResNetConfig, WeightFile};
 use std::path::{Path, PathBuf};
+
+/// What the ink of a scan extends over, which is so in 998 of 1,000 scans of handwriting.
+const EXTENT: std::ops::RangeInclusive<f64> = 0.14..=0.78;
 
 /// Images that a trained model sees at a time.
 const BATCH: usize = 64;
@@ -72,20 +75,36 @@ impl Trained {
         Ok(Self { card, network, run })
     }
 
+    /// Whether an image is light ink on a dark ground; unless the model looks for the ink, in a square of about the size of
+    /// its input, with about as much room around it as handwriting in scans has.
+    fn is_usual(&self, view: ImageView<'_>) -> bool {
+        let size = self.card.image_size;
+        let is_framed = || ink_extent(image_of(view), FAINT_INK).is_some_and(|extent| EXTENT.contains(&extent));
+        // A square about the ink is found wherever that is.
+        let is_sought = matches!(self.card.transform, cn_report::Transform::InkSquare { .. });
+        let is_square = view.height == view.width && (size / 2..=2 * size).contains(&view.width);
+        view.channels == 1 && view.ground() == Some(Ground::Dark) && (is_sought || (is_square && is_framed()))
+    }
+
     /// Where the weights of `path` lie, which was opened.
     pub(crate) fn weights(&self, path: &Path) -> PathBuf {
         if path.is_dir() { RunFolder::new(path).weights() } else { path.to_owned() }
     }
 
-    /// Images of any size, pen and polarity as this model wants drawings.
+    /// Whether it was trained on light ink on a dark ground alone.
+    pub(crate) fn reads_light_ink(&self) -> bool {
+        self.card.ink_fill.is_some() || self.card.ground.is_some()
+    }
+
+    /// Images of any size, pen and polarity as this model wants drawings; those that look like the images that it was
+    /// trained on stay as they are.
     pub(crate) fn drawings(&self, pixels: &Pixels) -> Result<Pixels> {
         let fill = self.card.ink_fill.unwrap_or(1.0);
-        let drawings: Vec<Drawing> = pixels.images().map(|view| Drawing::of(image_of(view), fill)).collect();
-        let views = drawings.iter().map(|drawing| cn_data::ImageView {
-            pixels: &drawing.pixels,
-            height: drawing.side,
-            width: drawing.side,
-            channels: 1,
+        let framed = |view| (!self.is_usual(view)).then(|| Drawing::of(image_of(view), fill));
+        let framed: Vec<Option<Drawing>> = pixels.images().map(framed).collect();
+        let views = pixels.images().zip(&framed).map(|(view, framed)| match framed {
+            Some(Drawing { side, pixels }) => ImageView { pixels, height: *side, width: *side, channels: 1 },
+            None => view,
         });
         Ok(Pixels::from_images(views)?)
     }

@@ -1,7 +1,6 @@
 //! Learners from settings and data.
 
 use crate::config::{self, Config, LossKind};
-use crate::ground::Ground;
 use crate::model::planes;
 use crate::output::Ui;
 use crate::problem::Problem;
@@ -13,7 +12,7 @@ use cn_augment::{Normalisation, Planes};
 use cn_data::Dataset;
 use cn_learn::{BatchConfig, Batches, Learner, LearnerConfig, Metric, OnNan, Source};
 use cn_ops::{AdamConfig, Loss, Network, Precision};
-use cn_report::{Prediction, Predictions};
+use cn_report::{Activation, Prediction, Predictions};
 use cn_zoo::Loaded;
 use std::sync::Arc;
 
@@ -73,7 +72,7 @@ fn on_device(network: Network, config: &Config) -> Result<Network> {
 /// The batches of the settings.
 fn batches(config: &Config, dataset: Arc<Dataset>, normalisation: Normalisation) -> Result<Batches> {
     // Endless handwriting is light on dark, whatever it is judged by.
-    let ground = if config.synthetic.steps.is_some() { None } else { Ground::of(dataset.pixels()) };
+    let ground = if config.synthetic.steps.is_some() { None } else { dataset.pixels().ground() };
     let train = config.train_policy(ground)?;
     let eval = config.eval_policy()?;
     let batches = BatchConfig {
@@ -94,6 +93,14 @@ fn source(config: &Config, dataset: Arc<Dataset>) -> Arc<dyn Source> {
     match config.synthetic.steps {
         Some(steps) => Arc::new(Stream::new(dataset, config.synthetic.seed, steps.saturating_mul(config.batch_size))),
         None => dataset,
+    }
+}
+
+/// What turns outputs into probabilities after training with the loss of the settings.
+pub(crate) fn activation(config: &Config) -> Activation {
+    match config.loss {
+        LossKind::Bce => Activation::Sigmoid,
+        LossKind::Softmax => Activation::Softmax,
     }
 }
 

@@ -9,8 +9,8 @@ use cn_augment::Normalisation;
 use cn_data::Dataset;
 use cn_ops::Network;
 use cn_report::{ModelCard, RunFolder, WeightsOrigin};
-use cn_zoo::{Arch, Fit, HubCache, HubFile, Loaded, WeightFile};
-use std::path::Path;
+use cn_zoo::{Arch, FileFormat, Fit, HubCache, HubFile, Loaded, WeightFile};
+use std::path::{Path, PathBuf};
 
 /// Where weights lie that came from elsewhere than the hub.
 const FOLDER: &str = "data/weights";
@@ -183,6 +183,11 @@ impl Start {
         self.weights.is_some()
     }
 
+    /// Why it is these, where nobody named them.
+    pub(crate) fn why(&self) -> Option<&str> {
+        self.why.as_deref()
+    }
+
     /// What settings and results call it: `none`, `imagenet`, or the path of a file.
     pub(crate) fn name(&self) -> String {
         match (self.source, &self.weights) {
@@ -231,7 +236,7 @@ impl Start {
     pub(crate) fn normalisation(&self, config: &Config) -> Result<Normalisation> {
         match (config.normalise, &self.weights) {
             (Normalise::Imagenet, _) => imagenet_normalisation(config.channels),
-            (Normalise::Pretrained, Some(weights)) => Ok(weights.normalisation.clone()),
+            (Normalise::Pretrained, Some(weights)) => for_channels(&weights.normalisation, config.channels),
             _ => Ok(Normalisation::none()),
         }
     }
@@ -269,18 +274,45 @@ fn open(path: &Path, arch: &str) -> Result<WeightFile> {
 
 /// A file of weights, or a run's.
 fn file(path: &Path, config: &Config) -> Result<Weights> {
-    let of_run = path.is_dir().then(|| RunFolder::new(path).weights());
-    let path = of_run.as_deref().unwrap_or(path);
+    let of_folder = path.is_dir().then(|| weights_of(path)).transpose()?;
+    let path = of_folder.as_deref().unwrap_or(path);
     let file = open(path, &config.arch)?;
-    let card = path.parent().map(|folder| folder.join("model.json")).filter(|card| card.is_file());
-    let card = card.map(ModelCard::read).transpose()?;
+    let card = card_of(path, &file)?;
     let normalisation = match &card {
         Some(card) => model::normalisation_of(card)?,
         None => imagenet_normalisation(config.channels)?,
     };
-    // What outputs mean is known of the file that the card names.
-    let card = card.filter(|card| path.ends_with(&card.weights.file)).map(Box::new);
-    Ok(Weights { origin: Some(origin_of(path)), file, normalisation, card })
+    Ok(Weights { origin: Some(origin_of(path)), file, normalisation, card: card.map(Box::new) })
+}
+
+/// The weights of a run, or those that the card in a folder names.
+fn weights_of(folder: &Path) -> Result<PathBuf> {
+    let run = RunFolder::new(folder);
+    if run.weights().is_file() || !run.model_card().is_file() {
+        return Ok(run.weights());
+    }
+    Ok(folder.join(ModelCard::read(run.model_card())?.weights.file))
+}
+
+/// The `model.json` beside a file, if it is about these very weights: any other program may have left one there.
+fn card_of(path: &Path, file: &WeightFile) -> Result<Option<ModelCard>> {
+    let folder = RunFolder::new(path.parent().unwrap_or(Path::new("")));
+    let card = match folder.model_card().is_file().then(|| ModelCard::read(folder.model_card())) {
+        None => return Ok(None),
+        Some(Ok(card)) => card,
+        // A run's own is needed, and says what is wrong with it.
+        Some(Err(error)) if folder.holds_run() => return Err(error.into()),
+        Some(Err(_)) => return Ok(None),
+    };
+    let is_it = match file.format() {
+        // Their hash is that of the network that they are unpacked to.
+        FileFormat::Packed => path.ends_with(&card.weights.file),
+        _ => {
+            let tensors: Vec<_> = file.tensors().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
+            cn_zoo::weights_sha256(&tensors)? == card.weights.sha256
+        }
+    };
+    Ok(is_it.then_some(card))
 }
 
 /// What was given by hand comes before what the hub's cache holds.
@@ -292,6 +324,16 @@ fn imagenet(config: &Config) -> Result<Option<Weights>> {
     let Some(path) = found else { return Ok(None) };
     let (file, normalisation) = (open(&path, arch.name())?, imagenet_normalisation(config.channels)?);
     Ok(Some(Weights { origin: Some(origin_of(&path)), file, normalisation, card: None }))
+}
+
+/// What a model of three channels was normalised by, for one that has the sum of them.
+fn for_channels(normalisation: &Normalisation, channels: usize) -> Result<Normalisation> {
+    let (mean, std) = (normalisation.mean(), normalisation.std());
+    if channels != 1 || mean.len() == 1 {
+        return Ok(normalisation.clone());
+    }
+    let average = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    Ok(Normalisation::new(&[average(mean)], &[average(std)])?)
 }
 
 /// ImageNet's statistics; for grey images their means over the channels, see [`Fit::Transfer`].

@@ -196,7 +196,7 @@ fn data_are_checked() {
             --- stderr
             error: the group of `dark/0.png` is unknown, and the split `group` needs one for every image
 
-            hint: name the column that holds the group with `group` or `--group`, or split at random
+            hint: name the column that holds the group with `group` or `--group` and fill its empty fields, or split at random
             --- exit 1
         "#]],
     );
@@ -210,7 +210,7 @@ fn data_are_checked() {
             --- stderr
             error: the group of `dark/0.png` is unknown, and the split `val-groups` needs one for every image
 
-            hint: name the column that holds the group with `group` or `--group`, or split at random
+            hint: name the column that holds the group with `group` or `--group` and fill its empty fields, or split at random
             --- exit 1
         "#]],
     );

@@ -8,11 +8,10 @@ use crate::args::{AuditArgs, ConfigArgs};
 use crate::config::{Config, INK};
 use crate::data::{self, Plan, shown};
 use crate::destination;
-use crate::ground::Ground;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_augment::{DrawKey, Image, ink_kept};
-use cn_data::{BadImage, Cache, Dataset};
+use cn_data::{BadImage, Cache, Dataset, Ground};
 use cn_learn::image_of;
 use cn_report::{
     Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, CroppedImages, LabelAudit, LabelSuspect, Predictions,
@@ -47,7 +46,7 @@ pub(super) fn run(context: &Context<'_>, args: &AuditArgs) -> Result<u8> {
     };
     let plan = Plan::to_look_at(&config)?;
     let split = plan.method.to_string();
-    let (dataset, damaged) = plan.load_naming(&config, cache())?;
+    let data::Loaded { dataset, skipped: damaged, .. } = plan.load_naming(&config, cache())?;
     let found = find(&config, Images { dataset, damaged, split }, judged_by, args.top)?;
     write(&out, &config, &found)?;
     context.ui.result(found.audit.text());
@@ -216,7 +215,7 @@ fn labels(dataset: &Dataset, by: &str, table: &Predictions, suspects: &[LabelSus
 
 /// What the first epoch keeps of each training image; `None` where the images are no drawings on an even ground.
 fn cut(config: &Config, dataset: &Dataset) -> Result<Option<Vec<(u32, f64)>>> {
-    let Some(ground) = Ground::of(dataset.pixels()) else { return Ok(None) };
+    let Some(ground) = dataset.pixels().ground() else { return Ok(None) };
     let policy = config.train_policy(Some(ground))?;
     let mut found = Vec::with_capacity(dataset.split().train().len());
     for &id in dataset.split().train() {

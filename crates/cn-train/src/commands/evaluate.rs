@@ -72,9 +72,9 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<u8> {
     let probabilities = trained.probabilities(&judged.pixels)?;
     let img_s = judged.pixels.len() as f64 / started.elapsed().as_secs_f64();
     let table = map.table(&judged.index, &probabilities)?;
-    let answers = table.answers(map.thresholds()?)?;
-    let quality = Quality::of(&answers, tuning(&trained)?.as_ref(), trained.card.activation)?;
-    let top = table.top_losses(args.top);
+    let answers = table.answers(map.thresholds()?, trained.card.activation)?;
+    let quality = Quality::of(&answers, tuning(&trained)?.as_ref())?;
+    let top = answers.top_losses(args.top);
     let judgement = Judgement { judged: &judged, names: map.names(), answers, quality, top };
     if let Some(folder) = &args.out {
         write(folder, &judgement)?;
@@ -106,7 +106,12 @@ fn judged(context: &Context<'_>, args: &EvaluateArgs, trained: &Trained) -> Resu
         }
         own => {
             let mut config = other_config(args, trained)?;
-            let (index, pixels) = all_of(context, &mut config, args, cache())?;
+            let (index, mut pixels) = all_of(context, &mut config, args, cache())?;
+            if trained.reads_light_ink() && data::turn(&mut pixels) {
+                context
+                    .ui
+                    .say("dark ink on a bright ground is turned to light ink on a dark one, which the model reads");
+            }
             let ids = in_groups(&index, (0..).take(index.len()).collect(), args)?;
             let pixels = Pixels::from_images(ids.iter().map(|&id| pixels.image(id)))?;
             let index = index.subset(&ids)?;

@@ -142,7 +142,7 @@ fn recorded(path: &Path) -> Result<Vec<(&'static str, String)>> {
 fn run_of(path: &Path) -> Option<RunFolder> {
     let run = RunFolder::new(path.parent()?);
     let is_named = || ModelCard::read(run.model_card()).is_ok_and(|card| path.ends_with(card.weights.file));
-    ((run.weights() == path && run.model_card().is_file()) || is_named()).then_some(run)
+    ((run.weights() == path && run.holds_run() && run.model_card().is_file()) || is_named()).then_some(run)
 }
 
 fn inspect(path: &Path) -> Result<Inspection> {

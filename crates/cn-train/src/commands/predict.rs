@@ -6,7 +6,7 @@ use crate::data;
 use crate::model::Trained;
 use crate::problem::Problem;
 use anyhow::Result;
-use cn_data::{Cache, Damaged, LoadConfig, Pixels, find_images};
+use cn_data::{Cache, Damaged, Ground, LoadConfig, Pixels, find_images};
 use cn_report::{ClassNames, ModelCard, printable};
 use std::path::PathBuf;
 
@@ -17,7 +17,13 @@ pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
     let load = LoadConfig { cache: Cache::Off, damaged, decode: data::decoded_for(trained.card.image_size) };
     let loaded = Pixels::read(paths.clone(), &load)?;
     data::name_skipped(context.ui, &loaded.skipped);
-    let pixels = if trained.card.ink_fill.is_some() { trained.drawings(&loaded.pixels)? } else { loaded.pixels };
+    let mut pixels = loaded.pixels;
+    if trained.reads_light_ink() {
+        turn_each(&mut pixels);
+    }
+    if trained.card.ink_fill.is_some() {
+        pixels = trained.drawings(&pixels)?;
+    }
     let probabilities = trained.probabilities(&pixels)?;
     let card = &trained.card;
     let names = ClassNames::from(card);
@@ -43,6 +49,13 @@ pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
         }));
     }
     Ok(())
+}
+
+/// Turns images with dark ink on a bright ground, each by itself, to light ink on a dark one.
+fn turn_each(pixels: &mut Pixels) {
+    let is_bright = |&id: &u32| pixels.image(id).ground() == Some(Ground::Bright);
+    let bright: Vec<u32> = (0..).take(pixels.len()).filter(is_bright).collect();
+    bright.into_iter().for_each(|id| pixels.invert(id));
 }
 
 /// Every image that is named, or lies in a folder that is.

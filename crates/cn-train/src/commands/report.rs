@@ -60,7 +60,7 @@ fn interpret(context: &Context<'_>, args: &ReportArgs, run: &RunFolder) -> Resul
     let own = own::find(context.ui, &data, &trained, || if args.no_cache { Cache::Off } else { Cache::User })?;
     let own = own.ok_or_else(|| Problem::failure("these are not the images of the run"))?;
     let table = Predictions::read(run.predictions())?;
-    let answers = table.answers(trained.card.thresholds()?)?;
+    let answers = table.answers(trained.card.thresholds()?, trained.card.activation)?;
     let normalisation = normalisation_of(&trained.card)?;
     let decode = match trained.card.activation {
         Activation::Sigmoid => Decode::Sigmoid,

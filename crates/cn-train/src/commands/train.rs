@@ -187,7 +187,7 @@ fn prepare(
     if let Some(loaded) = &loaded {
         ui.say(format_args!("{:10}{}", "", loaded_line(loaded)));
         ui.json(&serde_json::json!({
-            "event": "weights", "name": start.name(), "from": start.origin(), "taken": loaded.taken,
+            "event": "weights", "name": start.name(), "why": start.why(), "from": start.origin(), "taken": loaded.taken,
             "missing": loaded.missing, "skipped": loaded.skipped, "stem_summed": loaded.stem_summed,
         }));
     }

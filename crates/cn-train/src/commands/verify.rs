@@ -138,7 +138,8 @@ impl Checks {
     fn predictions(&self, summary: Option<&Summary>) -> Result<((), String)> {
         let table = Predictions::read(self.run.predictions())?;
         let summary = summary.context("what they come to is in summary.json, which cannot be read")?;
-        let answers = table.answers(ModelCard::read(self.run.model_card())?.thresholds()?)?;
+        let card = ModelCard::read(self.run.model_card())?;
+        let answers = table.answers(card.thresholds()?, card.activation)?;
         summary.check(&answers, self.run.predictions())?;
         Ok(((), format!("{} images give the exact match of summary.json", table.rows().len())))
     }

@@ -4,7 +4,7 @@ use crate::problem::Problem;
 use strsim::levenshtein;
 use toml::{Table, Value};
 
-const TOP: [&str; 33] = [
+const TOP: [&str; 34] = [
     "recipe",
     "seed",
     "device",
@@ -20,6 +20,7 @@ const TOP: [&str; 33] = [
     "threshold",
     "image_size",
     "ink_square",
+    "ground",
     "batch_size",
     "split",
     "split_seed",

@@ -66,6 +66,9 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
     if let Some(fill) = args.batch.ink_square {
         set.0.insert("ink_square".into(), fill.into());
     }
+    if let Some(ground) = args.batch.ground.and_then(|ground| ground.to_possible_value()) {
+        set.0.insert("ground".into(), ground.get_name().into());
+    }
     if let Some(fraction) = args.batch.val_fraction {
         set.0.insert("val_fraction".into(), fraction.into());
         // A number of images that judge would win over the share.

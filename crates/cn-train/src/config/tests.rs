@@ -1,8 +1,8 @@
 use super::recipes::RECIPES;
 use super::*;
 use crate::args::BatchSize;
-use crate::ground::Ground;
 use cn_augment::Jitter;
+use cn_data::Ground;
 use cn_learn::Rates;
 use cn_zoo::Loaded;
 

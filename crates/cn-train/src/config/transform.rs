@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Bytes below this are background of the scans: JPEG leaves rings of up to 15.
 pub(crate) const INK: u8 = 40;
 /// The same where a square is taken about the ink: faint dots of some hands, which a 千 or a 三 hangs on, are below 40.
-const FAINT_INK: u8 = 24;
+pub(crate) const FAINT_INK: u8 = 24;
 
 /// How an image becomes the model's input.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

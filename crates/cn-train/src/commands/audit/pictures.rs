@@ -3,7 +3,6 @@
 use super::Found;
 use crate::config::Config;
 use crate::data::shown;
-use crate::ground::Ground;
 use crate::interpret::{rendered, view};
 use anyhow::Result;
 use cn_data::{Dataset, Pixels};
@@ -85,7 +84,7 @@ fn crops(config: &Config, found: &Found) -> Result<Option<Picture>> {
     if ids.is_empty() {
         return Ok(None);
     }
-    let drawn = rendered(config, dataset, &ids, &config.train_policy(Ground::of(dataset.pixels()))?)?;
+    let drawn = rendered(config, dataset, &ids, &config.train_policy(dataset.pixels().ground())?)?;
     let mut tiles = Vec::new();
     for (&(id, kept), pixels) in cut.iter().zip(&drawn) {
         let labels = shown(dataset, &dataset.index().records()[id as usize].labels);

@@ -3,13 +3,14 @@
 use super::{Judged, Judgement, show, summary, write};
 use crate::args::{BatchArgs, ConfigArgs, EvaluateArgs, Part};
 use crate::commands::Context;
-use crate::config::{Config, LossKind};
+use crate::config::Config;
 use crate::data::{self, Plan};
 use crate::destination;
 use crate::problem::Problem;
+use crate::session;
 use anyhow::Result;
 use cn_data::{Cache, Index, Pixels, SplitMethod};
-use cn_report::{Activation, Predictions, Quality, RunFolder, Summary, Thresholds, write_atomic};
+use cn_report::{Predictions, Quality, RunFolder, Summary, Thresholds, write_atomic};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::HashMap;
@@ -93,14 +94,10 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs, k: u32) -> Result<
     let (folds, table) = (folds(&runs)?, gathered(&runs)?);
     let (index, pixels) = images(context, &of_fold(&config, k, 0), &table, cache())?;
     let names = data::names(&index, table.classes());
-    let answers = table.answers(Thresholds::uniform(config.threshold as f32)?)?;
-    let activation = match config.loss {
-        LossKind::Bce => Activation::Sigmoid,
-        LossKind::Softmax => Activation::Softmax,
-    };
-    let quality = Quality::of(&answers, None, activation)?;
+    let answers = table.answers(Thresholds::uniform(config.threshold as f32)?, session::activation(&config))?;
+    let quality = Quality::of(&answers, None)?;
     let judged = Judged { index, pixels, part: Part::All, n_trained: Some(0), groups: data::groups_name(&config) };
-    let top = table.top_losses(args.top);
+    let top = answers.top_losses(args.top);
     let judgement = Judgement { judged: &judged, names: &names, answers, quality, top };
     write(&folder, &judgement)?;
     context.ui.say(fold_table(&folds));

@@ -2,7 +2,7 @@
 
 use super::super::Context;
 use super::Prepared;
-use crate::config::{Config, HeadKind, LossKind};
+use crate::config::{Config, FAINT_INK, HeadKind, LossKind};
 use crate::data::names;
 use crate::host;
 use crate::interpret::Interpreter;
@@ -10,15 +10,17 @@ use crate::output::{Ui, and_more};
 use crate::recorder::{self, Recorder};
 use crate::session;
 use anyhow::Result;
-use cn_data::Dataset;
-use cn_learn::Decode;
+use cn_augment::ink_extent;
+use cn_data::{Dataset, Ground, Pixels};
+use cn_learn::{Decode, image_of};
 use cn_ops::Model as _;
 use cn_report::{
-    Activation, Answers, ClassCard, DataCard, DataSummary, EventFile, MODEL_SCHEMA, ModelCard, Normalisation, Picture,
-    RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, WeightsCard, confused_table, confusion_picture,
-    headline,
+    Answers, ClassCard, DataCard, DataSummary, EventFile, MODEL_SCHEMA, ModelCard, Normalisation, Picture, RunFolder,
+    SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, WeightsCard, confused_table, confusion_picture, headline,
 };
 
+/// Drawings that extend over so much have no room around them that could be made for others.
+const FILLED: f64 = 0.95;
 /// Most confused pairs that are listed.
 const LISTED: usize = 5;
 
@@ -33,9 +35,10 @@ pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepar
     let table = session::predictions(&prepared.dataset, &evaluation.predictions)?;
     let sha256 = save(run, &mut prepared)?;
     table.write(run.predictions())?;
-    let answers = table.answers(Thresholds::uniform(prepared.config.threshold as f32)?)?;
+    let answers =
+        table.answers(Thresholds::uniform(prepared.config.threshold as f32)?, session::activation(&prepared.config))?;
     let mut val = answers.val_summary();
-    // Of the logits, not of the probabilities in the table, and of the loss that was trained.
+    // Of the logits, not of the probabilities in the table.
     val.loss = evaluation.loss;
     let started = std::time::Instant::now();
     let sample = interpret(run, &mut prepared, &answers)?;
@@ -100,6 +103,18 @@ fn save(run: &RunFolder, prepared: &mut Prepared) -> Result<String> {
     Ok(sha256)
 }
 
+fn is_light_ink(pixels: &Pixels) -> bool {
+    pixels.ground() == Some(Ground::Dark)
+}
+
+/// What the ink of most drawings extends over; `None` of images that are none, or that it fills.
+fn usual_extent(pixels: &Pixels) -> Option<f64> {
+    let mut extents: Vec<f64> = pixels.images().filter_map(|view| ink_extent(image_of(view), FAINT_INK)).collect();
+    extents.sort_unstable_by(f64::total_cmp);
+    let median = *extents.get(extents.len() / 2)?;
+    (is_light_ink(pixels) && median < FILLED).then(|| (100.0 * median).round() / 100.0)
+}
+
 fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
     let Prepared { config, dataset, learner, .. } = prepared;
     let normalisation = &learner.batches().config().normalisation;
@@ -123,12 +138,10 @@ fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
         image_size: config.image_size as usize,
         precision: config.precision.clone(),
         transform: config.transform_card(),
-        ink_fill: None,
+        ink_fill: usual_extent(dataset.pixels()),
+        ground: is_light_ink(dataset.pixels()).then_some(cn_report::Ground::Dark),
         normalisation: Normalisation { mean: wide(normalisation.mean()), std: wide(normalisation.std()) },
-        activation: match config.loss {
-            LossKind::Bce => Activation::Sigmoid,
-            LossKind::Softmax => Activation::Softmax,
-        },
+        activation: session::activation(config),
         classes: dataset.vocabulary().labels().iter().map(class).collect(),
         weights: WeightsCard { file: "model.safetensors".into(), sha256: sha256.to_owned() },
         data: DataCard {
