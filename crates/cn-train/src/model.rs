@@ -9,12 +9,15 @@ use cn_augment::{Drawing, Image, Normalisation, Planes, ink_extent};
 use cn_data::{Ground, ImageView, Pixels};
 use cn_learn::{BatchConfig, Decode, Predictor, image_of};
 use cn_ops::{Model as _, Network};
-use cn_report::{Activation, ModelCard, RunFolder};
+use cn_report::{Activation, ModelCard, RunFolder, Transform};
 use cn_zoo::{Arch, Fit, Head, ResNetConfig, WeightFile};
 use std::path::{Path, PathBuf};
 
 /// What the ink of a scan extends over, which is so in 998 of 1,000 scans of handwriting.
 const EXTENT: std::ops::RangeInclusive<f64> = 0.14..=0.78;
+
+/// Share of a model's own images that have to be usual drawings before others are made so.
+const USUAL: f64 = 0.95;
 
 /// Images that a trained model sees at a time.
 const BATCH: usize = 64;
@@ -40,6 +43,26 @@ pub(crate) fn network(resnet: &ResNetConfig, normalisation: &Normalisation, seed
 /// What batches of these images hold of each pixel.
 pub(crate) fn planes(pixels: &Pixels) -> Planes {
     if pixels.channels() == 1 { Planes::Grey } else { Planes::Channels }
+}
+
+/// Whether an image is light ink on a dark ground; unless the model looks for the ink, in a square of about the `size` of
+/// its input, with about as much room around it as handwriting in scans has.
+fn is_usual(view: ImageView<'_>, size: usize, transform: Transform) -> bool {
+    let is_framed = || ink_extent(image_of(view), FAINT_INK).is_some_and(|extent| EXTENT.contains(&extent));
+    // A square about the ink is found wherever that is.
+    let is_sought = matches!(transform, Transform::InkSquare { .. });
+    let is_square = view.height == view.width && (size / 2..=2 * size).contains(&view.width);
+    view.channels == 1 && view.ground() == Some(Ground::Dark) && (is_sought || (is_square && is_framed()))
+}
+
+/// How large other drawings have to be made for a model that was trained on these images; `None` where these are no such
+/// drawings, so that nobody knows what others should look like.
+pub(crate) fn ink_fill(pixels: &Pixels, size: usize, transform: Transform) -> Option<f64> {
+    let n_usual = pixels.images().filter(|view| is_usual(*view, size, transform)).count();
+    let mut extents: Vec<f64> = pixels.images().filter_map(|view| ink_extent(image_of(view), FAINT_INK)).collect();
+    extents.sort_unstable_by(f64::total_cmp);
+    let median = *extents.get(extents.len() / 2)?;
+    (n_usual as f64 >= USUAL * pixels.len() as f64).then(|| (100.0 * median).round().max(1.0) / 100.0)
 }
 
 /// A model that was trained.
@@ -75,17 +98,6 @@ impl Trained {
         Ok(Self { card, network, run })
     }
 
-    /// Whether an image is light ink on a dark ground; unless the model looks for the ink, in a square of about the size of
-    /// its input, with about as much room around it as handwriting in scans has.
-    fn is_usual(&self, view: ImageView<'_>) -> bool {
-        let size = self.card.image_size;
-        let is_framed = || ink_extent(image_of(view), FAINT_INK).is_some_and(|extent| EXTENT.contains(&extent));
-        // A square about the ink is found wherever that is.
-        let is_sought = matches!(self.card.transform, cn_report::Transform::InkSquare { .. });
-        let is_square = view.height == view.width && (size / 2..=2 * size).contains(&view.width);
-        view.channels == 1 && view.ground() == Some(Ground::Dark) && (is_sought || (is_square && is_framed()))
-    }
-
     /// Where the weights of `path` lie, which was opened.
     pub(crate) fn weights(&self, path: &Path) -> PathBuf {
         if path.is_dir() { RunFolder::new(path).weights() } else { path.to_owned() }
@@ -100,7 +112,8 @@ impl Trained {
     /// trained on stay as they are.
     pub(crate) fn drawings(&self, pixels: &Pixels) -> Result<Pixels> {
         let fill = self.card.ink_fill.unwrap_or(1.0);
-        let framed = |view| (!self.is_usual(view)).then(|| Drawing::of(image_of(view), fill));
+        let (size, transform) = (self.card.image_size, self.card.transform);
+        let framed = |view| (!is_usual(view, size, transform)).then(|| Drawing::of(image_of(view), fill));
         let framed: Vec<Option<Drawing>> = pixels.images().map(framed).collect();
         let views = pixels.images().zip(&framed).map(|(view, framed)| match framed {
             Some(Drawing { side, pixels }) => ImageView { pixels, height: *side, width: *side, channels: 1 },

@@ -2,25 +2,23 @@
 
 use super::super::Context;
 use super::Prepared;
-use crate::config::{Config, FAINT_INK, HeadKind, LossKind};
+use crate::config::{Config, HeadKind, LossKind};
 use crate::data::names;
 use crate::host;
 use crate::interpret::Interpreter;
+use crate::model;
 use crate::output::{Ui, and_more};
 use crate::recorder::{self, Recorder};
 use crate::session;
 use anyhow::Result;
-use cn_augment::ink_extent;
-use cn_data::{Dataset, Ground, Pixels};
-use cn_learn::{Decode, image_of};
+use cn_data::{Dataset, Ground};
+use cn_learn::Decode;
 use cn_ops::Model as _;
 use cn_report::{
     Answers, ClassCard, DataCard, DataSummary, EventFile, MODEL_SCHEMA, ModelCard, Normalisation, Picture, RunFolder,
     SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, WeightsCard, confused_table, confusion_picture, headline,
 };
 
-/// Drawings that extend over so much have no room around them that could be made for others.
-const FILLED: f64 = 0.95;
 /// Most confused pairs that are listed.
 const LISTED: usize = 5;
 
@@ -97,22 +95,10 @@ fn interpret(run: &RunFolder, prepared: &mut Prepared, answers: &Answers<'_>) ->
 fn save(run: &RunFolder, prepared: &mut Prepared) -> Result<String> {
     let tensors = prepared.learner.model_mut().named_tensors()?;
     let sha256 = cn_zoo::weights_sha256(&tensors)?;
-    let resnet = crate::model::resnet(&prepared.config, prepared.dataset.vocabulary().len())?;
+    let resnet = model::resnet(&prepared.config, prepared.dataset.vocabulary().len())?;
     cn_zoo::save(run.weights(), &tensors, &resnet)?;
     card(prepared, &sha256).write(run.model_card())?;
     Ok(sha256)
-}
-
-fn is_light_ink(pixels: &Pixels) -> bool {
-    pixels.ground() == Some(Ground::Dark)
-}
-
-/// What the ink of most drawings extends over; `None` of images that are none, or that it fills.
-fn usual_extent(pixels: &Pixels) -> Option<f64> {
-    let mut extents: Vec<f64> = pixels.images().filter_map(|view| ink_extent(image_of(view), FAINT_INK)).collect();
-    extents.sort_unstable_by(f64::total_cmp);
-    let median = *extents.get(extents.len() / 2)?;
-    (is_light_ink(pixels) && median < FILLED).then(|| (100.0 * median).round() / 100.0)
 }
 
 fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
@@ -138,8 +124,8 @@ fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
         image_size: config.image_size as usize,
         precision: config.precision.clone(),
         transform: config.transform_card(),
-        ink_fill: usual_extent(dataset.pixels()),
-        ground: is_light_ink(dataset.pixels()).then_some(cn_report::Ground::Dark),
+        ink_fill: model::ink_fill(dataset.pixels(), config.image_size as usize, config.transform_card()),
+        ground: (dataset.pixels().ground() == Some(Ground::Dark)).then_some(cn_report::Ground::Dark),
         normalisation: Normalisation { mean: wide(normalisation.mean()), std: wide(normalisation.std()) },
         activation: session::activation(config),
         classes: dataset.vocabulary().labels().iter().map(class).collect(),
