@@ -50,13 +50,18 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
         println!("took {:.0} s", begin.elapsed().as_secs_f64());
     }
-    if has_cpp() {
-        println!("running: {}", workspace::show(&fuzz_targets()));
+    let name = workspace::show(&fuzz_targets());
+    if !has_cpp() {
+        println!("skipped: {name} (no C++ compiler, which libFuzzer wants)");
+    } else if !has_packages_of_fuzz_targets() {
+        println!("skipped: {name} (its packages cannot be fetched)");
+    } else {
+        println!("running: {name}");
+        let begin = Instant::now();
         if let Err(error) = workspace::run(&mut fuzz_targets()) {
             failed.push(error.to_string());
         }
-    } else {
-        println!("skipped: {} (no C++ compiler, which libFuzzer wants)", workspace::show(&fuzz_targets()));
+        println!("took {:.0} s", begin.elapsed().as_secs_f64());
     }
     for (name, task, flags) in OWN {
         println!("running: cargo xtask {name} {}", flags.join(" "));
@@ -83,6 +88,12 @@ fn fuzz_targets() -> Command {
     let mut command = workspace::cargo();
     command.args(["check", "--manifest-path", "tests/fuzz/Cargo.toml", "--target-dir", "target/fuzz"]);
     command
+}
+
+fn has_packages_of_fuzz_targets() -> bool {
+    let mut fetch = workspace::cargo();
+    fetch.args(["fetch", "--manifest-path", "tests/fuzz/Cargo.toml"]).stdout(Stdio::null());
+    fetch.status().is_ok_and(|status| status.success())
 }
 
 fn has_cpp() -> bool {
