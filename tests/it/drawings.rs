@@ -153,28 +153,38 @@ fn what_has_no_ink_has_no_label_and_faint_or_coloured_ink_has() {
     }
 }
 
-#[test]
-fn what_is_no_drawing_is_shown_as_it_was_learnt() {
-    let place = Place::new();
-    // Grey shapes on black, wider than high, as no scan of a character is.
-    for i in 0..40u32 {
-        let (label, left) = if i % 2 == 0 { ("left", 4) } else { ("right", 30) };
-        std::fs::create_dir_all(place.path("shapes").join(label)).expect("made");
-        let level =
-            |x: u32, y: u32| if x.wrapping_sub(left) < 20 && (5 + i % 5..30).contains(&y) { 100 + x + y } else { 0 };
-        let shape = GrayImage::from_fn(60, 40, |x, y| Luma([level(x, y) as u8]));
-        shape.save(place.path(&format!("shapes/{label}/{i}.png"))).expect("written");
+/// Grey shapes on black at one of two places, and images without any, written into folders by label.
+fn shapes(place: &Place, folder: &str, (width, height): (u32, u32)) {
+    for i in 0..45u32 {
+        let (label, left) = [("left", Some(4)), ("right", Some(width / 2)), ("empty", None)][i as usize % 3];
+        std::fs::create_dir_all(place.path(folder).join(label)).expect("made");
+        let is_shape =
+            |x: u32, y: u32| left.is_some_and(|left| x.wrapping_sub(left) < 20) && (5 + i % 5..30).contains(&y);
+        let level = |x: u32, y: u32| if is_shape(x, y) { 100 + x + y } else { (x * y + i) % 6 };
+        let shape = GrayImage::from_fn(width, height, |x, y| Luma([level(x, y) as u8]));
+        shape.save(place.path(&format!("{folder}/{label}/{i}.png"))).expect("written");
     }
-    let flags = "--image-size 32 --batch-size 8 --epochs 1 --weights none --no-cache";
-    place.result(&format!("train --data shapes {flags} --out run"));
-    let card = place.json("run/model.json");
-    assert_eq!((&card["ground"], &card["ink_fill"]), (&json!("dark"), &Value::Null));
-    let table = cn_report::Predictions::read(place.path("run/predictions.csv")).expect("readable");
-    for row in table.rows() {
-        let said = place.result(&format!("predict run shapes/{}", row.path));
-        for (class, &p) in table.classes().iter().zip(&row.probabilities) {
-            let found = said["probabilities"][class].as_f64().expect("a probability");
-            assert!((found - f64::from(p)).abs() < 1e-5, "{}: {found} for {class}, {p} in the table", row.path);
+}
+
+#[test]
+fn a_run_is_shown_images_as_it_learnt_them() {
+    let place = Place::new();
+    for (folder, size, is_square) in
+        [("wide", (60, 40), false), ("square", (64, 64), true), ("large", (200, 200), true)]
+    {
+        shapes(&place, folder, size);
+        let flags = "--image-size 32 --batch-size 8 --epochs 1 --weights none --no-cache";
+        place.result(&format!("train --data {folder} {flags} --out on-{folder}"));
+        let card = place.json(&format!("on-{folder}/model.json"));
+        assert_eq!((&card["ground"], card["ink_fill"].is_number()), (&json!("dark"), is_square), "{folder}");
+        let table =
+            cn_report::Predictions::read(place.path(&format!("on-{folder}/predictions.csv"))).expect("readable");
+        for row in table.rows() {
+            let said = place.result(&format!("predict on-{folder} {folder}/{}", row.path));
+            for (class, &p) in table.classes().iter().zip(&row.probabilities) {
+                let found = said["probabilities"][class].as_f64().expect("a probability");
+                assert!((found - f64::from(p)).abs() < 1e-5, "{}: {found} for {class}, {p} in the table", row.path);
+            }
         }
     }
 }

@@ -63,7 +63,7 @@ pub(crate) enum ProxyFrom {
     Nowhere,
 }
 
-/// What becomes of a part that an earlier run left and no validator of the server speaks for.
+/// What becomes of a part that no validator of the server speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unproven {
     /// It goes on: the whole is checked against a hash, and fetched anew if that is wrong.
@@ -426,7 +426,6 @@ impl Try<'_> {
     }
 }
 
-/// A final no, with what the server says about it, as hubs do.
 /// An address without what may be a secret in it: user, password, query.
 pub(crate) fn without_secrets(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
@@ -436,6 +435,7 @@ pub(crate) fn without_secrets(url: &str) -> String {
     path.map_or_else(|| format!("{scheme}://{host}"), |path| format!("{scheme}://{host}/{path}"))
 }
 
+/// A final no, with what the server says about it, as hubs do.
 fn refused(url: &str, response: &Response<Body>) -> Error {
     let said = response.headers().get("x-error-message").and_then(|text| text.to_str().ok());
     let said = said.map(|text| text.chars().take(200).collect());

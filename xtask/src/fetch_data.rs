@@ -6,7 +6,7 @@ mod content;
 mod tests;
 
 use crate::args::Args;
-use crate::download::{self, Options, download};
+use crate::download::{self, Options, download, without_secrets};
 use crate::hint::Hinted;
 use crate::progress::{Progress, Unit};
 use crate::unpack::{self, Limits, unpack};
@@ -199,7 +199,7 @@ impl Job {
         for last in [false, true] {
             if !archive.exists() {
                 let mut progress = (self.progress)("download", Unit::Bytes);
-                progress.note(&format!("fetching {url}"));
+                progress.note(&format!("fetching {}", without_secrets(url)));
                 let done = download(url, &archive, &self.options, &mut progress).map_err(with_download_hint)?;
                 if done.resumed {
                     progress.note("(went on where an earlier run had stopped)");

@@ -6,7 +6,7 @@ mod hub;
 mod tests;
 
 use crate::args::{Args, Usage};
-use crate::download::{self, Options, download, head};
+use crate::download::{self, Options, download, head, without_secrets};
 use crate::hint::Hinted;
 use crate::progress::{Progress, Unit};
 use crate::workspace;
@@ -217,7 +217,7 @@ impl Job {
         let mut first = None;
         for file in FILES {
             let url = self.address("main", file);
-            progress.note(&format!("asking {url}"));
+            progress.note(&format!("asking {}", without_secrets(&url)));
             match head(&url, options, &mut progress) {
                 Ok(headers) => return Ok((file, About::new(&url, &headers)?)),
                 Err(error @ download::Error::Refused { status: StatusCode::NOT_FOUND, .. }) => {

@@ -20,7 +20,7 @@ const MAX_DEPTH: u32 = 32;
 pub(crate) fn read(folder: &Path) -> Result<Found> {
     let mut records = Vec::new();
     let mut fixed_val = None;
-    if let Some(train) = part(folder, &TRAIN)? {
+    if let Some(train) = part(folder, &TRAIN)?.filter(|train| is_of_parts(folder, train).unwrap_or(true)) {
         add_part(&mut records, &folder.join(&train), &format!("{train}/"))?;
         let first = records.len() as u32;
         if let Some(val) = part(folder, &VAL)? {
@@ -64,6 +64,14 @@ fn part(folder: &Path, names: &[&str]) -> Result<Option<String>> {
         }
     }
     Ok(found.into_iter().min().map(|(_, _, name)| name))
+}
+
+/// Whether a folder is divided into parts. It is not where `train` holds no labels, but stands beside other ones: then it
+/// is one of them.
+fn is_of_parts(folder: &Path, train: &str) -> Result<bool> {
+    let is_part = |name: &str| TRAIN.iter().chain(&VAL).any(|known| *known == name.to_lowercase());
+    let has_labels = entries(&folder.join(train))?.iter().any(|entry| entry.path.is_dir());
+    Ok(has_labels || entries(folder)?.iter().filter(|entry| entry.path.is_dir()).all(|entry| is_part(&entry.name)))
 }
 
 /// Adds the images of `part/<label>/`, by label and path; `prefix` leads from the root to `part`.

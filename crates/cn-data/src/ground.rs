@@ -109,6 +109,16 @@ mod tests {
     }
 
     #[test]
+    fn grey_is_what_pillow_makes_of_colours() {
+        let pixels = [255, 0, 0, 0, 255, 0, 0, 0, 255, 7, 7, 7, 10, 200, 30, 0, 0, 0];
+        let image = ImageView { pixels: &pixels, height: 2, width: 3, channels: 3 };
+        let both = Pixels::from_images([image, image]).unwrap().to_grey();
+        assert_eq!(both.image(1).pixels, [76, 150, 29, 7, 124, 0]);
+        assert_eq!((both.len(), both.channels(), both.size()), (2, 1, Some((2, 3))));
+        assert_eq!(both.to_grey(), both);
+    }
+
+    #[test]
     fn turned_images_have_the_other_ground() {
         let mut pixels = set(&[[255, 250, 240, 10, 255], [0, 0, 200, 0, 0]]);
         let before = pixels.clone();

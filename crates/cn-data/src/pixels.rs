@@ -147,6 +147,21 @@ impl Pixels {
         self.bytes[place.offset..][..len].iter_mut().for_each(|byte| *byte = u8::MAX - *byte);
     }
 
+    /// The same images in one channel: of three, Pillow's `L` (ITU-R 601-2).
+    #[must_use]
+    pub fn to_grey(&self) -> Self {
+        if self.channels == 1 {
+            return Self { files: None, ..self.clone() };
+        }
+        let luma = |&[r, g, b]: &[u8; 3]| {
+            let [r, g, b] = [r, g, b].map(u32::from);
+            ((r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16) as u8
+        };
+        let place = |place: &Place| Place { offset: place.offset / 3, ..*place };
+        let bytes = self.bytes.as_chunks::<3>().0.iter().map(luma).collect();
+        Self { channels: 1, bytes, places: self.places.iter().map(place).collect(), files: None }
+    }
+
     /// The packed bytes of all images: (N, H, W, C) where [`Pixels::size`] is known.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

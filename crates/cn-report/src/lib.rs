@@ -13,7 +13,7 @@
 //! This crate never knows how a model computes: it has no tensors and no models.
 //!
 //! ```
-//! use cn_report::{Prediction, Predictions, Thresholds};
+//! use cn_report::{Activation, Prediction, Predictions, Thresholds};
 //!
 //! let mut table = Predictions::new(["0", "1"])?;
 //! for (path, target, probabilities) in [("a.png", 0, vec![0.9, 0.1]), ("b.png", 1, vec![0.3, 0.4])] {
@@ -49,7 +49,7 @@ pub use run_folder::{
     Activation, ClassCard, DataCard, DataChange, DataHashes, DataSummary, EmbeddedImage, EpochRecord, GalleryImage,
     Ground, Interpretation, MANIFEST_SCHEMA, MODEL_SCHEMA, Machine, Manifest, Metrics, ModelCard, Normalisation,
     Prediction, Predictions, RunFolder, RunLock, SUMMARY_SCHEMA, SecondsSummary, StepRecord, Summary, Transform,
-    ValSummary, Versions, WeightsCard, WeightsHash, WeightsOrigin, write_atomic,
+    UsualDrawing, ValSummary, Versions, WeightsCard, WeightsHash, WeightsOrigin, write_atomic,
 };
 pub use scores::{
     AnswerCounts, Answers, Average, Averages, Bootstrap, Calibration, ClassRanking, ClassScore, ConfusedPair,

@@ -20,7 +20,8 @@ pub use interpretation::{EmbeddedImage, GalleryImage, Interpretation};
 pub use lock::RunLock;
 pub use manifest::{DataChange, DataHashes, MANIFEST_SCHEMA, Machine, Manifest, Versions, WeightsHash, WeightsOrigin};
 pub use model_card::{
-    Activation, ClassCard, DataCard, Ground, MODEL_SCHEMA, ModelCard, Normalisation, Transform, WeightsCard,
+    Activation, ClassCard, DataCard, Ground, MODEL_SCHEMA, ModelCard, Normalisation, Transform, UsualDrawing,
+    WeightsCard,
 };
 pub use predictions::{Prediction, Predictions};
 pub use steps::StepRecord;

@@ -131,7 +131,8 @@ impl Plan {
 
     fn decode(self, config: &Config, cache: Cache) -> Result<Loaded> {
         let mut loaded = Pixels::load(&self.index, &load_config(config, cache))?;
-        let is_turned = config.ground == GroundKind::Turned && turn(&mut loaded.pixels);
+        let is_bright = config.ground == GroundKind::Turned && loaded.pixels.ground() == Some(Ground::Bright);
+        let is_turned = is_bright && turn(&mut loaded.pixels) > 0;
         let (index, split) = if loaded.skipped.is_empty() {
             (self.index, self.split)
         } else {
@@ -152,13 +153,12 @@ pub(crate) struct Loaded {
     pub(crate) is_turned: bool,
 }
 
-/// Turns drawings of dark ink on a bright ground to light ink on a dark one; whether they were such.
-pub(crate) fn turn(pixels: &mut Pixels) -> bool {
-    let is_bright = pixels.ground() == Some(Ground::Bright);
-    if is_bright {
-        (0..).take(pixels.len()).for_each(|id| pixels.invert(id));
-    }
-    is_bright
+/// Turns each drawing with dark ink on a bright ground to light ink on a dark one; how many there were.
+pub(crate) fn turn(pixels: &mut Pixels) -> usize {
+    let is_bright = |&id: &u32| pixels.image(id).ground() == Some(Ground::Bright);
+    let bright: Vec<u32> = (0..).take(pixels.len()).filter(is_bright).collect();
+    bright.iter().for_each(|&id| pixels.invert(id));
+    bright.len()
 }
 
 /// Says which images are left out.

@@ -9,15 +9,15 @@ use cn_augment::{Drawing, Image, Normalisation, Planes, ink_extent};
 use cn_data::{Ground, ImageView, Pixels};
 use cn_learn::{BatchConfig, Decode, Predictor, image_of};
 use cn_ops::{Model as _, Network};
-use cn_report::{Activation, ModelCard, RunFolder, Transform};
+use cn_report::{Activation, ModelCard, RunFolder, Transform, UsualDrawing};
 use cn_zoo::{Arch, Fit, Head, ResNetConfig, WeightFile};
 use std::path::{Path, PathBuf};
 
 /// What the ink of a scan extends over, which is so in 998 of 1,000 scans of handwriting.
-const EXTENT: std::ops::RangeInclusive<f64> = 0.14..=0.78;
+const EXTENT: [f64; 2] = [0.14, 0.78];
 
-/// Share of a model's own images that have to be usual drawings before others are made so.
-const USUAL: f64 = 0.95;
+/// Drawings whose ink mostly extends over so much have no room around them that could be made for others.
+const FILLED: f64 = 0.95;
 
 /// Images that a trained model sees at a time.
 const BATCH: usize = 64;
@@ -45,24 +45,30 @@ pub(crate) fn planes(pixels: &Pixels) -> Planes {
     if pixels.channels() == 1 { Planes::Grey } else { Planes::Channels }
 }
 
-/// Whether an image is light ink on a dark ground; unless the model looks for the ink, in a square of about the `size` of
-/// its input, with about as much room around it as handwriting in scans has.
-fn is_usual(view: ImageView<'_>, size: usize, transform: Transform) -> bool {
-    let is_framed = || ink_extent(image_of(view), FAINT_INK).is_some_and(|extent| EXTENT.contains(&extent));
-    // A square about the ink is found wherever that is.
-    let is_sought = matches!(transform, Transform::InkSquare { .. });
-    let is_square = view.height == view.width && (size / 2..=2 * size).contains(&view.width);
-    view.channels == 1 && view.ground() == Some(Ground::Dark) && (is_sought || (is_square && is_framed()))
+/// What the ink of a grey image extends over, as a share of its longer side; 0 without ink.
+fn extent(view: ImageView<'_>) -> f64 {
+    ink_extent(image_of(view), FAINT_INK).unwrap_or(0.0)
 }
 
-/// How large other drawings have to be made for a model that was trained on these images; `None` where these are no such
-/// drawings, so that nobody knows what others should look like.
-pub(crate) fn ink_fill(pixels: &Pixels, size: usize, transform: Transform) -> Option<f64> {
-    let n_usual = pixels.images().filter(|view| is_usual(*view, size, transform)).count();
-    let mut extents: Vec<f64> = pixels.images().filter_map(|view| ink_extent(image_of(view), FAINT_INK)).collect();
+/// What training images look like, and how large others have to be made for that; `None` where these are no squares of
+/// light ink on a dark ground with room around it, so that nobody knows what others should look like.
+pub(crate) fn usual_drawing(pixels: &Pixels) -> Option<(UsualDrawing, f64)> {
+    if !reads_dark(pixels) || pixels.channels() != 1 || pixels.images().any(|view| view.height != view.width) {
+        return None;
+    }
+    let mut extents: Vec<f64> = pixels.images().map(extent).collect();
     extents.sort_unstable_by(f64::total_cmp);
-    let median = *extents.get(extents.len() / 2)?;
-    (n_usual as f64 >= USUAL * pixels.len() as f64).then(|| (100.0 * median).round().max(1.0) / 100.0)
+    let sides = || pixels.images().map(|view| view.width);
+    // Rounded outwards, so that what is read from a card holds all of them.
+    let extent = [(1000.0 * extents.first()?).floor() / 1000.0, (1000.0 * extents.last()?).ceil() / 1000.0];
+    let usual = UsualDrawing { side: [sides().min()?, sides().max()?], extent };
+    let fill = (100.0 * extents[extents.len() / 2]).round() / 100.0;
+    (0.01..FILLED).contains(&fill).then_some((usual, fill))
+}
+
+/// Whether images are light ink on a dark ground, and none of them the other way round.
+pub(crate) fn reads_dark(pixels: &Pixels) -> bool {
+    pixels.ground() == Some(Ground::Dark) && pixels.images().all(|view| view.ground() != Some(Ground::Bright))
 }
 
 /// A model that was trained.
@@ -92,15 +98,14 @@ impl Trained {
         cn_zoo::load(&mut network, file, Fit::Exact).with_context(in_file)?;
         let sha256 = cn_zoo::weights_sha256(&network.named_tensors()?)?;
         if sha256 != card.weights.sha256 {
-            let problem = format!("the weights of `{}` are not those that its model.json describes", path.display());
-            return Err(Problem::failure(problem).hint("one of the two files was changed: restore it").into());
+            return Err(other_weights(path).into());
         }
         Ok(Self { card, network, run })
     }
 
     /// Where the weights of `path` lie, which was opened.
     pub(crate) fn weights(&self, path: &Path) -> PathBuf {
-        if path.is_dir() { RunFolder::new(path).weights() } else { path.to_owned() }
+        if path.is_dir() { path.join(&self.card.weights.file) } else { path.to_owned() }
     }
 
     /// Whether it was trained on light ink on a dark ground alone.
@@ -108,18 +113,31 @@ impl Trained {
         self.card.ink_fill.is_some() || self.card.ground.is_some()
     }
 
-    /// Images of any size, pen and polarity as this model wants drawings; those that look like the images that it was
-    /// trained on stay as they are.
-    pub(crate) fn drawings(&self, pixels: &Pixels) -> Result<Pixels> {
-        let fill = self.card.ink_fill.unwrap_or(1.0);
-        let (size, transform) = (self.card.image_size, self.card.transform);
-        let framed = |view| (!is_usual(view, size, transform)).then(|| Drawing::of(image_of(view), fill));
-        let framed: Vec<Option<Drawing>> = pixels.images().map(framed).collect();
-        let views = pixels.images().zip(&framed).map(|(view, framed)| match framed {
+    /// Grey images of any size, pen and polarity as this model wants drawings, the ink of unusual ones filling the share
+    /// `fill`; and which of those have none.
+    pub(crate) fn drawings(&self, pixels: &Pixels, fill: f64) -> Result<(Pixels, Vec<bool>)> {
+        let grey = pixels.to_grey();
+        let views = pixels.images().zip(grey.images());
+        let framed = |(view, grey)| (!self.is_usual(grey)).then(|| Drawing::of(image_of(view), fill));
+        let framed: Vec<Option<Drawing>> = views.map(framed).collect();
+        let views = grey.images().zip(&framed).map(|(view, framed)| match framed {
             Some(Drawing { side, pixels }) => ImageView { pixels, height: *side, width: *side, channels: 1 },
             None => view,
         });
-        Ok(Pixels::from_images(views)?)
+        // A drawing without ink is black all over.
+        let is_blank = |drawing: &Option<Drawing>| drawing.as_ref().is_some_and(|d| d.pixels.iter().all(|&p| p == 0));
+        Ok((Pixels::from_images(views)?, framed.iter().map(is_blank).collect()))
+    }
+
+    /// Whether a grey image looks like those that the model was trained on; where it looks for the ink itself, any light ink
+    /// on a dark ground does.
+    fn is_usual(&self, view: ImageView<'_>) -> bool {
+        let size = self.card.image_size;
+        let UsualDrawing { side, extent: [least, most] } =
+            self.card.usual.unwrap_or(UsualDrawing { side: [size / 2, 2 * size], extent: EXTENT });
+        let is_sought = matches!(self.card.transform, Transform::InkSquare { .. });
+        let is_alike = view.height == view.width && (side[0]..=side[1]).contains(&view.width);
+        (is_alike && (least..=most).contains(&extent(view))) || (is_sought && view.ground() == Some(Ground::Dark))
     }
 
     /// `model.json`, the weights, the run.
@@ -127,7 +145,7 @@ impl Trained {
         if path.is_dir() {
             let run = RunFolder::new(path);
             check_weights(&run)?;
-            return Ok((run.model_card(), run.weights(), Some(run)));
+            return Ok((run.model_card(), weights_in(path)?, Some(run)));
         }
         if !path.is_file() {
             return Err(Problem::failure(format!("there is no run or model `{}`", path.display()))
@@ -142,6 +160,21 @@ impl Trained {
         }
         Ok((run.model_card(), path.to_owned(), run.holds_run().then_some(run)))
     }
+}
+
+/// The weights of a run, or those that the card in a folder names.
+pub(crate) fn weights_in(folder: &Path) -> Result<PathBuf> {
+    let run = RunFolder::new(folder);
+    if run.weights().is_file() || !run.model_card().is_file() {
+        return Ok(run.weights());
+    }
+    Ok(folder.join(ModelCard::read(run.model_card())?.weights.file))
+}
+
+/// What is wrong where a card stands beside weights of the name that it has, and of other contents.
+pub(crate) fn other_weights(path: &Path) -> Problem {
+    Problem::failure(format!("the weights of `{}` are not those that its model.json describes", path.display()))
+        .hint("one of the two files was changed: restore it")
 }
 
 /// What the input of a trained model is normalised by.

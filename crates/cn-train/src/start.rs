@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use cn_augment::Normalisation;
 use cn_data::Dataset;
 use cn_ops::Network;
-use cn_report::{ModelCard, RunFolder, WeightsOrigin};
+use cn_report::{ModelCard, RunFolder, WeightsOrigin, printable};
 use cn_zoo::{Arch, FileFormat, Fit, HubCache, HubFile, Loaded, WeightFile};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where weights lie that came from elsewhere than the hub.
 const FOLDER: &str = "data/weights";
@@ -274,7 +274,7 @@ fn open(path: &Path, arch: &str) -> Result<WeightFile> {
 
 /// A file of weights, or a run's.
 fn file(path: &Path, config: &Config) -> Result<Weights> {
-    let of_folder = path.is_dir().then(|| weights_of(path)).transpose()?;
+    let of_folder = path.is_dir().then(|| model::weights_in(path)).transpose()?;
     let path = of_folder.as_deref().unwrap_or(path);
     let file = open(path, &config.arch)?;
     let card = card_of(path, &file)?;
@@ -283,15 +283,6 @@ fn file(path: &Path, config: &Config) -> Result<Weights> {
         None => imagenet_normalisation(config.channels)?,
     };
     Ok(Weights { origin: Some(origin_of(path)), file, normalisation, card: card.map(Box::new) })
-}
-
-/// The weights of a run, or those that the card in a folder names.
-fn weights_of(folder: &Path) -> Result<PathBuf> {
-    let run = RunFolder::new(folder);
-    if run.weights().is_file() || !run.model_card().is_file() {
-        return Ok(run.weights());
-    }
-    Ok(folder.join(ModelCard::read(run.model_card())?.weights.file))
 }
 
 /// The `model.json` beside a file, if it is about these very weights: any other program may have left one there.
@@ -312,6 +303,10 @@ fn card_of(path: &Path, file: &WeightFile) -> Result<Option<ModelCard>> {
             cn_zoo::weights_sha256(&tensors)? == card.weights.sha256
         }
     };
+    // The same name, and other contents: nobody can tell which of the two is right.
+    if !is_it && path.ends_with(&card.weights.file) {
+        return Err(model::other_weights(path).into());
+    }
     Ok(is_it.then_some(card))
 }
 
@@ -348,7 +343,8 @@ pub(crate) fn loaded_line(loaded: &Loaded) -> String {
         if !names.is_empty() {
             let more = names.len().saturating_sub(LISTED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let listed = names[..names.len().min(LISTED)].join(", ");
+            let listed: Vec<String> = names[..names.len().min(LISTED)].iter().map(|name| printable(name)).collect();
+            let listed = listed.join(", ");
             parts.push(format!("{} {what} ({listed}{more})", names.len()));
         }
     }

@@ -14,7 +14,7 @@ pub(super) struct Part {
     about_path: PathBuf,
     about: About,
     len: u64,
-    /// Whether an earlier run left bytes here that a validator has to speak for.
+    /// Whether a validator has to speak for the bytes that are there.
     is_unproven: bool,
     restarted: bool,
 }
@@ -42,15 +42,7 @@ impl Part {
         }
         let len = file.seek(SeekFrom::End(0)).map_err(disk("read", &path, 0))?;
         let about = known.unwrap_or_else(|| About { address, ..About::default() });
-        Ok(Self {
-            file,
-            path,
-            about_path,
-            about,
-            len,
-            is_unproven: len > 0 && unproven == Unproven::Anew,
-            restarted: false,
-        })
+        Ok(Self { file, path, about_path, about, len, is_unproven: unproven == Unproven::Anew, restarted: false })
     }
 
     /// Bytes that are there.
@@ -81,7 +73,7 @@ impl Part {
     pub(super) fn agrees(&self, validator: Option<&str>) -> bool {
         match (self.about.validator.as_deref(), validator) {
             (Some(known), Some(now)) => known == now,
-            _ => !self.is_unproven,
+            _ => self.len == 0 || !self.is_unproven,
         }
     }
 
@@ -111,7 +103,6 @@ impl Part {
         self.restarted |= self.len > 0;
         self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0))).map_err(disk("empty", &self.path, 0))?;
         self.len = 0;
-        self.is_unproven = false;
         self.about.validator = None;
         self.about.total = None;
         Ok(())

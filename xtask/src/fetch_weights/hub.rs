@@ -2,7 +2,7 @@
 //!
 //! hf-hub names the repositories and reads and writes the references of its cache. Bodies, hashes and locks are ours.
 
-use crate::download::Token;
+use crate::download::{Token, without_secrets};
 use hf_hub::{Cache, CacheRepo, Repo};
 use std::path::{Path, PathBuf};
 use ureq::http::HeaderMap;
@@ -20,22 +20,22 @@ pub(crate) enum Error {
     #[error("`HF_HUB_OFFLINE` is set, and `{}` is damaged", path.display())]
     Damaged { path: PathBuf },
     /// The variable forbids the network, and an address is to be fetched.
-    #[error("`HF_HUB_OFFLINE` is set, and `{url}` lies on the network")]
+    #[error("`HF_HUB_OFFLINE` is set, and `{}` lies on the network", without_secrets(url))]
     OfflineUrl { url: String },
     /// No variable names a cache, and there is no home folder.
     #[error("there is no folder for the hub's cache: neither a home folder nor `HF_HOME`")]
     NoHome,
     /// The server answered, but not as a hub.
-    #[error("`{url}` answered without the header `{header}`, which every hub of models sends")]
+    #[error("`{}` answered without the header `{header}`, which every hub of models sends", without_secrets(url))]
     NotAHub { url: String, header: &'static str },
     /// A header that would become a path, and is none that should.
-    #[error("`{url}` answered with `{header}: {value}`, expected {expected}")]
+    #[error("`{}` answered with `{header}: {value}`, expected {expected}", without_secrets(url))]
     BadHeader { url: String, header: &'static str, value: String, expected: &'static str },
     /// Another length than announced.
-    #[error("`{url}` gave {found} bytes, and its hub says {expected}")]
+    #[error("`{}` gave {found} bytes, and its hub says {expected}", without_secrets(url))]
     WrongLength { url: String, expected: u64, found: u64 },
     /// Other contents than announced.
-    #[error("`{url}` gave a file with the SHA-256 {found}, and its hub says {expected}")]
+    #[error("`{}` gave a file with the SHA-256 {found}, and its hub says {expected}", without_secrets(url))]
     WrongHash { url: String, expected: String, found: String },
 }
 

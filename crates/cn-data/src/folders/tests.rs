@@ -43,6 +43,9 @@ fn parts_go_by_other_names_too() {
         assert_eq!(lines(&found), [format!("{train}/a/1.png=a"), format!("{val}/a/2.png=a")]);
         assert_eq!(found.fixed_val, Some(vec![1]));
     }
+    // A train may also be what is to be told from a bus.
+    let folder = tree(&["Train/1.png", "Bus/2.png"]);
+    assert_eq!(lines(&read(folder.path()).expect("valid")), ["Bus/2.png=Bus", "Train/1.png=Train"]);
     // Images without labels are no classes called `train` and `test`.
     let folder = tree(&["train/1.png", "test/2.png"]);
     assert!(matches!(read(folder.path()), Err(Error::NotRecognised { .. })));

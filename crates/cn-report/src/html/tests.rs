@@ -10,6 +10,7 @@ fn card() -> ModelCard {
         |(label, display): (&str, &str)| ClassCard { label: label.into(), display: display.into(), threshold: 0.5 };
     ModelCard {
         ink_fill: None,
+        usual: None,
         ground: None,
         schema: MODEL_SCHEMA,
         arch: "resnet18".into(),

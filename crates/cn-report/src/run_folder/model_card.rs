@@ -40,6 +40,9 @@ pub struct ModelCard {
     /// `transform`. Absent for a model that wants images as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ink_fill: Option<f64>,
+    /// Which grey images look like those that it was trained on, and are not cut out by `ink_fill`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual: Option<UsualDrawing>,
     /// The ground of the drawings that it was trained on: images of dark ink on a bright ground are turned first (`v`
     /// becomes `255 - v`). Absent for a model of other images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +57,15 @@ pub struct ModelCard {
     pub weights: WeightsCard,
     /// What it was trained on.
     pub data: DataCard,
+}
+
+/// Square images of light ink on a dark ground, in [`ModelCard`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct UsualDrawing {
+    /// Smallest and largest side, in pixels.
+    pub side: [usize; 2],
+    /// Smallest and largest share of the side that the ink extends over; 0 without ink.
+    pub extent: [f64; 2],
 }
 
 /// What light ink is drawn on, in [`ModelCard`].

@@ -264,6 +264,7 @@ fn card() -> ModelCard {
         precision: "f32".into(),
         transform: Transform::Centre { resize: 152 },
         ink_fill: None,
+        usual: None,
         ground: None,
         normalisation: Normalisation { mean: vec![0.0086], std: vec![0.0545] },
         activation: Activation::Sigmoid,

@@ -107,10 +107,10 @@ fn judged(context: &Context<'_>, args: &EvaluateArgs, trained: &Trained) -> Resu
         own => {
             let mut config = other_config(args, trained)?;
             let (index, mut pixels) = all_of(context, &mut config, args, cache())?;
-            if trained.reads_light_ink() && data::turn(&mut pixels) {
-                context
-                    .ui
-                    .say("dark ink on a bright ground is turned to light ink on a dark one, which the model reads");
+            let n_turned = if trained.reads_light_ink() { data::turn(&mut pixels) } else { 0 };
+            if n_turned > 0 {
+                let n = pixels.len();
+                context.ui.say(format_args!("{n_turned} of {n} have dark ink on a bright ground and are turned"));
             }
             let ids = in_groups(&index, (0..).take(index.len()).collect(), args)?;
             let pixels = Pixels::from_images(ids.iter().map(|&id| pixels.image(id)))?;

@@ -3,13 +3,14 @@
 use super::Context;
 use crate::args::InspectArgs;
 use crate::glyphs;
+use crate::model;
 use crate::problem::Problem;
 use crate::start::origin_of;
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 use cn_data::Digest;
 use cn_ops::{Model as _, Network};
-use cn_report::{ModelCard, RunFolder, Summary};
+use cn_report::{ModelCard, RunFolder, Summary, printable};
 use cn_zoo::{FileFormat, Fit, Head, HubFile, ResNetConfig, WeightFile};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -117,8 +118,9 @@ fn weights_of(path: &Path) -> Result<PathBuf> {
         return Ok(path.to_owned());
     }
     let run = RunFolder::new(path);
-    if run.weights().is_file() {
-        return Ok(run.weights());
+    let weights = model::weights_in(path)?;
+    if weights.is_file() {
+        return Ok(weights);
     }
     if run.holds_run() {
         return Err(Problem::unfinished(path).into());
@@ -335,6 +337,7 @@ fn tensor_table(inspection: &Inspection) -> String {
     let mut out = format!("{:<width$}{:<6}{:<20}{:>5}{:>14}\n", "tensor", "dtype", "shape", "group", "bytes");
     for TensorPart { name, dtype, shape, group, bytes, .. } in &inspection.tensors {
         let (shape, bytes) = (format!("{shape:?}"), grouped(*bytes));
+        let name = printable(name);
         writeln!(out, "{name:<width$}{dtype:<6}{shape:<20}{group:>5}{bytes:>14}").expect("a string takes any text");
     }
     out

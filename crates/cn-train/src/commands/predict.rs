@@ -6,7 +6,7 @@ use crate::data;
 use crate::model::Trained;
 use crate::problem::Problem;
 use anyhow::Result;
-use cn_data::{Cache, Damaged, Ground, LoadConfig, Pixels, find_images};
+use cn_data::{Cache, Damaged, LoadConfig, Pixels, find_images};
 use cn_report::{ClassNames, ModelCard, printable};
 use std::path::PathBuf;
 
@@ -19,19 +19,18 @@ pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
     data::name_skipped(context.ui, &loaded.skipped);
     let mut pixels = loaded.pixels;
     if trained.reads_light_ink() {
-        turn_each(&mut pixels);
+        data::turn(&mut pixels);
     }
-    if trained.card.ink_fill.is_some() {
-        pixels = trained.drawings(&pixels)?;
+    let mut blank = vec![false; pixels.len()];
+    if let Some(fill) = trained.card.ink_fill {
+        (pixels, blank) = trained.drawings(&pixels, fill)?;
     }
     let probabilities = trained.probabilities(&pixels)?;
     let card = &trained.card;
     let names = ClassNames::from(card);
     let read = loaded.kept.iter().map(|&id| &paths[id as usize]);
-    // A drawing without ink is black all over.
-    let empty = |id: usize| card.ink_fill.is_some() && pixels.image(id as u32).pixels.iter().all(|&level| level == 0);
     for (id, (path, row)) in read.zip(probabilities.chunks_exact(card.classes.len())).enumerate() {
-        if empty(id) {
+        if blank[id] {
             context.ui.result(format_args!("{}  none (there is no ink)\n", printable(&path.display().to_string())));
             context.ui.json(&serde_json::json!({ "path": path, "labels": [], "probabilities": null }));
             continue;
@@ -49,13 +48,6 @@ pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
         }));
     }
     Ok(())
-}
-
-/// Turns images with dark ink on a bright ground, each by itself, to light ink on a dark one.
-fn turn_each(pixels: &mut Pixels) {
-    let is_bright = |&id: &u32| pixels.image(id).ground() == Some(Ground::Bright);
-    let bright: Vec<u32> = (0..).take(pixels.len()).filter(is_bright).collect();
-    bright.into_iter().for_each(|id| pixels.invert(id));
 }
 
 /// Every image that is named, or lies in a folder that is.

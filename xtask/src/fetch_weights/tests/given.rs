@@ -135,6 +135,18 @@ fn a_file_is_not_made_of_two() {
 }
 
 #[test]
+fn nor_is_it_within_one_run() {
+    let [old, new] = [b'o', b'n'].map(|byte| [GOOD, &[byte; 100_000]].concat());
+    let contents = new.clone();
+    let scene = Scene::new(Server::start(move |n, request| match n {
+        0 => Reply::good(&old, request).cut(40_000),
+        _ => Reply::good(&contents, request),
+    }));
+    let fetched = scene.take(&Given::Url(scene.server.url("/resnet18.safetensors"))).unwrap();
+    assert!(fs::read(fetched.path).unwrap() == new);
+}
+
+#[test]
 fn only_files_and_http_are_taken() {
     let scene = scene();
     let said = |from: &str| Given::parse(from).unwrap_err().to_string();

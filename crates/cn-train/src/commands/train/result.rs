@@ -11,12 +11,13 @@ use crate::output::{Ui, and_more};
 use crate::recorder::{self, Recorder};
 use crate::session;
 use anyhow::Result;
-use cn_data::{Dataset, Ground};
+use cn_data::Dataset;
 use cn_learn::Decode;
 use cn_ops::Model as _;
 use cn_report::{
-    Answers, ClassCard, DataCard, DataSummary, EventFile, MODEL_SCHEMA, ModelCard, Normalisation, Picture, RunFolder,
-    SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, WeightsCard, confused_table, confusion_picture, headline,
+    Answers, ClassCard, DataCard, DataSummary, EventFile, Ground, MODEL_SCHEMA, ModelCard, Normalisation, Picture,
+    RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, WeightsCard, confused_table, confusion_picture,
+    headline,
 };
 
 /// Most confused pairs that are listed.
@@ -107,6 +108,7 @@ fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
     // One value stands for all channels.
     let wide = |values: &[f64]| (0..config.channels).map(|c| values[c.min(values.len() - 1)] as f32).collect();
     let index = dataset.index();
+    let usual = model::usual_drawing(dataset.pixels());
     let class = |label: &String| ClassCard {
         label: label.clone(),
         display: index.display(label).to_owned(),
@@ -124,8 +126,9 @@ fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
         image_size: config.image_size as usize,
         precision: config.precision.clone(),
         transform: config.transform_card(),
-        ink_fill: model::ink_fill(dataset.pixels(), config.image_size as usize, config.transform_card()),
-        ground: (dataset.pixels().ground() == Some(Ground::Dark)).then_some(cn_report::Ground::Dark),
+        ink_fill: usual.map(|(_, fill)| fill),
+        usual: usual.map(|(usual, _)| usual),
+        ground: model::reads_dark(dataset.pixels()).then_some(Ground::Dark),
         normalisation: Normalisation { mean: wide(normalisation.mean()), std: wide(normalisation.std()) },
         activation: session::activation(config),
         classes: dataset.vocabulary().labels().iter().map(class).collect(),
