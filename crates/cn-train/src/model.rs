@@ -9,7 +9,7 @@ use cn_augment::{Drawing, Image, Normalisation, Planes, ink_extent};
 use cn_data::{Ground, ImageView, Pixels};
 use cn_learn::{BatchConfig, Decode, Predictor, image_of};
 use cn_ops::{Model as _, Network};
-use cn_report::{Activation, ModelCard, RunFolder, Transform, UsualDrawing};
+use cn_report::{Activation, ModelCard, RunFolder, UsualDrawing};
 use cn_zoo::{Arch, Fit, Head, ResNetConfig, WeightFile};
 use std::path::{Path, PathBuf};
 
@@ -129,15 +129,13 @@ impl Trained {
         Ok((Pixels::from_images(views)?, framed.iter().map(is_blank).collect()))
     }
 
-    /// Whether a grey image looks like those that the model was trained on; where it looks for the ink itself, any light ink
-    /// on a dark ground does.
+    /// Whether a grey image looks like those that the model was trained on.
     fn is_usual(&self, view: ImageView<'_>) -> bool {
         let size = self.card.image_size;
         let UsualDrawing { side, extent: [least, most] } =
             self.card.usual.unwrap_or(UsualDrawing { side: [size / 2, 2 * size], extent: EXTENT });
-        let is_sought = matches!(self.card.transform, Transform::InkSquare { .. });
         let is_alike = view.height == view.width && (side[0]..=side[1]).contains(&view.width);
-        (is_alike && (least..=most).contains(&extent(view))) || (is_sought && view.ground() == Some(Ground::Dark))
+        is_alike && (least..=most).contains(&extent(view))
     }
 
     /// `model.json`, the weights, the run.

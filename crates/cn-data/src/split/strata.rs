@@ -39,22 +39,36 @@ pub(super) fn share(index: &Index, fraction: f64, seed: u64) -> Vec<bool> {
     let n = index.len() as u64;
     let wanted = (fraction * n as f64) as u64;
     let mut marks = vec![false; index.len()];
-    for (position, id) in (0..).zip(systematic_order(index, seed)) {
+    let order = systematic_order(index, seed);
+    for (position, &id) in (0..).zip(&order) {
         marks[id as usize] = (position + 1) * wanted / n > position * wanted / n;
     }
-    leave_one_of_each(index, &mut marks);
+    leave_one_of_each(index, &order, &mut marks);
     marks
 }
 
-/// Unmarks the first image of each label whose images are all marked: who judges has to be known to those who train.
-fn leave_one_of_each(index: &Index, marks: &mut [bool]) {
-    let mut unmarked: HashSet<&str> = HashSet::new();
-    let labels = |id: usize| index.records()[id].labels.iter().map(String::as_str);
-    (0..marks.len()).filter(|&id| !marks[id]).for_each(|id| unmarked.extend(labels(id)));
-    for (id, mark) in marks.iter_mut().enumerate().filter(|(_, mark)| **mark) {
-        if labels(id).any(|label| !unmarked.contains(label)) {
-            *mark = false;
-            unmarked.extend(labels(id));
+/// Unmarks an image of each label whose images are all marked, since who judges has to be known to those who train; the
+/// first images of `order` that can be spared are marked in their place.
+fn leave_one_of_each(index: &Index, order: &[u32], marks: &mut [bool]) {
+    let labels = |id: u32| index.records()[id as usize].labels.iter().map(String::as_str);
+    let mut unmarked: HashMap<&str, usize> = HashMap::new();
+    let free = order.iter().filter(|&&id| !marks[id as usize]);
+    free.for_each(|&id| labels(id).for_each(|label| *unmarked.entry(label).or_default() += 1));
+    let mut left = HashSet::new();
+    for &id in order {
+        if marks[id as usize] && labels(id).any(|label| !unmarked.contains_key(label)) {
+            marks[id as usize] = false;
+            labels(id).for_each(|label| *unmarked.entry(label).or_default() += 1);
+            left.insert(id);
+        }
+    }
+    let mut owed = left.len();
+    for &id in order {
+        let is_spared = |label| unmarked.get(label).is_some_and(|&n| n > 1);
+        if owed > 0 && !marks[id as usize] && !left.contains(&id) && labels(id).all(is_spared) {
+            marks[id as usize] = true;
+            labels(id).for_each(|label| *unmarked.entry(label).or_default() -= 1);
+            owed -= 1;
         }
     }
 }
