@@ -57,11 +57,35 @@ fn a_smaller_batch_is_taken_where_memory_is_short() {
     assert!(size.is_power_of_two() && (2..4096).contains(&size), "{size}");
 }
 
+#[test]
+fn activations_that_are_computed_twice_give_the_same_run() {
+    let place = Place::new();
+    let line = "train --synthetic --limit 150 --image-size 64 --batch-size 32 --epochs 1 --json";
+    let [kept, twice] = [("never", "kept"), ("always", "twice")].map(|(when, out)| {
+        let ended = place.line(&format!("{line} --recompute {when} --out {out}"));
+        (ended.result(), event(&ended.stdout, "memory"))
+    });
+    assert_eq!(kept.0["weights_sha256"], twice.0["weights_sha256"]);
+    assert_eq!((&kept.1["recompute"], &twice.1["recompute"]), (&false.into(), &true.into()));
+    let [more, less] = [&kept, &twice].map(|(_, memory)| memory["batches_mib"].as_u64().expect("a number"));
+    assert!(10 * less < 7 * more, "{less} of {more} MiB");
+    // A run goes on either way.
+    for name in ["summary.json", "model.safetensors", "model.json", "checkpoints/last.safetensors"] {
+        std::fs::remove_file(place.path("kept").join(name)).expect(name);
+    }
+    let resumed = place.result("train --resume kept --recompute always");
+    assert_eq!(resumed["weights_sha256"], kept.0["weights_sha256"]);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn the_estimate_is_within_a_quarter_of_the_peak() {
     let place = Place::new();
-    for flags in ["--image-size 32 --batch-size 16 --limit 60", "--image-size 64 --batch-size 64 --limit 160"] {
+    for flags in [
+        "--image-size 32 --batch-size 16 --limit 60",
+        "--image-size 64 --batch-size 64 --limit 160",
+        "--image-size 64 --batch-size 64 --limit 160 --recompute always",
+    ] {
         let line = format!("train --synthetic {flags} --epochs 1 --freeze-epochs 0 --out run --json");
         let ended = place.line(&line);
         let peak = ended.result()["peak_rss_mib"].as_f64().expect("a number");

@@ -14,6 +14,9 @@ type Key = (DeviceLocation, DType, usize);
 struct Shelf {
     free: Mutex<HashMap<Key, Vec<Tensor>>>,
     allocated: AtomicUsize,
+    /// Bytes of activations and of free memory.
+    held: AtomicUsize,
+    most_held: AtomicUsize,
 }
 
 /// Memory for activations: what is dropped is handed out again, so that a step in the steady state allocates nothing.
@@ -38,7 +41,10 @@ impl Pool {
             Some(flat) => flat,
             None => {
                 let flat = Tensor::zeros(key.2, dtype, device)?;
-                self.shelf.allocated.fetch_add(key.2 * dtype.size_in_bytes(), Ordering::Relaxed);
+                let bytes = bytes_of(&key);
+                self.shelf.allocated.fetch_add(bytes, Ordering::Relaxed);
+                let held = self.shelf.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                self.shelf.most_held.fetch_max(held, Ordering::Relaxed);
                 flat
             }
         };
@@ -49,15 +55,24 @@ impl Pool {
 
     /// Frees the memory that no activation uses at present.
     pub fn clear(&self) {
-        self.shelf.lock().clear();
+        let mut free = self.shelf.lock();
+        self.shelf.held.fetch_sub(free_bytes(&free), Ordering::Relaxed);
+        free.clear();
+    }
+
+    /// Runs `f`, and returns the most bytes that the pool then held at once beyond those that it holds before.
+    pub(crate) fn peak_of<R>(&self, f: impl FnOnce() -> R) -> (R, usize) {
+        let before = self.shelf.held.load(Ordering::Relaxed);
+        self.shelf.most_held.store(before, Ordering::Relaxed);
+        let result = f();
+        (result, self.shelf.most_held.load(Ordering::Relaxed) - before)
     }
 
     /// Bytes that activations hold at present.
     #[cfg(test)]
     pub(crate) fn in_use(&self) -> usize {
-        let free =
-            self.shelf.lock().iter().map(|((_, dtype, n), free)| n * dtype.size_in_bytes() * free.len()).sum::<usize>();
-        self.allocated() - free
+        let free = self.shelf.lock();
+        self.shelf.held.load(Ordering::Relaxed) - free_bytes(&free)
     }
 
     /// Bytes that this pool has asked devices for since it was made; stays the same once the pool serves every request.
@@ -65,6 +80,14 @@ impl Pool {
     pub fn allocated(&self) -> usize {
         self.shelf.allocated.load(Ordering::Relaxed)
     }
+}
+
+fn bytes_of((_, dtype, n): &Key) -> usize {
+    n * dtype.size_in_bytes()
+}
+
+fn free_bytes(free: &HashMap<Key, Vec<Tensor>>) -> usize {
+    free.iter().map(|(key, tensors)| bytes_of(key) * tensors.len()).sum()
 }
 
 impl Shelf {

@@ -1,8 +1,8 @@
 //! Batch normalisation.
 
 use crate::gpu::{NormSpec, Spec};
-use crate::layer::join;
-use crate::storage::{check_shape, dims, read, shape_error, with_float, write};
+use crate::layer::{Statistics, join};
+use crate::storage::{Element, check_shape, dims, read, shape_error, with_float, write};
 use crate::{Activation, Affine, Error, InputGrad, Layer, Mode, Param, Pass, Result, Slot, Visit};
 use candle_core::{DType, Tensor};
 use cn_kernels::norm::{self, Gradients, Moments, Source};
@@ -137,7 +137,7 @@ impl BatchNorm {
         let source = if matches!(pass.mode, Mode::Train(_)) { Source::Batch } else { Source::Running };
         let y = pass.pool.take(x.shape().clone(), x.dtype(), x.device())?;
         let moments = with_float!("x", x, T => {
-            let moments = self.moments::<T>(x, source)?;
+            let moments = self.moments::<T>(x, source, pass.statistics)?;
             let (gamma, beta) = (read::<T>(self.weight.value())?, read::<T>(self.bias.value())?);
             let (xs, residual) = (read::<T>(x)?, residual.map(|r| read::<T>(r)).transpose()?);
             let bn = norm::BatchNorm { gamma: &gamma, beta: &beta, eps: self.config.eps, activation: self.activation };
@@ -150,13 +150,16 @@ impl BatchNorm {
     }
 
     /// The moments that a pass uses; those of a batch also move the running ones.
-    fn moments<T: crate::storage::Element>(&self, x: &Activation, source: Source) -> Result<Moments<T>> {
+    fn moments<T: Element>(&self, x: &Activation, source: Source, statistics: Statistics) -> Result<Moments<T>> {
         if source == Source::Running {
             let (mean, var) = (read::<T>(&self.running_mean)?, read::<T>(&self.running_var)?);
             return Ok(Moments::given(&mean, &var, self.config.eps));
         }
         let channels = self.channels();
         let moments = norm::moments(&read::<T>(x)?, channels, self.config.eps);
+        if statistics == Statistics::Stay {
+            return Ok(moments);
+        }
         let rows = x.elem_count() / channels;
         write::<T, _>(&self.running_mean, |mean| {
             write::<T, _>(&self.running_var, |var| moments.update_running(rows, self.config.momentum, mean, var))
@@ -218,7 +221,7 @@ impl BatchNorm {
 }
 
 /// Adds `sums` to the gradient of a trainable parameter.
-fn add_grad<T: crate::storage::Element>(param: &Param, sums: &[T]) -> Result<()> {
+fn add_grad<T: Element>(param: &Param, sums: &[T]) -> Result<()> {
     if !param.is_trainable() {
         return Ok(());
     }

@@ -28,6 +28,15 @@ pub enum Mode<'a> {
     Eval,
 }
 
+/// What a forward pass in training does with running statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Statistics {
+    /// They move towards those of the batch.
+    Move,
+    /// This batch has moved them already.
+    Stay,
+}
+
 /// One pass through a network: its mode, its memory, and who listens.
 #[derive(Debug)]
 pub struct Pass<'a> {
@@ -37,6 +46,10 @@ pub struct Pass<'a> {
     pub pool: Pool,
     /// Whether a backward pass will follow.
     pub saves: bool,
+    /// Whether [`crate::Recomputed`] parts save their input alone.
+    pub recomputes: bool,
+    /// What becomes of running statistics in training.
+    pub(crate) statistics: Statistics,
     /// Precision of products, on layers that know several.
     pub precision: Precision,
     /// Named activations and gradients that somebody wants.
@@ -61,6 +74,8 @@ impl<'a> Pass<'a> {
             mode: Mode::Eval,
             pool: pool.clone(),
             saves: false,
+            recomputes: false,
+            statistics: Statistics::Move,
             precision: Precision::F32,
             trace: None,
             timings: None,
@@ -78,6 +93,28 @@ impl<'a> Pass<'a> {
     pub fn saving(mut self) -> Self {
         self.saves = true;
         self
+    }
+
+    /// The same, but [`crate::Recomputed`] parts save their input alone.
+    #[must_use]
+    pub fn recomputing(mut self) -> Self {
+        self.recomputes = true;
+        self
+    }
+
+    /// A forward pass that saves, as this backward pass needs it once more.
+    pub(crate) fn again<'b>(&'b mut self, mode: Mode<'b>) -> Pass<'b> {
+        Pass {
+            mode,
+            pool: self.pool.clone(),
+            saves: true,
+            recomputes: false,
+            statistics: Statistics::Stay,
+            precision: self.precision,
+            trace: None,
+            timings: self.timings.as_deref_mut(),
+            path: self.path.clone(),
+        }
     }
 
     /// The same with products of `precision`.
@@ -140,7 +177,8 @@ impl<'a> Pass<'a> {
     }
 
     fn within<R>(&mut self, name: &str, way: Way, run: impl FnOnce(&mut Self) -> R) -> R {
-        if self.trace.is_none() && self.timings.is_none() {
+        // A part without a name of its own is nobody whom one could ask for.
+        if (self.trace.is_none() && self.timings.is_none()) || name.is_empty() {
             return run(self);
         }
         let outer = self.path.len();
@@ -380,9 +418,12 @@ pub struct After<'a> {
     pub residual: Option<&'a Activation>,
 }
 
-/// `prefix.name`, or `name` alone at the root.
+/// `prefix.name`, or one of them where the other is empty.
 pub(crate) fn join(prefix: &str, name: &str) -> String {
-    if prefix.is_empty() { name.into() } else { format!("{prefix}.{name}") }
+    match (prefix, name) {
+        ("", one) | (one, "") => one.into(),
+        _ => format!("{prefix}.{name}"),
+    }
 }
 
 impl<L: Layer + ?Sized> Layer for Box<L> {

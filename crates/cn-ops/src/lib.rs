@@ -5,7 +5,7 @@
 //! adds the gradients of its parameters into one flat buffer ([`Parameters`]), which [`Adam`] updates in one sweep.
 //! Activations come from a [`Pool`], so a training step allocates nothing after the first.
 //!
-//! - [`Layer`], and [`Sequential`] and [`Residual`] that compose layers;
+//! - [`Layer`], and [`Sequential`], [`Residual`] and [`Recomputed`] that compose layers;
 //! - [`Network`], a layer with its parameters and its pool, which is a [`Model`]; [`CandleModel`] makes one of any module
 //!   that was written for candle;
 //! - [`Loss`], [`bce_with_logits`] and [`softmax_cross_entropy`]; [`Adam`], the optimizer;
@@ -65,6 +65,7 @@ mod max_pool;
 mod model;
 mod network;
 mod param;
+mod recomputed;
 mod relu;
 mod residual;
 mod sequential;
@@ -90,8 +91,9 @@ pub use linear::Linear;
 pub use loss::{Loss, bce_with_logits, softmax_cross_entropy};
 pub use max_pool::{MaxPool2d, MaxPool2dConfig};
 pub use model::{Model, StepEnd, TrainStep};
-pub use network::{ActivationBytes, Network};
+pub use network::{ActivationBytes, Network, Recompute};
 pub use param::{Entry, Param, Parameters};
+pub use recomputed::Recomputed;
 pub use relu::Relu;
 pub use residual::Residual;
 pub use sequential::Sequential;

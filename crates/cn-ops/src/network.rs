@@ -16,6 +16,9 @@ pub struct Network {
     parameters: Parameters,
     pool: Pool,
     precision: Precision,
+    recompute: Recompute,
+    /// Whether the last pass saved, where that is asked.
+    last: Option<bool>,
     gpu: Option<Box<GpuSide>>,
 }
 
@@ -29,7 +32,15 @@ impl Network {
     pub fn new(layer: impl Layer + 'static, group_of: impl Fn(&str) -> usize) -> Result<Self> {
         let mut layer: Box<dyn Layer> = Box::new(layer);
         let parameters = Parameters::gather(&mut layer, group_of)?;
-        Ok(Self { layer, parameters, pool: Pool::default(), precision: Precision::F32, gpu: None })
+        Ok(Self {
+            layer,
+            parameters,
+            pool: Pool::default(),
+            precision: Precision::F32,
+            recompute: Recompute::Never,
+            last: None,
+            gpu: None,
+        })
     }
 
     /// The same with convolutions of `precision` in every pass of [`Model`]: their operands are rounded to it, sums,
@@ -38,6 +49,12 @@ impl Network {
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self
+    }
+
+    /// Whether training passes of [`Model`] keep the activations inside [`crate::Recomputed`] parts, or compute them twice.
+    /// The bits of a step do not depend on it.
+    pub fn set_recompute(&mut self, recompute: Recompute) {
+        self.recompute = recompute;
     }
 
     /// The same, but whole training steps ([`Model::train_step`]) and passes in use run on `device`, layer by layer alone
@@ -123,6 +140,16 @@ fn pass_of<'a>(pool: &Pool, mode: Mode<'a>) -> Pass<'a> {
     }
 }
 
+/// Whether activations are computed twice to save memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recompute {
+    /// All are kept.
+    #[default]
+    Never,
+    /// Those inside [`crate::Recomputed`] parts are computed once more in the backward pass.
+    Always,
+}
+
 /// Runs a pass on a thread of the pool: else every kernel would hand its work over, and wait, by itself.
 fn in_pool<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| pass())
@@ -166,12 +193,13 @@ impl Network {
         Ok(ActivationBytes { train: train.div_ceil(IMAGES), eval: eval.div_ceil(IMAGES) })
     }
 
-    /// What the pool, emptied first, asks for.
+    /// The most that the pool, emptied first, holds.
     fn allocated_by(&mut self, pass: impl FnOnce(&mut Self) -> Result<()>) -> Result<usize> {
         self.pool.clear();
-        let before = self.pool.allocated();
-        pass(self)?;
-        Ok(self.pool.allocated() - before)
+        let pool = self.pool.clone();
+        let (done, bytes) = pool.peak_of(|| pass(self));
+        done?;
+        Ok(bytes)
     }
 }
 
@@ -192,7 +220,14 @@ impl Model for Network {
         {
             return Ok(logits);
         }
-        let pass = pass_of(&self.pool, mode).with_precision(self.precision);
+        let mut pass = pass_of(&self.pool, mode).with_precision(self.precision);
+        if self.recompute == Recompute::Always {
+            pass.recomputes = true;
+            // Passes of the other kind have other sizes.
+            if self.last.replace(pass.saves) != Some(pass.saves) {
+                self.pool.clear();
+            }
+        }
         self.forward_pass(images, pass)
     }
 

@@ -70,8 +70,15 @@ impl Layer for Sequential {
     }
 
     fn spec(&self, prefix: &str) -> Result<Spec> {
-        let children = self.children.iter().map(|(name, child)| child.spec(&join(prefix, name)));
-        Ok(Spec::Sequence(children.collect::<Result<_>>()?))
+        let mut specs = Vec::new();
+        for (name, child) in &self.children {
+            match child.spec(&join(prefix, name))? {
+                // Without a name, its children are as if they were of this one.
+                Spec::Sequence(children) if name.is_empty() => specs.extend(children),
+                spec => specs.push(spec),
+            }
+        }
+        Ok(Spec::Sequence(specs))
     }
 
     fn visit(&mut self, prefix: &str, f: &mut Visit<'_>) -> Result<()> {

@@ -255,12 +255,27 @@ pub(crate) struct TrainArgs {
     /// Resume although data or settings differ
     #[arg(long, help_heading = "Output", requires = "resume")]
     pub(crate) force: bool,
+    /// Compute activations twice in place of keeping them: less memory, the same numbers
+    #[arg(long, help_heading = "Training", value_enum, value_name = "WHEN", default_value_t)]
+    pub(crate) recompute: Recompute,
     /// Begin although memory may not be enough
     #[arg(long, help_heading = "Training")]
     pub(crate) ignore_memory: bool,
     /// Do everything up to the first step, and write nothing
     #[arg(long, help_heading = "Output")]
     pub(crate) dry_run: bool,
+}
+
+/// When training computes activations twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Recompute {
+    /// Where memory is short
+    #[default]
+    Auto,
+    /// At every step
+    Always,
+    /// At none
+    Never,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -56,9 +56,9 @@ pub(crate) struct Config {
     #[serde(skip_serializing_if = "GroundKind::is_turned")]
     pub(crate) ground: GroundKind,
     pub(crate) batch_size: usize,
-    /// Whether `batch_size` may become smaller where memory is short; what it came to is stored.
+    /// Whether `batch_size` may become smaller; what it came to is stored.
     #[serde(skip)]
-    pub(crate) fit_batch: bool,
+    pub(crate) batch_fit: BatchFit,
     /// A method of cn-data, or `auto`: by group where groups are known.
     pub(crate) split: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,6 +154,18 @@ pub(crate) enum StyleKind {
     #[default]
     Scans,
     Wide,
+}
+
+/// Whether the size of a batch may become smaller than it is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BatchFit {
+    /// Somebody said it.
+    #[default]
+    Fixed,
+    /// It is the recipe's: where there are fewer training images, those are one batch.
+    Images,
+    /// `auto`: also where memory is short.
+    Memory,
 }
 
 /// What becomes of a run at a step whose loss or gradients are NaN or infinite.
@@ -252,7 +264,7 @@ impl Default for Config {
             ink_square: None,
             ground: GroundKind::Turned,
             batch_size: 64,
-            fit_batch: false,
+            batch_fit: BatchFit::Fixed,
             split: "auto".into(),
             split_seed: None,
             val_fraction: 0.2,
@@ -289,13 +301,18 @@ impl TryFrom<(&Common, &ConfigArgs)> for Config {
         if file.contains_key("phase") {
             table.remove("fine_tune_lr");
         }
+        let is_usual = !file.contains_key("batch_size") && args.batch.batch_size.is_none();
         overlay::merge(&mut table, file);
         table.insert("recipe".into(), name.into());
         let config = parse(table).map_err(|problem| match &args.batch.config {
             Some(path) => Problem::usage(format!("cannot use the settings of `{}`", path.display())).caused_by(problem),
             None => problem,
         })?;
-        config.with_flags(common, args)?.resolved()
+        let mut config = config.with_flags(common, args)?.resolved()?;
+        if is_usual {
+            config.batch_fit = BatchFit::Images;
+        }
+        Ok(config)
     }
 }
 
@@ -318,8 +335,19 @@ impl Config {
         overlay::flags(&mut table, common, args)?;
         let mut config = parse(table)?;
         config.phase = phases::with_flags(&config.phase, &args.phases)?;
-        config.fit_batch = args.batch.batch_size == Some(BatchSize::Auto);
+        if args.batch.batch_size == Some(BatchSize::Auto) {
+            config.batch_fit = BatchFit::Memory;
+        }
         Ok(config)
+    }
+
+    /// The size of a batch where so many images train.
+    pub(crate) fn batch_size_of(&self, n_train: usize) -> usize {
+        match self.batch_fit {
+            BatchFit::Images if n_train >= 2 => self.batch_size.min(n_train),
+            BatchFit::Memory if n_train >= 2 => self.batch_size.min(1 << n_train.ilog2()),
+            _ => self.batch_size,
+        }
     }
 
     /// Fills in what `auto` stands for where no data are needed to know, and refuses what cannot be trained with.

@@ -1,6 +1,6 @@
 //! From settings to images: files, or synthetic handwriting.
 
-use crate::config::{Config, GroundKind, StyleKind};
+use crate::config::{BatchFit, Config, GroundKind, StyleKind};
 use crate::output::Ui;
 use crate::problem::Problem;
 use anyhow::{Context, Result};
@@ -54,7 +54,8 @@ impl Plan {
         }
         let plan = if config.data.synthetic { Self::synthetic(config)? } else { Self::files(config)? };
         let n = plan.split.train().len();
-        if config.batch_size > n && !config.fit_batch && for_what == Use::Training {
+        let is_fixed = n < 2 || config.batch_fit == BatchFit::Fixed;
+        if config.batch_size > n && is_fixed && for_what == Use::Training {
             let problem = format!("a batch of {} images is larger than the training part of {n}", config.batch_size);
             return Err(Problem::usage(problem).hint("use a smaller `--batch-size`, or more images").into());
         }

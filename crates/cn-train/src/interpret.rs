@@ -31,6 +31,8 @@ const GALLERY_SIDE: u32 = 128;
 const SAMPLE_SIDE: u32 = 112;
 /// Images at a time.
 const BATCH: usize = 64;
+/// Images that are explained at a time: all their activations are kept.
+const EXPLAINED: usize = 16;
 /// The layer whose mean output is the embedding: the last one before the head.
 const EMBEDDING: &str = "layer4";
 
@@ -98,7 +100,9 @@ impl Interpreter<'_> {
         let known = |row: &usize| Some((*row, *by_path.get(table.rows()[*row].path.as_str())?));
         let images: Vec<(usize, u32)> = rows.iter().filter_map(known).collect();
         let mut gallery = Vec::new();
-        for images in images.chunks(BATCH) {
+        // What passes over larger batches left.
+        self.network.pool().clear();
+        for images in images.chunks(EXPLAINED) {
             let ids: Vec<u32> = images.iter().map(|(_, id)| *id).collect();
             let classes: Vec<usize> = images.iter().map(|(row, _)| table.rows()[*row].most_probable()).collect();
             let batch = self.batch(&ids)?;

@@ -1,6 +1,7 @@
 //! How much memory a training needs, known before its first step, and whether the machine has it.
 
-use crate::config::{Config, OnNan, gpu_of};
+use crate::args::Recompute;
+use crate::config::{BatchFit, Config, OnNan, gpu_of};
 use crate::host;
 use crate::model::planes;
 use crate::output::Ui;
@@ -33,6 +34,20 @@ pub(crate) enum Shortage {
     Warned,
 }
 
+/// How a training may deal with memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demand {
+    pub(crate) recompute: Recompute,
+    pub(crate) shortage: Shortage,
+}
+
+impl Demand {
+    /// What nobody chose.
+    pub(crate) fn usual(shortage: Shortage) -> Self {
+        Self { recompute: Recompute::Auto, shortage }
+    }
+}
+
 /// Bytes that a training needs at its peak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Estimate {
@@ -45,9 +60,26 @@ pub(crate) struct Estimate {
     images: u64,
     /// The last batch of a validation, which is smaller and has memory of its own.
     rest: u64,
+    activations: Activations,
+}
+
+/// What becomes of activations between the passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Activations {
+    Kept,
+    ComputedTwice,
 }
 
 impl Estimate {
+    /// What the network needs if it does so with its activations, which it does from now on.
+    fn of(activations: Activations, config: &Config, dataset: &Dataset, network: &mut Network) -> Result<Self> {
+        network.set_recompute(match activations {
+            Activations::Kept => cn_ops::Recompute::Never,
+            Activations::ComputedTwice => cn_ops::Recompute::Always,
+        });
+        Ok(Self { activations, ..Self::new(config, dataset, network)? })
+    }
+
     fn new(config: &Config, dataset: &Dataset, network: &mut Network) -> Result<Self> {
         let size = config.image_size.min(MEASURED_SIDE) as usize;
         let ActivationBytes { train, eval } = network.activation_bytes([size, size, config.channels])?;
@@ -67,10 +99,11 @@ impl Estimate {
         let copies = COPIES_TRAINED + n_checkpoints * COPIES_SAVED + COPIES_PREPARED;
         Ok(Self {
             batch_size: config.batch_size as u64,
-            each: train + BATCHES * floats,
+            each: train.max(eval) + BATCHES * floats,
             model: weights * copies,
             images: dataset.pixels().bytes().len() as u64,
             rest: eval * (n_val % config.batch_size) as u64,
+            activations: Activations::Kept,
         })
     }
 
@@ -94,10 +127,11 @@ impl Estimate {
 /// `N MiB at the peak: ..`
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { batch_size, each, model, images, .. } = *self;
+        let Self { batch_size, each, model, images, activations, .. } = *self;
+        let twice = if activations == Activations::ComputedTwice { ", computed twice" } else { "" };
         write!(
             f,
-            "about {} MiB at the peak: {} for batches of {batch_size}, {} for the model and its checkpoints, {} for images",
+            "about {} MiB at the peak: {} for batches of {batch_size}{twice}, {} for the model and its checkpoints, {} for images",
             mib(self.bytes()),
             mib(batch_size * each),
             mib(model),
@@ -106,40 +140,56 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// Estimates what the settings need; makes the batch smaller where the settings leave its size open, and refuses what
-/// the machine has no memory for.
+/// Estimates what the settings need. Where the machine has less, activations are computed twice if that is left open, then
+/// the batch is made smaller if its size is; the rest is refused.
 pub(crate) fn settle(
     ui: Ui,
     config: &mut Config,
     dataset: &Dataset,
     network: &mut Network,
-    shortage: Shortage,
+    demand: Demand,
 ) -> Result<Estimate> {
     let n_train = dataset.split().train().len();
-    if config.fit_batch && n_train >= 2 {
-        config.batch_size = config.batch_size.min(prev_power_of_two(n_train as u64) as usize);
+    let size = config.batch_size_of(n_train);
+    if size < config.batch_size && config.batch_fit == BatchFit::Images {
+        ui.say(format_args!("batch     the {n_train} training images, in place of {}", config.batch_size));
     }
-    let estimate = Estimate::new(config, dataset, network)?;
+    config.batch_size = size;
     // What this process has already is part of the estimate.
     let available = host::available_memory().map(|bytes| bytes + host::rss());
+    let is_short = |estimate: &Estimate| available.is_some_and(|bytes| bytes < estimate.bytes());
+    let wanted = match demand.recompute {
+        Recompute::Always => Activations::ComputedTwice,
+        Recompute::Auto | Recompute::Never => Activations::Kept,
+    };
+    let mut estimate = Estimate::of(wanted, config, dataset, network)?;
+    // On a GPU it is another memory that would be saved.
+    if is_short(&estimate) && demand.recompute == Recompute::Auto && gpu_of(&config.device).is_none() {
+        let kept = estimate;
+        estimate = Estimate::of(Activations::ComputedTwice, config, dataset, network)?;
+        if !is_short(&estimate) {
+            let saved = mib(kept.bytes() - estimate.bytes());
+            ui.say(format_args!("memory    activations are computed twice, which saves {saved} MiB and costs time"));
+        }
+    }
     tell(ui, &estimate, available);
-    let Some(available) = available.filter(|&bytes| bytes < estimate.bytes()) else { return Ok(estimate) };
+    let Some(available) = available.filter(|_| is_short(&estimate)) else { return Ok(estimate) };
     let fitting = estimate.fitting(available);
-    if let (true, Some(size)) = (config.fit_batch, fitting) {
+    if let (BatchFit::Memory, Some(size)) = (config.batch_fit, fitting) {
         ui.say(format_args!(
             "memory    batches of {size} in place of {}: {} MiB are free",
             config.batch_size,
             mib(available)
         ));
         config.batch_size = size as usize;
-        return Estimate::new(config, dataset, network);
+        return Estimate::of(estimate.activations, config, dataset, network);
     }
     let need = format!(
         "training needs about {} MiB of memory, and there are {} MiB: {estimate}",
         mib(estimate.bytes()),
         mib(available)
     );
-    if shortage == Shortage::Warned {
+    if demand.shortage == Shortage::Warned {
         ui.warn(need);
         return Ok(estimate);
     }
@@ -159,6 +209,7 @@ fn tell(ui: Ui, estimate: &Estimate, available: Option<u64>) {
         "event": "memory", "estimate_mib": mib(estimate.bytes()), "available_mib": available.map(mib),
         "batch_size": estimate.batch_size, "batches_mib": mib(estimate.batch_size * estimate.each),
         "model_mib": mib(estimate.model), "images_mib": mib(estimate.images),
+        "recompute": estimate.activations == Activations::ComputedTwice,
     }));
 }
 
@@ -185,7 +236,14 @@ mod tests {
 
     #[test]
     fn the_largest_power_of_two_that_fits_is_found() {
-        let estimate = Estimate { batch_size: 96, each: MIB, model: 10 * MIB, images: MIB, rest: 5 * MIB };
+        let estimate = Estimate {
+            batch_size: 96,
+            each: MIB,
+            model: 10 * MIB,
+            images: MIB,
+            rest: 5 * MIB,
+            activations: Activations::Kept,
+        };
         let fixed = 11 * MIB + PROGRAM;
         let fitting = |free: u64| estimate.fitting(fixed + free * MIB);
         assert_eq!(

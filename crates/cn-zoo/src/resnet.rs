@@ -4,16 +4,20 @@ use crate::arch::Block;
 use crate::init::Init;
 use crate::{Head, ResNetConfig, Result, group_of};
 use candle_core::Tensor;
-use cn_ops::{ConcatPool, Dropout, MaxPool2d, MaxPool2dConfig, MeanPool, Network, Relu, Residual, Sequential};
+use cn_ops::{
+    ConcatPool, Dropout, MaxPool2d, MaxPool2dConfig, MeanPool, Network, Recomputed, Relu, Residual, Sequential,
+};
 
 /// The network; with a `mix`, its stem also takes the planes that the channels are sums of.
 pub(crate) fn build(config: &ResNetConfig, init: &Init<'_>, mix: Option<&Tensor>) -> Result<Network> {
     let (block, [d1, d2, d3, d4]) = (config.arch.block(), config.arch.depths());
     // Shapes for images of 128x128 and basic blocks; bottlenecks have four times the channels behind each stage.
-    let net = Sequential::new() // (B, 128, 128, in_channels)
+    let stem = Sequential::new() // (B, 128, 128, in_channels)
         .push("conv1", init.stem("conv1", [config.in_channels, 64], mix)?) // (B, 64, 64, 64)
         .push("bn1", init.norm(64)?.relu())
-        .push("maxpool", MaxPool2d::new(STEM_POOL)) // (B, 32, 32, 64)
+        .push("maxpool", MaxPool2d::new(STEM_POOL)); // (B, 32, 32, 64)
+    let net = Sequential::new()
+        .push("", Recomputed::new(stem))
         .push("layer1", stage(init, block, "layer1", Stage { inputs: 64, width: 64, depth: d1, stride: 1 })?) // (B, 32, 32, 64)
         .push("layer2", stage(init, block, "layer2", Stage::after(block, 64, d2))?) // (B, 16, 16, 128)
         .push("layer3", stage(init, block, "layer3", Stage::after(block, 128, d3))?) // (B, 8, 8, 256)
@@ -49,7 +53,7 @@ fn stage(init: &Init<'_>, block: Block, name: &str, stage: Stage) -> Result<Sequ
             Block::Basic => basic_block(init, &name, size),
             Block::Bottleneck => bottleneck(init, &name, size),
         };
-        Ok(blocks.push(i.to_string(), residual?))
+        Ok(blocks.push(i.to_string(), Recomputed::new(residual?)))
     })
 }
 

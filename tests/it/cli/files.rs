@@ -216,7 +216,7 @@ fn data_are_checked() {
     );
     check(
         &place,
-        "train --data images",
+        "train --data images --batch-size 64",
         expect![[r#"
             --- stdout
             data      `images`
@@ -230,7 +230,7 @@ fn data_are_checked() {
     );
     check(
         &place,
-        "train --synthetic --limit 60",
+        "train --synthetic --limit 60 --batch-size 64",
         expect![[r#"
         --- stdout
         data      synthetic handwriting, drawn in memory
@@ -384,6 +384,12 @@ fn what_is_seldom_meant_is_said() {
     place.folders(10);
     let ended = place.line("train --data images --batch-size 4 --dry-run --no-cache");
     assert!(ended.code == 0 && !ended.stdout.contains("colour") && ended.stderr.is_empty(), "{}", ended.snapshot());
+    // Fewer images than a batch of the recipe has.
+    let ended = place.line("train --data images --dry-run --no-cache");
+    let line = "batch     the 16 training images, in place of 64\n";
+    assert!(ended.code == 0 && ended.stdout.contains(line), "{}", ended.snapshot());
+    let shown = place.line("show --data images --no-cache --out images.png");
+    assert!(shown.stdout.contains("16 train in 1 batches of 16"), "{}", shown.snapshot());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::args::{ConfigArgs, LrFindArgs};
 use crate::config::Config;
 use crate::data::Plan;
 use crate::destination;
-use crate::memory::{self, Shortage};
+use crate::memory::{self, Demand, Shortage};
 use crate::model::check_weights;
 use crate::problem::Problem;
 use crate::session;
@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context<'_>, args: &LrFindArgs) -> Result<()> {
     let dataset = Arc::new(Plan::new(&config)?.load(context.ui, &config, cache)?);
     session::check_labels(&config, &dataset)?;
     let (mut network, _) = session::network(&config, &dataset, &start)?;
-    memory::settle(context.ui, &mut config, &dataset, &mut network, Shortage::Warned)?;
+    memory::settle(context.ui, &mut config, &dataset, &mut network, Demand::usual(Shortage::Warned))?;
     let mut learner = session::learner(&config, dataset, &start, network)?;
     match config.phase.first().and_then(|phase| phase.frozen) {
         _ if args.unfrozen => learner.unfreeze()?,

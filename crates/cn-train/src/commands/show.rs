@@ -33,7 +33,8 @@ pub(super) fn run(context: &Context<'_>, args: &ShowArgs) -> Result<()> {
     let plan = Plan::to_look_at(&config)?;
     let split = plan.method.to_string();
     let dataset = plan.load(context.ui, &config, cache)?;
-    context.ui.result(text(&dataset, &split, config.batch_size));
+    let batch_size = config.batch_size_of(dataset.split().train().len());
+    context.ui.result(text(&dataset, &split, batch_size));
     destination::make(folder)?;
     augmented(&config, &dataset, [args.rows, args.cols])?.write_png(&args.out)?;
     context.ui.say(format_args!("\naugmented training images are in `{}`", args.out.display()));

@@ -11,7 +11,7 @@ use crate::config::{Config, OnNan, REAL_DATA};
 use crate::data::{self, Plan};
 use crate::destination;
 use crate::host;
-use crate::memory::{self, Shortage};
+use crate::memory::{self, Demand, Shortage};
 use crate::output::Ui;
 use crate::problem::Problem;
 use crate::recorder::Recorder;
@@ -64,7 +64,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
     let endless = config.synthetic.steps.is_some();
     let asked = endless || args.config.batch.data.synthetic || config.data.dir.is_some();
     let choice = if asked { Choice::Asked } else { Choice::Default };
-    let prepared = prepare(context, config, cache(args), choice, shortage(args))?;
+    let prepared = prepare(context, config, cache(args), choice, demand(args))?;
     if args.dry_run {
         return dry_run(context.ui, prepared);
     }
@@ -74,7 +74,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
 /// Trains with these settings to the folder, or goes on with what was trained there; returns the exit code.
 pub(super) fn train(context: &Context<'_>, config: Config, run: RunFolder, cache: Cache) -> Result<u8> {
     if !run.holds_run() {
-        let prepared = prepare(context, config, cache, Choice::Asked, Shortage::Refused)?;
+        let prepared = prepare(context, config, cache, Choice::Asked, Demand::usual(Shortage::Refused))?;
         return begin(context, run, prepared);
     }
     let differences = Config::of_run(&run.config())?.differences(&config);
@@ -102,7 +102,8 @@ pub(super) fn again(
     }
     let config = config.resolved()?;
     destination::check(again.root())?;
-    let mut prepared = prepare(context, config.clone(), cache.clone(), Choice::Asked, Shortage::Refused)?;
+    let mut prepared =
+        prepare(context, config.clone(), cache.clone(), Choice::Asked, Demand::usual(Shortage::Refused))?;
     let differences = Manifest::read(run.manifest())?.differences(&manifest(&mut prepared)?);
     if !differences.is_empty() {
         let problem =
@@ -131,8 +132,9 @@ fn cache(args: &TrainArgs) -> Cache {
     if args.config.batch.no_cache { Cache::Off } else { Cache::User }
 }
 
-fn shortage(args: &TrainArgs) -> Shortage {
-    if args.ignore_memory { Shortage::Warned } else { Shortage::Refused }
+fn demand(args: &TrainArgs) -> Demand {
+    let shortage = if args.ignore_memory { Shortage::Warned } else { Shortage::Refused };
+    Demand { recompute: args.recompute, shortage }
 }
 
 /// A folder that holds a run, or cannot be one, is refused before anything else.
@@ -170,7 +172,7 @@ fn prepare(
     mut config: Config,
     cache: Cache,
     choice: Choice,
-    shortage: Shortage,
+    demand: Demand,
 ) -> Result<Prepared> {
     let ui = context.ui;
     introduce(ui, &config, choice);
@@ -192,7 +194,7 @@ fn prepare(
         }));
     }
     config.settle_rates(loaded.as_ref());
-    let memory = memory::settle(ui, &mut config, &dataset, &mut network, shortage)?;
+    let memory = memory::settle(ui, &mut config, &dataset, &mut network, demand)?;
     let learner = session::learner(&config, Arc::clone(&dataset), &start, network)?;
     let prepared = Prepared { config, start, dataset, split, learner };
     describe(ui, &prepared);

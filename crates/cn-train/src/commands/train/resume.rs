@@ -2,9 +2,9 @@
 
 use super::super::Context;
 use super::manifest::{manifest, settings_sha256};
-use super::{Choice, cache, dry_run, fit, lock, prepare, shortage};
+use super::{Choice, cache, demand, dry_run, fit, lock, prepare};
 use crate::args::TrainArgs;
-use crate::config::Config;
+use crate::config::{BatchFit, Config};
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_learn::{Checkpoint, CheckpointFolder};
@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
         context.ui.warn(format_args!("`{}` is missing: it is written again from a checkpoint", weights.display()));
     }
     refuse_edited(run, args, found.as_ref().map(|found| &found.checkpoint), &stored)?;
-    let mut prepared = prepare(context, config, cache(args), Choice::Asked, shortage(args))?;
+    let mut prepared = prepare(context, config, cache(args), Choice::Asked, demand(args))?;
     let manifest = manifest(&mut prepared)?;
     match Manifest::read(run.manifest()) {
         Ok(old) => {
@@ -99,7 +99,7 @@ fn pass_over(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, damage: &
 
 /// The batches of a run are what they are.
 fn refuse_open_batch(run: &RunFolder, config: &Config) -> Result<()> {
-    if !config.fit_batch {
+    if config.batch_fit != BatchFit::Memory {
         return Ok(());
     }
     let (folder, size) = (run.root().display(), config.batch_size);
