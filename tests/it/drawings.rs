@@ -153,30 +153,57 @@ fn what_has_no_ink_has_no_label_and_faint_or_coloured_ink_has() {
     }
 }
 
-/// Grey shapes on black at one of two places, and images without any, written into folders by label.
-fn shapes(place: &Place, folder: &str, (width, height): (u32, u32)) {
+/// What a file says of the colours of grey shapes.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Grey,
+    /// Three equal channels.
+    Held,
+    /// Three channels, of which two are darker.
+    Coloured,
+}
+
+/// Shapes on black at one of two places, and images without any, written into folders by label.
+fn shapes(place: &Place, folder: &str, (width, height): (u32, u32), form: Form) {
     for i in 0..45u32 {
         let (label, left) = [("left", Some(4)), ("right", Some(width / 2)), ("empty", None)][i as usize % 3];
         std::fs::create_dir_all(place.path(folder).join(label)).expect("made");
         let is_shape =
             |x: u32, y: u32| left.is_some_and(|left| x.wrapping_sub(left) < 20) && (5 + i % 5..30).contains(&y);
         let level = |x: u32, y: u32| if is_shape(x, y) { 100 + x + y } else { (x * y + i) % 6 };
-        let shape = GrayImage::from_fn(width, height, |x, y| Luma([level(x, y) as u8]));
-        shape.save(place.path(&format!("{folder}/{label}/{i}.png"))).expect("written");
+        let share = if form == Form::Coloured { 2 } else { 1 };
+        let pixel = |x, y| [level(x, y) as u8, (level(x, y) / share) as u8, (level(x, y) / share) as u8];
+        let file = place.path(&format!("{folder}/{label}/{i}.png"));
+        match form {
+            Form::Grey => GrayImage::from_fn(width, height, |x, y| Luma([pixel(x, y)[0]])).save(file),
+            _ => image::RgbImage::from_fn(width, height, |x, y| image::Rgb(pixel(x, y))).save(file),
+        }
+        .expect("written");
     }
 }
 
 #[test]
 fn a_run_is_shown_images_as_it_learnt_them() {
     let place = Place::new();
-    for (folder, size, is_square) in
-        [("wide", (60, 40), false), ("square", (64, 64), true), ("large", (200, 200), true)]
-    {
-        shapes(&place, folder, size);
+    for (folder, size, form, is_framed) in [
+        ("wide", (60, 40), Form::Grey, false),
+        ("square", (64, 64), Form::Grey, true),
+        ("large", (200, 200), Form::Grey, true),
+        ("nearly-square", (50, 44), Form::Grey, true),
+        ("held-as-colour", (64, 64), Form::Held, true),
+        ("coloured", (64, 64), Form::Coloured, false),
+    ] {
+        shapes(&place, folder, size, form);
         let flags = "--image-size 32 --batch-size 8 --epochs 1 --weights none --no-cache";
-        place.result(&format!("train --data {folder} {flags} --out on-{folder}"));
+        place.write("colour.toml", "channels = 3\n");
+        let config = if form == Form::Grey { "" } else { "--config colour.toml" };
+        place.result(&format!("train --data {folder} {flags} {config} --out on-{folder}"));
         let card = place.json(&format!("on-{folder}/model.json"));
-        assert_eq!((&card["ground"], card["ink_fill"].is_number()), (&json!("dark"), is_square), "{folder}");
+        let ground = if form == Form::Coloured { Value::Null } else { json!("dark") };
+        assert_eq!((&card["ground"], card["ink_fill"].is_number()), (&ground, is_framed), "{folder}");
+        place.result(&format!("pack on-{folder} --out small-{folder}"));
+        let packed = place.json(&format!("small-{folder}/model.json"));
+        assert_eq!((&packed["ink_fill"], &packed["usual"]), (&card["ink_fill"], &card["usual"]), "{folder}");
         let table =
             cn_report::Predictions::read(place.path(&format!("on-{folder}/predictions.csv"))).expect("readable");
         for row in table.rows() {

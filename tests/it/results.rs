@@ -64,6 +64,12 @@ fn a_result_that_cannot_be_printed_is_an_error() {
 fn classes_without_images_stay_among_the_answers() {
     let place = trained();
     let all = place.result("evaluate run --split all --no-cache");
+    let fewer = place.line("evaluate run --split all --no-cache --limit 1000");
+    assert!(
+        fewer.code == 0 && fewer.stderr.contains(" images to judge, fewer than the 1000 asked for"),
+        "{}",
+        fewer.stderr
+    );
     // One class alone: what is taken for the other one counts as wrong.
     for i in 0..5u8 {
         place.image(&format!("half/dark/{i}.png"), 40 * i);

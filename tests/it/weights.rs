@@ -286,6 +286,13 @@ fn files_of_pytorch_and_of_other_networks_are_inspected() {
         --- exit 0
     "#]],
     );
+    let of_bytes = "5b882cfb8b34cbb8d8de23f43bcb4de0966d437bd930e5240e0c4f9fe052b9f4";
+    for (sha256, code) in [(of_bytes, 0), (&of_bytes.replace('5', "6"), 1)] {
+        place.write("resnet18.source.json", format!(r#"{{"source": "resnet18.pth", "sha256": "{sha256}"}}"#));
+        let ended = place.line("inspect resnet18.pth");
+        let told = "`resnet18.pth` is not the file that the source.json beside it describes: it has another SHA-256";
+        assert_eq!((ended.code, ended.stderr.contains(told)), (code, code == 1), "{}", ended.stderr);
+    }
 }
 
 #[test]
@@ -328,12 +335,11 @@ fn packed_weights_have_the_hash_that_their_card_has() {
     let at = bytes.len() - 1000;
     bytes[at] ^= 1;
     std::fs::write(place.path("packed/weights.bin"), bytes).expect("written");
-    let ended = place.line("inspect packed/weights.bin");
-    assert!(
-        ended.code == 1 && ended.stderr.contains("are not those that its model.json describes"),
-        "{}",
-        ended.stderr
-    );
+    for line in ["inspect packed/weights.bin", "train --synthetic --limit 300 --weights packed --out run"] {
+        let ended = place.line(line);
+        let is_told = ended.stderr.contains("are not those that its model.json describes");
+        assert!(ended.code == 1 && is_told, "{line}: {}", ended.stderr);
+    }
 }
 
 #[test]

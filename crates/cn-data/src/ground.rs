@@ -45,7 +45,9 @@ impl ImageView<'_> {
         }
     }
 
-    fn is_colourless(&self) -> bool {
+    /// Whether it has one channel, or next to no colours in its channels.
+    #[must_use]
+    pub fn is_colourless(&self) -> bool {
         let distance = |pixel: &[u8]| {
             let (low, high) = pixel.iter().fold((u8::MAX, 0), |(low, high), &byte| (low.min(byte), high.max(byte)));
             u64::from(high - low)

@@ -10,7 +10,9 @@ use cn_data::{Ground, ImageView, Pixels};
 use cn_learn::{BatchConfig, Decode, Predictor, image_of};
 use cn_ops::{Model as _, Network};
 use cn_report::{Activation, ModelCard, RunFolder, UsualDrawing};
-use cn_zoo::{Arch, Fit, Head, ResNetConfig, WeightFile};
+use cn_zoo::{Arch, FileFormat, Fit, Head, ResNetConfig, WeightFile};
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// What the ink of a scan extends over, which is so in 998 of 1,000 scans of handwriting.
@@ -18,6 +20,12 @@ const EXTENT: [f64; 2] = [0.14, 0.78];
 
 /// Drawings whose ink mostly extends over so much have no room around them that could be made for others.
 const FILLED: f64 = 0.95;
+
+/// Heights by width of images of which a square drawing can become one.
+const NEARLY_SQUARE: RangeInclusive<f64> = 0.8..=1.25;
+
+/// Share of a square that the ink of a drawing fills: about the middle of what pretraining draws.
+pub(crate) const DRAWN_FILL: f64 = 0.6;
 
 /// Images that a trained model sees at a time.
 const BATCH: usize = 64;
@@ -50,20 +58,36 @@ fn extent(view: ImageView<'_>) -> f64 {
     ink_extent(image_of(view), FAINT_INK).unwrap_or(0.0)
 }
 
-/// What training images look like, and how large others have to be made for that; `None` where these are no squares of
-/// light ink on a dark ground with room around it, so that nobody knows what others should look like.
-pub(crate) fn usual_drawing(pixels: &Pixels) -> Option<(UsualDrawing, f64)> {
-    if !reads_dark(pixels) || pixels.channels() != 1 || pixels.images().any(|view| view.height != view.width) {
+/// What the images of a model of so many channels look like, and how large others have to be made for that; `None` where
+/// most are not nearly square, with light ink on a dark ground and room around it, so that nobody knows what others
+/// should look like.
+pub(crate) fn usual_drawing(pixels: &Pixels, channels: usize) -> Option<(UsualDrawing, f64)> {
+    if !reads_dark(pixels) || (channels > 1 && pixels.images().any(|view| !view.is_colourless())) {
         return None;
     }
-    let mut extents: Vec<f64> = pixels.images().map(extent).collect();
-    extents.sort_unstable_by(f64::total_cmp);
-    let sides = || pixels.images().map(|view| view.width);
-    // Rounded outwards, so that what is read from a card holds all of them.
-    let extent = [(1000.0 * extents.first()?).floor() / 1000.0, (1000.0 * extents.last()?).ceil() / 1000.0];
-    let usual = UsualDrawing { side: [sides().min()?, sides().max()?], extent };
-    let fill = (100.0 * extents[extents.len() / 2]).round() / 100.0;
-    (0.01..FILLED).contains(&fill).then_some((usual, fill))
+    let grey = if pixels.channels() == 1 { Cow::Borrowed(pixels) } else { Cow::Owned(pixels.to_grey()) };
+    let sides = || grey.images().map(longer_side);
+    let (extent, fill) = range(grey.images().map(extent))?;
+    let (aspect, shape) = range(grey.images().map(aspect))?;
+    let usual = UsualDrawing { side: [sides().min()?, sides().max()?], extent, aspect };
+    let fill = (100.0 * fill).round() / 100.0;
+    ((0.01..FILLED).contains(&fill) && NEARLY_SQUARE.contains(&shape)).then_some((usual, fill))
+}
+
+/// Least and most, rounded outwards so that what is read from a card holds all of them; and the median.
+fn range(values: impl Iterator<Item = f64>) -> Option<([f64; 2], f64)> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let outwards = [(1000.0 * values.first()?).floor() / 1000.0, (1000.0 * values.last()?).ceil() / 1000.0];
+    Some((outwards, values[values.len() / 2]))
+}
+
+fn longer_side(view: ImageView<'_>) -> usize {
+    view.height.max(view.width)
+}
+
+fn aspect(view: ImageView<'_>) -> f64 {
+    view.height as f64 / view.width as f64
 }
 
 /// Whether images are light ink on a dark ground, and none of them the other way round.
@@ -132,10 +156,12 @@ impl Trained {
     /// Whether a grey image looks like those that the model was trained on.
     fn is_usual(&self, view: ImageView<'_>) -> bool {
         let size = self.card.image_size;
-        let UsualDrawing { side, extent: [least, most] } =
-            self.card.usual.unwrap_or(UsualDrawing { side: [size / 2, 2 * size], extent: EXTENT });
-        let is_alike = view.height == view.width && (side[0]..=side[1]).contains(&view.width);
-        is_alike && (least..=most).contains(&extent(view))
+        let fallback = UsualDrawing { side: [size / 2, 2 * size], extent: EXTENT, aspect: [1.0; 2] };
+        let usual = self.card.usual.unwrap_or(fallback);
+        let is_within = |value: f64, [least, most]: [f64; 2]| (least..=most).contains(&value);
+        (usual.side[0]..=usual.side[1]).contains(&longer_side(view))
+            && is_within(aspect(view), usual.aspect)
+            && is_within(extent(view), usual.extent)
     }
 
     /// `model.json`, the weights, the run.
@@ -167,6 +193,18 @@ pub(crate) fn weights_in(folder: &Path) -> Result<PathBuf> {
         return Ok(run.weights());
     }
     Ok(folder.join(ModelCard::read(run.model_card())?.weights.file))
+}
+
+/// The hash of the weights of a file, as a card has it.
+pub(crate) fn weights_sha256(file: &WeightFile) -> Result<String> {
+    if file.format() == FileFormat::Packed {
+        // It leaves out the counters of norms, which the hash covers.
+        let mut network = ResNetConfig::of_file(file)?.build(0, DType::F32, &Device::Cpu)?;
+        cn_zoo::load(&mut network, file, Fit::Exact)?;
+        return Ok(cn_zoo::weights_sha256(&network.named_tensors()?)?);
+    }
+    let tensors: Vec<_> = file.tensors().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
+    Ok(cn_zoo::weights_sha256(&tensors)?)
 }
 
 /// What is wrong where a card stands beside weights of the name that it has, and of other contents.

@@ -9,7 +9,7 @@ use cn_augment::Normalisation;
 use cn_data::Dataset;
 use cn_ops::Network;
 use cn_report::{ModelCard, RunFolder, WeightsOrigin, printable};
-use cn_zoo::{Arch, FileFormat, Fit, HubCache, HubFile, Loaded, WeightFile};
+use cn_zoo::{Arch, Fit, HubCache, HubFile, Loaded, WeightFile};
 use std::path::Path;
 
 /// Where weights lie that came from elsewhere than the hub.
@@ -295,14 +295,8 @@ fn card_of(path: &Path, file: &WeightFile) -> Result<Option<ModelCard>> {
         Some(Err(error)) if folder.holds_run() => return Err(error.into()),
         Some(Err(_)) => return Ok(None),
     };
-    let is_it = match file.format() {
-        // Their hash is that of the network that they are unpacked to.
-        FileFormat::Packed => path.ends_with(&card.weights.file),
-        _ => {
-            let tensors: Vec<_> = file.tensors().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
-            cn_zoo::weights_sha256(&tensors)? == card.weights.sha256
-        }
-    };
+    let sha256 = model::weights_sha256(file).with_context(|| format!("cannot start from `{}`", path.display()))?;
+    let is_it = sha256 == card.weights.sha256;
     // The same name, and other contents: nobody can tell which of the two is right.
     if !is_it && path.ends_with(&card.weights.file) {
         return Err(model::other_weights(path).into());

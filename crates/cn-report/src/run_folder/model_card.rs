@@ -59,13 +59,16 @@ pub struct ModelCard {
     pub data: DataCard,
 }
 
-/// Square images of light ink on a dark ground, in [`ModelCard`].
+/// Images of light ink on a dark ground, in [`ModelCard`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct UsualDrawing {
-    /// Smallest and largest side, in pixels.
+    /// Smallest and largest longer side, in pixels.
     pub side: [usize; 2],
     /// Smallest and largest share of the side that the ink extends over; 0 without ink.
     pub extent: [f64; 2],
+    /// Smallest and largest ratio of height to width; squares alone where nothing is said.
+    #[serde(default = "squares", skip_serializing_if = "is_squares")]
+    pub aspect: [f64; 2],
 }
 
 /// What light ink is drawn on, in [`ModelCard`].
@@ -74,6 +77,14 @@ pub struct UsualDrawing {
 pub enum Ground {
     /// Black, or nearly.
     Dark,
+}
+
+fn squares() -> [f64; 2] {
+    [1.0; 2]
+}
+
+fn is_squares(aspect: &[f64; 2]) -> bool {
+    *aspect == squares()
 }
 
 fn f32_products() -> String {

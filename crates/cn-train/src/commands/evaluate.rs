@@ -10,7 +10,7 @@ use crate::config::{Config, DataConfig, groups_of};
 use crate::data;
 use crate::destination;
 use crate::model::Trained;
-use crate::output::and_more;
+use crate::output::{Ui, and_more};
 use crate::problem::Problem;
 use anyhow::Result;
 use classes::ClassMap;
@@ -98,7 +98,7 @@ fn judged(context: &Context<'_>, args: &EvaluateArgs, trained: &Trained) -> Resu
     let cache = || if args.no_cache { Cache::Off } else { Cache::User };
     let own = own::find(context.ui, &args.data, trained, cache)?;
     match own {
-        Some(own) if own.is_judged => own_images(&own, args),
+        Some(own) if own.is_judged => own_images(context.ui, &own, args),
         _ if args.split == Some(Part::Val) => {
             Err(Problem::usage("`--split val` is the validation part of a run's own data, and these are other images")
                 .hint("leave `--data` and `--synthetic` out, or judge `--split all`")
@@ -180,7 +180,7 @@ fn all_of(context: &Context<'_>, config: &mut Config, args: &EvaluateArgs, cache
 }
 
 /// Images of the run's own data, as many as are asked for.
-fn own_images(own: &Own, args: &EvaluateArgs) -> Result<Judged> {
+fn own_images(ui: Ui, own: &Own, args: &EvaluateArgs) -> Result<Judged> {
     let dataset = &own.dataset;
     let part = args.split.unwrap_or(Part::Val);
     let mut ids = match part {
@@ -189,6 +189,9 @@ fn own_images(own: &Own, args: &EvaluateArgs) -> Result<Judged> {
     };
     ids = in_groups(dataset.index(), ids, args)?;
     if let Some(n) = args.limit {
+        if n > ids.len() {
+            ui.warn(format_args!("there are {} images to judge, fewer than the {n} asked for", ids.len()));
+        }
         let chosen = data::choose(&dataset.index().subset(&ids)?, n)?;
         ids = chosen.into_iter().map(|place| ids[place as usize]).collect();
     }

@@ -88,14 +88,14 @@ struct SourcePart {
 pub(super) fn run(context: &Context<'_>, args: &InspectArgs) -> Result<()> {
     if args.path == Path::new(glyphs::NAME) && !args.path.exists() {
         let (inspection, sha256) = built_in()?;
-        return tell(context, &inspection, &[("card", sha256)]);
+        return tell(context, &inspection, &[Recorded::of_weights("card", sha256)]);
     }
     let path = weights_of(&args.path)?;
     tell(context, &inspect(&path)?, &recorded(&path)?)
 }
 
 /// Shows what was found; weights that cannot be used, or are not those of a `recorded` hash, are an error.
-fn tell(context: &Context<'_>, inspection: &Inspection, recorded: &[(&str, String)]) -> Result<()> {
+fn tell(context: &Context<'_>, inspection: &Inspection, recorded: &[Recorded]) -> Result<()> {
     context.ui.result(text(inspection));
     context.ui.json(inspection);
     let path = &inspection.file;
@@ -103,10 +103,14 @@ fn tell(context: &Context<'_>, inspection: &Inspection, recorded: &[(&str, Strin
         let problem = format!("`{}` cannot be used as weights: {problem}", path.display());
         return Err(Problem::failure(problem).hint("get the file again from where it came, or use another one").into());
     }
-    for (what, sha256) in recorded {
-        if *sha256 != inspection.weights_sha256 {
-            let problem = format!("the weights of `{}` are not those that its {what} describes", path.display());
+    for Recorded { by, file, weights } in recorded {
+        if weights.as_ref().is_some_and(|sha256| *sha256 != inspection.weights_sha256) {
+            let problem = format!("the weights of `{}` are not those that its {by} describes", path.display());
             return Err(Problem::failure(problem).hint("one of the two files was changed: restore it").into());
+        }
+        if file.as_ref().is_some_and(|sha256| *sha256 != inspection.sha256) {
+            let problem = format!("`{}` is not the file that {by} describes: it has another SHA-256", path.display());
+            return Err(Problem::failure(problem).hint("it was changed or damaged: fetch it again").into());
         }
     }
     Ok(())
@@ -130,12 +134,32 @@ fn weights_of(path: &Path) -> Result<PathBuf> {
         .into())
 }
 
+/// A hash that lies beside weights.
+struct Recorded {
+    by: &'static str,
+    /// Of the file.
+    file: Option<String>,
+    /// Of the tensors.
+    weights: Option<String>,
+}
+
+impl Recorded {
+    fn of_weights(by: &'static str, sha256: String) -> Self {
+        Self { by, file: None, weights: Some(sha256) }
+    }
+}
+
 /// Hashes of these weights that files beside them hold.
-fn recorded(path: &Path) -> Result<Vec<(&'static str, String)>> {
-    let Some(run) = run_of(path) else { return Ok(Vec::new()) };
-    let mut found = vec![("model.json", ModelCard::read(run.model_card())?.weights.sha256)];
+fn recorded(path: &Path) -> Result<Vec<Recorded>> {
+    let Some(run) = run_of(path) else {
+        let of_hub = HubFile::of_path(path).and_then(|file| file.sha256);
+        let of_note = note(path).and_then(|note| Some(note["sha256"].as_str()?.to_owned()));
+        let hashes = [("the hub's cache", of_hub), ("the source.json beside it", of_note)];
+        return Ok(hashes.into_iter().map(|(by, file)| Recorded { by, file, weights: None }).collect());
+    };
+    let mut found = vec![Recorded::of_weights("model.json", ModelCard::read(run.model_card())?.weights.sha256)];
     if run.is_finished() {
-        found.push(("summary.json", Summary::read(run.summary())?.weights_sha256));
+        found.push(Recorded::of_weights("summary.json", Summary::read(run.summary())?.weights_sha256));
     }
     Ok(found)
 }
@@ -261,15 +285,13 @@ fn known(path: &Path) -> Result<(Option<String>, SourcePart)> {
     }
     let origin = origin_of(path);
     (source.repo, source.revision) = (origin.repo, origin.revision);
-    source.from = noted(path);
+    source.from = note(path).and_then(|note| Some(note["source"].as_str()?.to_owned()));
     Ok((HubFile::of_path(path).and_then(|file| file.licence()), source))
 }
 
 /// What `fetch-weights --from` wrote beside the file.
-fn noted(path: &Path) -> Option<String> {
-    let note = std::fs::read(path.with_extension("source.json")).ok()?;
-    let note: serde_json::Value = serde_json::from_slice(&note).ok()?;
-    Some(note["source"].as_str()?.to_owned())
+fn note(path: &Path) -> Option<serde_json::Value> {
+    serde_json::from_slice(&std::fs::read(path.with_extension("source.json")).ok()?).ok()
 }
 
 fn text(inspection: &Inspection) -> String {

@@ -108,7 +108,11 @@ fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
     // One value stands for all channels.
     let wide = |values: &[f64]| (0..config.channels).map(|c| values[c.min(values.len() - 1)] as f32).collect();
     let index = dataset.index();
-    let usual = model::usual_drawing(dataset.pixels());
+    let (usual, ink_fill) = match model::usual_drawing(dataset.pixels(), config.channels) {
+        // What it learnt from varies more than those who judge.
+        _ if config.synthetic.steps.is_some() => (None, Some(model::DRAWN_FILL)),
+        found => found.unzip(),
+    };
     let class = |label: &String| ClassCard {
         label: label.clone(),
         display: index.display(label).to_owned(),
@@ -126,8 +130,8 @@ fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
         image_size: config.image_size as usize,
         precision: config.precision.clone(),
         transform: config.transform_card(),
-        ink_fill: usual.map(|(_, fill)| fill),
-        usual: usual.map(|(usual, _)| usual),
+        ink_fill,
+        usual,
         ground: model::reads_dark(dataset.pixels()).then_some(Ground::Dark),
         normalisation: Normalisation { mean: wide(normalisation.mean()), std: wide(normalisation.std()) },
         activation: session::activation(config),
