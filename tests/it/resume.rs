@@ -165,3 +165,66 @@ fn labels_that_changed_are_noticed() {
     let compared = place.line("compare first third");
     assert!(compared.stderr.contains("`third` was judged on other images than `first`"), "{}", compared.snapshot());
 }
+/// As after a cut: what was written last is lost.
+fn cut(place: &Place, run: &str) {
+    for name in ["summary.json", "model.safetensors", "model.json", "checkpoints/last.safetensors"] {
+        std::fs::remove_file(place.path(run).join(name)).expect(name);
+    }
+}
+
+#[test]
+fn the_same_line_goes_on_with_what_it_began() {
+    let place = Place::new();
+    place.write("own.toml", "recipe = \"quick\"\nthreshold = 0.4\nbatch_size = 16\n");
+    for line in [
+        format!("{TRAIN} --weights auto --out named"),
+        "train --synthetic --limit 60 --image-size 32 --epochs 1 --checkpoint-every 1 --batch-size auto --out few"
+            .into(),
+        "train --synthetic --limit 180 --image-size 32 --epochs 1 --checkpoint-every 3 --config own.toml --out filed"
+            .into(),
+    ] {
+        let run = line.rsplit(' ').next().expect("a name");
+        let auto = format!("{line} --resume auto");
+        let first = place.result(&auto);
+        cut(&place, run);
+        let second = place.line(&format!("{auto} --json"));
+        assert!(second.stdout.contains(r#""event":"resume""#), "{}", second.snapshot());
+        assert_eq!(second.result()["weights_sha256"], first["weights_sha256"], "{line}");
+        assert_eq!(place.result(&auto)["weights_sha256"], first["weights_sha256"], "a finished run shows its result");
+        for spoil in [false, true] {
+            if spoil {
+                cut(&place, run);
+            }
+            let refused = place.line(&format!("{auto} --seed 7"));
+            assert_eq!(refused.code, 1, "{}", refused.snapshot());
+            assert!(
+                refused.stderr.contains("cannot go on with something else:\n  seed: 42, now 7"),
+                "{}",
+                refused.stderr
+            );
+        }
+    }
+    let refused = place.line("train --resume named --recipe quick");
+    assert_eq!(refused.code, 2, "{}", refused.snapshot());
+    assert!(refused.stderr.contains("hint: leave `--recipe` out, or let `--resume auto` find"), "{}", refused.stderr);
+}
+
+#[test]
+fn without_a_name_the_newest_unfinished_run_of_the_recipe_goes_on() {
+    let place = Place::new();
+    let line = "train --synthetic --limit 180 --image-size 32 --batch-size 16 --epochs 1 --recipe";
+    let folder = |recipe: &str, result: &serde_json::Value| {
+        let run = result["run"].as_str().expect("a folder").to_owned();
+        assert!(run.starts_with("runs/") && run.contains(recipe), "{run}");
+        run
+    };
+    let auto = |recipe: &str| place.result(&format!("{line} {recipe} --resume auto"));
+    let first = auto("quick");
+    let second = auto("quick");
+    let other = auto("handwriting");
+    let [a, b, c] = [folder("quick", &first), folder("quick", &second), folder("handwriting", &other)];
+    assert!(a != b && b != c, "a finished run is not gone on with: {a}, {b}, {c}");
+    cut(&place, &a);
+    let third = auto("quick");
+    assert_eq!((folder("quick", &third), &third["weights_sha256"]), (a, &first["weights_sha256"]));
+}

@@ -4,6 +4,7 @@ mod measuring;
 
 use crate::config::{GroundKind, OnNan};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -249,9 +250,10 @@ pub(crate) struct TrainArgs {
     /// Folder for the run [default: runs/DATE-RECIPE]
     #[arg(long, help_heading = "Output", value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Go on with the run in this folder
-    #[arg(long, help_heading = "Output", value_name = "RUN", conflicts_with_all = ["out", "recipe", "config"])]
-    pub(crate) resume: Option<PathBuf>,
+    /// Go on with the run in this folder; auto: with the one that the same flags began, in `--out` or as the newest
+    /// unfinished one of the recipe in `runs`, and begin it if there is none
+    #[arg(long, help_heading = "Output", value_name = "RUN|auto")]
+    pub(crate) resume: Option<Resume>,
     /// Resume although data or settings differ
     #[arg(long, help_heading = "Output", requires = "resume")]
     pub(crate) force: bool,
@@ -264,6 +266,21 @@ pub(crate) struct TrainArgs {
     /// Do everything up to the first step, and write nothing
     #[arg(long, help_heading = "Output")]
     pub(crate) dry_run: bool,
+}
+
+/// Which run `--resume` speaks of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// The one that the other flags would begin.
+    Auto,
+    /// The one in this folder.
+    Run(PathBuf),
+}
+
+impl From<OsString> for Resume {
+    fn from(text: OsString) -> Self {
+        if text == "auto" { Self::Auto } else { Self::Run(text.into()) }
+    }
 }
 
 /// When training computes activations twice.

@@ -78,6 +78,21 @@ pub(crate) fn new_run_folder(recipe: &str) -> PathBuf {
     folders.find(|folder| !folder.exists()).expect("there are more numbers than folders")
 }
 
+/// The folders that runs of a recipe got without a name, the oldest first.
+pub(crate) fn run_folders(recipe: &str) -> Vec<PathBuf> {
+    // As `new_run_folder` makes them: the date, the recipe, and a number from 2.
+    let place = |path: PathBuf| {
+        let name = path.file_name()?.to_str()?;
+        let (date, rest) = (name.get(..10)?, name.get(10..)?.strip_prefix('-')?.strip_prefix(recipe)?);
+        let number: u32 = if rest.is_empty() { 1 } else { rest.strip_prefix('-')?.parse().ok()? };
+        date.bytes().all(|b| b.is_ascii_digit() || b == b'-').then(|| (date.to_owned(), number, path.clone()))
+    };
+    let entries = std::fs::read_dir("runs").into_iter().flatten().filter_map(Result::ok);
+    let mut found: Vec<_> = entries.filter_map(|entry| place(entry.path())).collect();
+    found.sort_unstable();
+    found.into_iter().map(|(_, _, path)| path).collect()
+}
+
 /// The time in UTC, as `2026-01-31T12:00:00Z`.
 pub(crate) fn now() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());

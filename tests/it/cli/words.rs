@@ -71,15 +71,15 @@ fn runs_are_looked_for() {
         &place,
         "train --force",
         expect![[r#"
-        --- stderr
-        error: the following required arguments were not provided:
-          --resume <RUN>
+            --- stderr
+            error: the following required arguments were not provided:
+              --resume <RUN|auto>
 
-        Usage: cn-train train --resume <RUN> --force
+            Usage: cn-train train --resume <RUN|auto> --force
 
-        For more information, try '--help'.
-        --- exit 2
-    "#]],
+            For more information, try '--help'.
+            --- exit 2
+        "#]],
     );
     check(
         &place,

@@ -6,7 +6,7 @@ mod result;
 mod resume;
 
 use super::Context;
-use crate::args::{BatchArgs, ConfigArgs, TrainArgs};
+use crate::args::{BatchArgs, ConfigArgs, Resume, TrainArgs};
 use crate::config::{Config, OnNan, REAL_DATA};
 use crate::data::{self, Plan};
 use crate::destination;
@@ -51,11 +51,21 @@ enum Choice {
 
 /// Trains, and returns the exit code.
 pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
-    if let Some(folder) = &args.resume {
+    if let Some(Resume::Run(folder)) = &args.resume {
         return resume::run(context, args, &RunFolder::new(folder));
     }
     let config = Config::try_from((context.common, &args.config))?;
-    let run = RunFolder::new(args.out.clone().unwrap_or_else(|| host::new_run_folder(&config.recipe)));
+    let unfinished = || host::run_folders(&config.recipe).into_iter().map(RunFolder::new).rfind(is_unfinished);
+    let run = match (&args.out, &args.resume) {
+        (Some(out), _) => RunFolder::new(out),
+        (None, Some(Resume::Auto)) => {
+            unfinished().unwrap_or_else(|| RunFolder::new(host::new_run_folder(&config.recipe)))
+        }
+        (None, _) => RunFolder::new(host::new_run_folder(&config.recipe)),
+    };
+    if args.resume.is_some() && run.holds_run() {
+        return resume::same(context, args, config, &run);
+    }
     check_folder(&run)?;
     if !args.dry_run {
         destination::check(run.root())?;
@@ -117,6 +127,10 @@ pub(super) fn again(
         return train(context, config, again, cache);
     }
     begin(context, again, prepared)
+}
+
+fn is_unfinished(run: &RunFolder) -> bool {
+    run.holds_run() && !run.is_finished()
 }
 
 fn begin(context: &Context<'_>, run: RunFolder, mut prepared: Prepared) -> Result<u8> {

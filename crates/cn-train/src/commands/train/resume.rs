@@ -3,7 +3,7 @@
 use super::super::Context;
 use super::manifest::{manifest, settings_sha256};
 use super::{Choice, cache, demand, dry_run, fit, lock, prepare};
-use crate::args::TrainArgs;
+use crate::args::{BatchArgs, TrainArgs};
 use crate::config::{BatchFit, Config};
 use crate::problem::Problem;
 use anyhow::Result;
@@ -15,23 +15,57 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
     if !run.holds_run() {
         return Err(Problem::no_run(run.root()).into());
     }
+    let BatchArgs { recipe, config, .. } = &args.config.batch;
+    let flags = [("--out", args.out.is_some()), ("--recipe", recipe.is_some()), ("--config", config.is_some())];
+    if let Some((flag, _)) = flags.into_iter().find(|(_, is_given)| *is_given) {
+        let problem =
+            format!("`--resume {}` goes on with the folder and the settings of that run", run.root().display());
+        return Err(Problem::usage(problem)
+            .hint(format!("leave `{flag}` out, or let `--resume auto` find the run that these flags began"))
+            .into());
+    }
     let stored = Config::of_run(&run.config())?;
     let config = stored.with_flags(context.common, &args.config)?.resolved()?;
     if run.is_finished() && run.weights().is_file() {
-        let differences = stored.differences(&config);
-        refuse(run, args, &differences)?;
-        if !differences.is_empty() {
-            let problem = format!("the run `{}` is finished, and cannot go on with anything", run.root().display());
-            let weights = run.weights();
-            return Err(Problem::failure(problem)
-                .hint(format!("start another one from its weights: `--weights {}`", weights.display()))
-                .into());
-        }
+        refuse_finished(run, args, &stored.differences(&config))?;
         return finished(context, run);
     }
+    refuse(run, args, &stored.differences(&config))?;
+    go_on(context, args, run, &stored, config)
+}
+
+/// The same for settings that were made of flags as those of the run once were: they must come to the same.
+pub(super) fn same(context: &Context<'_>, args: &TrainArgs, mut config: Config, run: &RunFolder) -> Result<u8> {
+    let stored = Config::of_run(&run.config())?;
+    // It was settled by what was free then.
+    if config.batch_fit == BatchFit::Memory {
+        (config.batch_size, config.batch_fit) = (stored.batch_size, BatchFit::Fixed);
+    }
+    if run.is_finished() && run.weights().is_file() {
+        let prepared = prepare(context, config, cache(args), Choice::Asked, demand(args))?;
+        refuse_finished(run, args, &stored.differences(&prepared.config))?;
+        return finished(context, run);
+    }
+    go_on(context, args, run, &stored, config)
+}
+
+/// Nothing can be added to a run that is finished.
+fn refuse_finished(run: &RunFolder, args: &TrainArgs, differences: &[String]) -> Result<()> {
+    refuse(run, args, differences)?;
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let problem = format!("the run `{}` is finished, and cannot go on with anything", run.root().display());
+    let weights = run.weights();
+    Err(Problem::failure(problem)
+        .hint(format!("start another one from its weights: `--weights {}`", weights.display()))
+        .into())
+}
+
+/// Trains what is left.
+fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Config, config: Config) -> Result<u8> {
     let _lock = if args.dry_run { None } else { Some(lock(context.ui, run)?) };
     refuse_open_batch(run, &config)?;
-    refuse(run, args, &stored.differences(&config))?;
     let found = CheckpointFolder::new(run.checkpoints()).newest().map_err(|error| lost(run, error))?;
     if run.is_finished() {
         let weights = run.weights();
@@ -43,8 +77,9 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
         }
         context.ui.warn(format_args!("`{}` is missing: it is written again from a checkpoint", weights.display()));
     }
-    refuse_edited(run, args, found.as_ref().map(|found| &found.checkpoint), &stored)?;
+    refuse_edited(run, args, found.as_ref().map(|found| &found.checkpoint), stored)?;
     let mut prepared = prepare(context, config, cache(args), Choice::Asked, demand(args))?;
+    refuse(run, args, &stored.differences(&prepared.config))?;
     let manifest = manifest(&mut prepared)?;
     match Manifest::read(run.manifest()) {
         Ok(old) => {
