@@ -140,3 +140,13 @@ fn what_cannot_be_audited_is_said() {
     "#]],
     );
 }
+
+#[test]
+fn classes_that_only_judge_are_looked_at() {
+    let place = Place::new();
+    for (name, class) in [("a", "left"), ("b", "right")] {
+        place.image(&format!("two/{class}/{name}.png"), 40);
+    }
+    let line = "audit --data two --split random --val-fraction 0.5 --no-cache --out found";
+    assert_eq!(place.result(line)["n_images"], 2);
+}

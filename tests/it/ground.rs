@@ -60,6 +60,25 @@ fn ink_on_paper_trains_and_is_read_as_light_ink_on_black() {
 }
 
 #[test]
+fn odd_images_on_paper_are_turned_and_the_audit_names_them() {
+    let place = place();
+    let odd = images(&place.path("white")).swap_remove(0);
+    let odd = odd.strip_prefix(place.path("white")).expect("inside").to_owned();
+    std::fs::copy(place.path("white").join(&odd), place.path("black").join(&odd)).expect("copied");
+    let ended = place.line(&format!("train --data black {FLAGS} --out run"));
+    assert!(
+        ended.stdout.contains("\nground    dark; 1 of 60 with dark ink on a bright ground are turned"),
+        "{}",
+        ended.snapshot()
+    );
+    assert_eq!(place.json("run/model.json")["ground"], "dark");
+    let found = place.result("audit --data black --no-cache --out found");
+    let notes = found["odd"].as_array().expect("a list");
+    let name = odd.to_str().expect("UTF-8").replace('\\', "/");
+    assert!(notes.iter().any(|note| note["path"].as_str().is_some_and(|path| path == name)), "{name}: {notes:?}");
+}
+
+#[test]
 fn built_in_weights_read_ink_on_paper() {
     let place = place();
     let exact = |set: &str| place.result(&format!("evaluate glyphs --data {set} --no-cache"))["exact_match"].clone();

@@ -296,6 +296,33 @@ fn files_of_pytorch_and_of_other_networks_are_inspected() {
 }
 
 #[test]
+fn training_starts_from_no_file_that_changed_since_it_was_fetched() {
+    let place = Place::new();
+    place.fetched();
+    let file = place.path(&format!("{SNAPSHOT}/model.safetensors"));
+    let bytes = std::fs::read(&file).expect("there");
+    let blob = cn_data::Digest::of(&bytes).to_string();
+    std::fs::remove_file(&file).expect("removed");
+    let blobs = place.path(SNAPSHOT).join("../../blobs");
+    std::fs::create_dir_all(&blobs).expect("made");
+    let mut link = |bytes: &[u8]| {
+        std::fs::write(blobs.join(&blob), bytes).expect("written");
+        let _ = std::fs::remove_file(&file);
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(format!("../../blobs/{blob}"), &file).expect("a link");
+    };
+    let line = "train --synthetic --limit 150 --dry-run --weights imagenet";
+    link(&bytes);
+    assert_eq!(place.line(line).code, 0);
+    let mut changed = bytes.clone();
+    *changed.last_mut().expect("a byte") ^= 1;
+    link(&changed);
+    let refused = place.line(line);
+    let told = "is not the file that the hub's cache describes: it has another SHA-256";
+    assert!(refused.code == 1 && refused.stderr.contains(told), "{}", refused.snapshot());
+}
+
+#[test]
 fn variables_of_the_hub_name_the_cache() {
     let place = Place::new();
     place.fetched();

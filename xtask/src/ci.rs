@@ -40,46 +40,46 @@ pub(crate) fn run(args: Args) -> Result<()> {
         let name = workspace::show(&command);
         if step.component.is_some_and(|_| !has_subcommand(step.args[0])) {
             let component = step.component.unwrap_or_default();
-            println!("skipped: {name} (no `{component}`; `rustup component add {component}`)");
+            say!("skipped: {name} (no `{component}`; `rustup component add {component}`)");
             continue;
         }
-        println!("running: {name}");
+        say!("running: {name}");
         let begin = Instant::now();
         if let Err(error) = workspace::run(&mut command) {
             failed.push(error.to_string());
         }
-        println!("took {:.0} s", begin.elapsed().as_secs_f64());
+        say!("took {:.0} s", begin.elapsed().as_secs_f64());
     }
     let name = workspace::show(&fuzz_targets());
     if !has_cpp() {
-        println!("skipped: {name} (no C++ compiler, which libFuzzer wants)");
+        say!("skipped: {name} (no C++ compiler, which libFuzzer wants)");
     } else if !has_packages_of_fuzz_targets() {
-        println!("skipped: {name} (its packages cannot be fetched)");
+        say!("skipped: {name} (its packages cannot be fetched)");
     } else {
-        println!("running: {name}");
+        say!("running: {name}");
         let begin = Instant::now();
         if let Err(error) = workspace::run(&mut fuzz_targets()) {
             failed.push(error.to_string());
         }
-        println!("took {:.0} s", begin.elapsed().as_secs_f64());
+        say!("took {:.0} s", begin.elapsed().as_secs_f64());
     }
     for (name, task, flags) in OWN {
-        println!("running: cargo xtask {name} {}", flags.join(" "));
+        say!("running: cargo xtask {name} {}", flags.join(" "));
         if let Err(error) = task(Args::new(flags.iter().map(|flag| (*flag).to_owned()).collect())) {
             failed.push(error.to_string());
         }
     }
     // Last, since it builds the crates again with other features.
-    println!("running: cargo xtask cuda-build --check");
+    say!("running: cargo xtask cuda-build --check");
     match cuda_build::run_for_ci() {
         Ok(None) => {}
-        Ok(Some(why)) => println!("skipped: cargo xtask cuda-build --check ({why})"),
+        Ok(Some(why)) => say!("skipped: cargo xtask cuda-build --check ({why})"),
         Err(error) => failed.push(format!("{error:#}")),
     }
     if !failed.is_empty() {
         bail!("{}", failed.join("; "));
     }
-    println!("all checks passed");
+    say!("all checks passed");
     Ok(())
 }
 

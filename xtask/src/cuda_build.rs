@@ -32,7 +32,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if check {
         check_start(&program)?;
     }
-    println!("{}", program.display());
+    say!("{}", program.display());
     Ok(())
 }
 
@@ -73,7 +73,7 @@ fn compiler() -> Result<PathBuf> {
     if let Some(nvcc) = installed.chain([packaged.clone()]).find(|nvcc| is_of_13_0(nvcc)) {
         return Ok(nvcc);
     }
-    println!("fetching the CUDA 13.0 compiler (packages for Python, about 100 MB, NVIDIA's licence)");
+    say!("fetching the CUDA 13.0 compiler (packages for Python, about 100 MB, NVIDIA's licence)");
     install(&toolchain)?;
     ensure!(is_of_13_0(&packaged), "`{}` does not run", packaged.display());
     Ok(packaged)
@@ -142,13 +142,13 @@ fn check_start(program: &Path) -> Result<()> {
     let mut command = Command::new("cc");
     workspace::run(command.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source))?;
     expect(program, Some(&stub), "the NVIDIA driver finds no GPU")?;
-    println!("started on a driver without a GPU: it says so");
+    say!("started on a driver without a GPU: it says so");
     if has_driver() {
-        println!("skipped: a start without a driver (this machine has one)");
+        say!("skipped: a start without a driver (this machine has one)");
         return Ok(());
     }
     expect(program, None, "there is no NVIDIA driver")?;
-    println!("started without a driver: it says so");
+    say!("started without a driver: it says so");
     Ok(())
 }
 

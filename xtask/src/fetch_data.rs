@@ -46,14 +46,14 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
 fn report(to: &Path, outcome: Outcome, whole: &Whole) {
     let to = to.display();
     match outcome {
-        Outcome::AlreadyThere => println!("{to} is there and whole; to fetch it anew, delete it first"),
-        Outcome::Installed => println!("{to} is ready"),
+        Outcome::AlreadyThere => say!("{to} is there and whole; to fetch it anew, delete it first"),
+        Outcome::Installed => say!("{to} is ready"),
     }
     let (images, writers, classes) = (thousands(whole.images), whole.writers, whole.classes);
-    println!("{images} images, {writers} writers, {classes} classes");
-    println!("content SHA-256 {}, as published", whole.images_sha256);
+    say!("{images} images, {writers} writers, {classes} classes");
+    say!("content SHA-256 {}, as published", whole.images_sha256);
     if whole.reordered {
-        println!("note: the table has its rows in another order than published, so a split by seed is another one");
+        say!("note: the table has its rows in another order than published, so a split by seed is another one");
     }
 }
 

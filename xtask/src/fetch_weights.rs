@@ -59,8 +59,8 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
         None => job.fetch_from_hub()?,
         Some(from) => job.take_given(&Given::parse(&from)?)?,
     };
-    print!("{}", fetched.text());
-    println!("`cargo run -p cn-train -- train --arch {} --weights imagenet` starts from them", job.model.name);
+    say!("{}", fetched.text().trim_end());
+    say!("`cargo run -p cn-train -- train --arch {} --weights imagenet` starts from them", job.model.name);
     Ok(())
 }
 

@@ -3,6 +3,14 @@
 // Talking to a person is what this program is for.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+/// A line for people; where nobody reads on, as behind `| head`, nothing is lost.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 mod args;
 mod bench;
 mod ci;
@@ -67,7 +75,7 @@ fn main() -> ExitCode {
     };
     // These hand their flags on, `--help` among them.
     if !matches!(name.as_str(), "bench" | "gpu-check") && args.iter().any(|arg| arg == "-h" || arg == "--help") {
-        println!("usage: cargo xtask {usage}\n\n{name} {about}.");
+        say!("usage: cargo xtask {usage}\n\n{name} {about}.");
         return ExitCode::SUCCESS;
     }
     match run(Args::new(args)) {

@@ -75,15 +75,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
     findings.sort();
     findings.dedup();
     for finding in &findings {
-        println!("{finding}");
+        say!("{finding}");
     }
-    println!("tidy: advisories were not checked, since their database is not here; `cargo audit` does it");
+    say!("tidy: advisories were not checked, since their database is not here; `cargo audit` does it");
     let errors = findings.iter().filter(|f| f.level == Level::Error).count();
     let warnings = findings.len() - errors;
     if errors > 0 {
         bail!("tidy: {errors} errors, {warnings} warnings");
     }
-    println!("tidy: {} files, no errors, {warnings} warnings", tree.files.len());
+    say!("tidy: {} files, no errors, {warnings} warnings", tree.files.len());
     Ok(())
 }
 

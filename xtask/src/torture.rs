@@ -97,7 +97,7 @@ impl Tally {
         self.of += 1;
         if let Err(error) = outcome {
             let failure = format!("{}: {error:#}", what());
-            println!("    failed: {failure}");
+            say!("    failed: {failure}");
             self.failures.push(failure);
         }
     }
@@ -124,11 +124,11 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
         bail!("there is no row `{}`, only {}", only.unwrap_or_default(), names.join(", "));
     }
     let scene = Scene { place: Place::new(&folder, program)?, extent, seed };
-    println!("in {}, seed {seed}", scene.place.root().display());
+    say!("in {}, seed {seed}", scene.place.root().display());
     let results: Vec<_> = rows.into_iter().map(|row| (row, tried(&scene, row))).collect();
-    println!("\n{:<10}{:<62}{:>9}  passed", "row", "what", "seconds");
+    say!("\n{:<10}{:<62}{:>9}  passed", "row", "what", "seconds");
     for (row, (tally, seconds)) in &results {
-        println!("{:<10}{:<62}{seconds:>9.0}  {}", row.name, row.what, tally.text());
+        say!("{:<10}{:<62}{seconds:>9.0}  {}", row.name, row.what, tally.text());
     }
     let failed: Vec<&str> =
         results.iter().filter(|(_, (tally, _))| !tally.failures.is_empty()).map(|(row, _)| row.name).collect();
@@ -141,14 +141,14 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
 
 /// One row with its seconds; an error of the row itself is a failure of it.
 fn tried(scene: &Scene, row: &Row) -> (Tally, f64) {
-    println!("running: {}, {}", row.name, row.what);
+    say!("running: {}, {}", row.name, row.what);
     let begin = Instant::now();
     let tally = (row.run)(scene).unwrap_or_else(|error| {
         let mut tally = Tally::default();
         tally.add(|| "the row".into(), Err(error));
         tally
     });
-    println!("    {}", tally.text());
+    say!("    {}", tally.text());
     (tally, begin.elapsed().as_secs_f64())
 }
 

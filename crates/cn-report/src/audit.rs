@@ -225,9 +225,12 @@ impl Audit {
         let count = |is: fn(&CopySet) -> bool| self.copies.iter().filter(|set| is(set)).count();
         let (equal, leaks, contradict) = (count(|s| s.distance == 0.0), count(|s| s.leaks), count(|s| s.contradicts));
         let finding = match self.copies.len() {
-            0 => "No two images are equal, or nearly so. A copy that was shifted, turned, mirrored \
-                  or cut, or compressed anew at a JPEG quality below 75, is not found."
-                .into(),
+            0 => {
+                "No two images are equal, or nearly so. A copy that was shifted, turned, mirrored, cut, made smaller, \
+                  inverted, tinted, noisy, lighter or darker in its middle tones, or compressed anew at a JPEG quality \
+                  below 75, is not found."
+                    .into()
+            }
             n => format!(
                 "{} the same, {equal} of them byte for byte; in {leaks} some train and others judge, which flatters \
                  the score, and in {contradict} the labels differ.",

@@ -14,19 +14,21 @@ pub use audit::{AuditPictures, audit_page};
 pub use compare::compare_page;
 
 use crate::error::Result;
-use crate::picture::FONT_FILE;
+use crate::picture::{FONT_FILE, chinese};
 use crate::run_folder::RunFolder;
 pub(crate) use encode::escape;
 use record::Record;
 use std::sync::LazyLock;
 
 /// How a page looks, with the font of the pictures for numerals that the reader's machine may have none for. It is the
-/// first of the fonts and limited to their range: as a later one, Chromium draws the first of them as an empty box.
+/// first of the fonts and limited to what it can draw: as a later one, Chromium draws the first of them as an empty box, and
+/// for what it lacks it draws nothing.
 static STYLE: LazyLock<String> = LazyLock::new(|| {
     let font = encode::base64(FONT_FILE);
     format!(
         "@font-face{{font-family:\"cn numerals\";src:url(data:font/otf;base64,{font}) format(\"opentype\");\
-         unicode-range:U+3000-9FFF}}{}",
+         unicode-range:{}}}{}",
+        chinese().map(|c| format!("U+{:X}", u32::from(c))).collect::<Vec<_>>().join(","),
         include_str!("html/style.css")
     )
 });
@@ -102,13 +104,31 @@ fn document(title: &str, body: &str) -> String {
 
 /// `99.10 %`; a dash for what is no number.
 fn percent(share: f64) -> String {
-    if share.is_finite() { format!("{:.2} %", 100.0 * share) } else { "–".into() }
+    if share.is_finite() { format!("{:.*} %", digits(2, &[share]), 100.0 * share) } else { "–".into() }
 }
 
 /// `97.1 to 99.3 %`.
-fn percents([low, high]: [f64; 2]) -> String {
-    format!("{:.1} to {:.1} %", 100.0 * low, 100.0 * high)
+fn percents(ends: [f64; 2]) -> String {
+    let digits = digits(1, &ends);
+    format!("{:.digits$} to {:.digits$} %", 100.0 * ends[0], 100.0 * ends[1])
 }
+
+/// Digits behind the point, from `least` on, of which nothing reads as 0 or 100 % that is not, and different shares as
+/// different ones.
+fn digits(least: usize, shares: &[f64]) -> usize {
+    let shown = |share: f64, digits: usize| format!("{:.digits$}", 100.0 * share);
+    let is_told = |digits: usize| {
+        let limits = [0.0, 1.0];
+        let is_own =
+            |&share: &f64| limits.iter().all(|&end| share == end || shown(share, digits) != shown(end, digits));
+        let differ = |pair: &[f64]| pair[0] == pair[1] || shown(pair[0], digits) != shown(pair[1], digits);
+        shares.iter().all(is_own) && shares.windows(2).all(differ)
+    };
+    (least..MOST_DIGITS).find(|&digits| is_told(digits)).unwrap_or(MOST_DIGITS)
+}
+
+/// Digits of a percentage of which one image in a million would be seen.
+const MOST_DIGITS: usize = 4;
 
 #[cfg(test)]
 mod tests;

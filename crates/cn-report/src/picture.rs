@@ -12,7 +12,7 @@ use std::path::Path;
 
 pub use chart::{LineChart, Mark, Series};
 pub use finder::finder_curve;
-pub(crate) use font::FILE as FONT_FILE;
+pub(crate) use font::{FILE as FONT_FILE, chinese};
 pub use grid::{Caption, ImageView, Tile, Tone, grid};
 pub use matrix::confusion_picture;
 pub(crate) use scale::Axis;

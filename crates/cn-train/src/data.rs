@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) method: SplitMethod,
     /// Who wrote what, where images are to be drawn.
     samples: Option<Vec<Sample>>,
+    /// The labels, where those of the training part are not all, which is no matter to somebody who looks.
+    vocabulary: Option<Vocabulary>,
 }
 
 /// What images are planned for.
@@ -52,7 +54,7 @@ impl Plan {
         if config.synthetic.steps.is_some() {
             return Self::judges(config);
         }
-        let plan = if config.data.synthetic { Self::synthetic(config)? } else { Self::files(config)? };
+        let mut plan = if config.data.synthetic { Self::synthetic(config)? } else { Self::files(config)? };
         let n = plan.split.train().len();
         let is_fixed = n < 2 || config.batch_fit == BatchFit::Fixed;
         if config.batch_size > n && is_fixed && for_what == Use::Training {
@@ -60,14 +62,21 @@ impl Plan {
             return Err(Problem::usage(problem).hint("use a smaller `--batch-size`, or more images").into());
         }
         // Labels that the training part does not know.
-        cn_data::Targets::new(&Vocabulary::of(&plan.index, plan.split.train()), plan.index.records())?;
+        let known = cn_data::Targets::new(&Vocabulary::of(&plan.index, plan.split.train()), plan.index.records());
+        match known {
+            Err(_) if for_what == Use::Looking => {
+                let all: Vec<u32> = (0..).take(plan.index.len()).collect();
+                plan.vocabulary = Some(Vocabulary::of(&plan.index, &all));
+            }
+            known => drop(known?),
+        }
         Ok(plan)
     }
 
     fn files(config: &Config) -> Result<Self> {
         let index = open(config)?;
         let (split, method) = split_files(config, &index)?;
-        Ok(Self { index, split, method, samples: None })
+        Ok(Self { index, split, method, samples: None, vocabulary: None })
     }
 
     /// The writers who judge endless handwriting; those who train are drawn when they are needed.
@@ -77,7 +86,7 @@ impl Plan {
         let samples = take(writers::VALIDATION, config.synthetic.pages, n);
         let index = index_of(&samples)?;
         let split = Split::from_parts(Vec::new(), (0..).take(samples.len()).collect(), samples.len())?;
-        Ok(Self { index, split, method: SplitMethod::Group, samples: Some(samples) })
+        Ok(Self { index, split, method: SplitMethod::Group, samples: Some(samples), vocabulary: None })
     }
 
     /// Writers of the training range train. Where writers are kept apart, writers of the other range validate.
@@ -105,35 +114,48 @@ impl Plan {
         } else {
             split_files(config, &index)?
         };
-        Ok(Self { index, split, method, samples: Some(samples) })
+        Ok(Self { index, split, method, samples: Some(samples), vocabulary: None })
     }
 
     /// Decodes or draws the images; those that cannot be used are left out where the settings allow it, and named.
     pub(crate) fn load(self, ui: Ui, config: &Config, cache: Cache) -> Result<Dataset> {
-        let Loaded { dataset, skipped, is_turned } = self.load_naming(config, cache)?;
+        let Loaded { dataset, skipped, turned } = self.read(config, cache, Turn::EachImage)?;
         name_skipped(ui, &skipped);
-        if is_turned {
-            ui.say("ground    bright: dark ink becomes light ink on a dark ground; `--ground as-is` keeps it");
+        match turned {
+            Some((Ground::Bright, n)) if n > 0 => {
+                ui.say("ground    bright: dark ink becomes light ink on a dark ground; `--ground as-is` keeps it");
+            }
+            Some((Ground::Dark, n)) if n > 0 => ui.say(format_args!(
+                "ground    dark; {n} of {} with dark ink on a bright ground are turned; `--ground as-is` keeps them",
+                dataset.index().len()
+            )),
+            _ => {}
         }
         Ok(dataset)
     }
 
-    /// The same, with what there is to say of it.
+    /// The same, with what there is to say of it, and odd images as they are.
     pub(crate) fn load_naming(self, config: &Config, cache: Cache) -> Result<Loaded> {
-        let Some(samples) = self.samples else { return self.decode(config, cache) };
+        self.read(config, cache, Turn::WholeSets)
+    }
+
+    fn read(self, config: &Config, cache: Cache, turn: Turn) -> Result<Loaded> {
+        let Some(samples) = self.samples else { return self.decode(config, cache, turn) };
         let pixels = draw(config, &samples)?;
         let dataset = if config.synthetic.steps.is_some() {
             Dataset::with_vocabulary(self.index, pixels, self.split, characters()?)?
         } else {
             Dataset::new(self.index, pixels, self.split)?
         };
-        Ok(Loaded { dataset, skipped: Vec::new(), is_turned: false })
+        Ok(Loaded { dataset, skipped: Vec::new(), turned: None })
     }
 
-    fn decode(self, config: &Config, cache: Cache) -> Result<Loaded> {
+    fn decode(self, config: &Config, cache: Cache, which: Turn) -> Result<Loaded> {
         let mut loaded = Pixels::load(&self.index, &load_config(config, cache))?;
-        let is_bright = config.ground == GroundKind::Turned && loaded.pixels.ground() == Some(Ground::Bright);
-        let is_turned = is_bright && turn(&mut loaded.pixels) > 0;
+        let ground = loaded.pixels.ground().filter(|ground| {
+            config.ground == GroundKind::Turned && (*ground == Ground::Bright || which == Turn::EachImage)
+        });
+        let turned = ground.map(|ground| (ground, turn(&mut loaded.pixels)));
         let (index, split) = if loaded.skipped.is_empty() {
             (self.index, self.split)
         } else {
@@ -141,7 +163,11 @@ impl Plan {
             let split = split_files(config, &index)?.0;
             (index, split)
         };
-        Ok(Loaded { dataset: Dataset::new(index, loaded.pixels, split)?, skipped: loaded.skipped, is_turned })
+        let dataset = match self.vocabulary {
+            Some(all) => Dataset::with_vocabulary(index, loaded.pixels, split, all)?,
+            None => Dataset::new(index, loaded.pixels, split)?,
+        };
+        Ok(Loaded { dataset, skipped: loaded.skipped, turned })
     }
 }
 
@@ -150,8 +176,17 @@ pub(crate) struct Loaded {
     pub(crate) dataset: Dataset,
     /// Images that were left out.
     pub(crate) skipped: Vec<BadImage>,
-    /// Whether dark ink on a bright ground became light ink on a dark one.
-    pub(crate) is_turned: bool,
+    /// The ground of nearly all images, where it is known and matters, and how many were turned to be dark.
+    turned: Option<(Ground, usize)>,
+}
+
+/// Which images with dark ink on a bright ground are turned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// All of a set that has a ground.
+    EachImage,
+    /// Those of a set whose ground is bright: what is inverted among dark ones is to be found.
+    WholeSets,
 }
 
 /// Turns each drawing with dark ink on a bright ground to light ink on a dark one; how many there were.

@@ -105,6 +105,10 @@ impl Progress {
             return Ok(());
         }
         self.drawn = Instant::now();
+        // The terminal may have become large enough.
+        if self.live.is_none() && self.ui.has_bars() {
+            self.live = Live::new();
+        }
         let left = (self.fit_steps >= ENOUGH).then(|| self.left(position));
         let (rate, loss) = (self.rate(), loss()?);
         if self.live.is_some() {

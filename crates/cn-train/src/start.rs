@@ -6,7 +6,7 @@ use crate::model;
 use crate::problem::Problem;
 use anyhow::{Context, Result};
 use cn_augment::Normalisation;
-use cn_data::Dataset;
+use cn_data::{Dataset, Digest};
 use cn_ops::Network;
 use cn_report::{ModelCard, RunFolder, WeightsOrigin, printable};
 use cn_zoo::{Arch, Fit, HubCache, HubFile, Loaded, WeightFile};
@@ -258,6 +258,7 @@ impl Start {
 
 /// Reads a file, and refuses one of another architecture, whose tensors might fit by chance.
 fn open(path: &Path, arch: &str) -> Result<WeightFile> {
+    check_fetched(path)?;
     let file = WeightFile::open(path).map_err(|e| {
         let usual =
             "`--weights` takes auto, none, imagenet, glyphs, a file (safetensors, PyTorch's .pth) or a run's folder";
@@ -270,6 +271,36 @@ fn open(path: &Path, arch: &str) -> Result<WeightFile> {
         return Err(Problem::failure(problem).hint(format!("use `--arch {found}`, or other weights")).into());
     }
     Ok(file)
+}
+
+/// Refuses a file that is not the one that was fetched, where the hub's cache or a note beside it has its hash.
+fn check_fetched(path: &Path) -> Result<()> {
+    for (by, sha256) in recorded_sha256(path) {
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        if Digest::of(&bytes).to_string() != sha256 {
+            return Err(other_file(path, by).into());
+        }
+    }
+    Ok(())
+}
+
+/// SHA-256 of a fetched file as the hub's cache and the note of a fetch have it, and who says so.
+pub(crate) fn recorded_sha256(path: &Path) -> Vec<(&'static str, String)> {
+    let of_hub = HubFile::of_path(path).and_then(|file| file.sha256);
+    let of_note = fetch_note(path).and_then(|note| Some(note["sha256"].as_str()?.to_owned()));
+    let hashes = [("the hub's cache", of_hub), ("the source.json beside it", of_note)];
+    hashes.into_iter().filter_map(|(by, sha256)| Some((by, sha256?))).collect()
+}
+
+/// What is wrong with a file whose hash lies beside it, and is another.
+pub(crate) fn other_file(path: &Path, by: &str) -> Problem {
+    Problem::failure(format!("`{}` is not the file that {by} describes: it has another SHA-256", path.display()))
+        .hint("it was changed or damaged: fetch it again")
+}
+
+/// What `fetch-weights --from` wrote beside the file.
+pub(crate) fn fetch_note(path: &Path) -> Option<serde_json::Value> {
+    serde_json::from_slice(&std::fs::read(path.with_extension("source.json")).ok()?).ok()
 }
 
 /// A file of weights, or a run's.

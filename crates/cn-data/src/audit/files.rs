@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -15,6 +15,28 @@ use crate::Index;
 struct Kind {
     format: ImageFormat,
     color: ColorType,
+    /// What a PNG stores, where the decoder gives more: a palette, or fewer bits.
+    packed: Option<Packed>,
+}
+
+/// How a PNG stores what is decoded to whole bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Packed {
+    Palette,
+    Bits(u8),
+}
+
+impl Packed {
+    /// From the header (PNG specification, 11.2.1): depth and colour type stand behind width and height.
+    fn of(path: &Path) -> Option<Self> {
+        let mut head = [0; 26];
+        File::open(path).ok()?.read_exact(&mut head).ok()?;
+        match (head[25], head[24]) {
+            (3, _) => Some(Self::Palette),
+            (0, bits @ (1 | 2 | 4)) => Some(Self::Bits(bits)),
+            _ => None,
+        }
+    }
 }
 
 /// What the head of a file says.
@@ -76,7 +98,8 @@ impl Head {
             );
             let [height, width] = [height, width].map(|side| side as usize);
             let size = if lies { [width, height] } else { [height, width] };
-            Some(Self { kind: Kind { format, color: decoder.color_type() }, size })
+            let packed = (format == ImageFormat::Png).then(|| Packed::of(path)).flatten();
+            Some(Self { kind: Kind { format, color: decoder.color_type(), packed }, size })
         }))
         .ok()?
     }
@@ -85,14 +108,19 @@ impl Head {
 impl Kind {
     /// `PNG, RGBA, 8 bits`.
     fn name(self) -> String {
-        let mode = match (self.color.has_color(), self.color.has_alpha()) {
-            (false, false) => "grey",
-            (false, true) => "grey with transparency",
-            (true, false) => "RGB",
-            (true, true) => "RGBA",
+        let mode = match (self.packed, self.color.has_color(), self.color.has_alpha()) {
+            (Some(Packed::Palette), ..) => "palette",
+            (_, false, false) => "grey",
+            (_, false, true) => "grey with transparency",
+            (_, true, false) => "RGB",
+            (_, true, true) => "RGBA",
         };
-        let bits = self.color.bits_per_pixel() / u16::from(self.color.channel_count());
-        format!("{:?}, {mode}, {bits} bits", self.format).replace("Jpeg", "JPEG").replace("Png", "PNG")
+        let bits = match self.packed {
+            Some(Packed::Bits(bits)) => u16::from(bits),
+            _ => self.color.bits_per_pixel() / u16::from(self.color.channel_count()),
+        };
+        let bits = if bits == 1 { "1 bit".to_owned() } else { format!("{bits} bits") };
+        format!("{:?}, {mode}, {bits}", self.format).replace("Jpeg", "JPEG").replace("Png", "PNG")
     }
 }
 
@@ -121,6 +149,17 @@ mod tests {
             save(name, image);
             names.push(name.into());
         }
+        // Of 4x3 pixels, black, with one bit each; and the same with a palette.
+        let chunks: [(&str, &[u8], &[u8]); 2] = [
+            ("bit.png", &[1, 0, 0, 0, 0, 156, 143, 147, 107], &[]),
+            ("palette.png", &[1, 3, 0, 0, 0, 142, 58, 60, 133], b"\0\0\0\x06PLTE\0\0\0\xff\xff\xff\xa5\xd9\x9f\xdd"),
+        ];
+        for (name, header, palette) in chunks {
+            let data = b"\0\0\0\x0eIDATx\x9cc`````\0\0\0\x06\0\x01r\x82\x99\xea\0\0\0\0IEND\xaeB`\x82";
+            let bytes = [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x04\0\0\0\x03", header, palette, data].concat();
+            std::fs::write(folder.path().join(name), bytes).expect("written");
+            names.push(name.into());
+        }
         std::fs::write(folder.path().join("damaged.png"), b"\x89PNG\r\n").expect("written");
         names.extend(["damaged.png".into(), "missing.png".into()]);
         let record = |path: &String| Record { path: path.clone(), labels: vec!["a".into()], group: None };
@@ -134,6 +173,8 @@ mod tests {
                 "deep.png: read as PNG, grey, 16 bits, where PNG, grey, 8 bits is usual",
                 "other.jpg: read as JPEG, grey, 8 bits, where PNG, grey, 8 bits is usual",
                 "large.png: 2000x600 pixels, where 4x3 is usual",
+                "bit.png: read as PNG, grey, 1 bit, where PNG, grey, 8 bits is usual",
+                "palette.png: read as PNG, palette, 8 bits, where PNG, grey, 8 bits is usual",
             ]
         );
         // Half and half is a mixture, and nothing is odd in it.

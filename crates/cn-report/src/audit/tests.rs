@@ -135,7 +135,7 @@ fn nothing_found_is_said() {
           None is blank, inverted, or of a size, colour or kind of file of its own.
 
         Copies
-          No two images are equal, or nearly so. A copy that was shifted, turned, mirrored or cut, or compressed anew at a JPEG quality below 75, is not found.
+          No two images are equal, or nearly so. A copy that was shifted, turned, mirrored, cut, made smaller, inverted, tinted, noisy, lighter or darker in its middle tones, or compressed anew at a JPEG quality below 75, is not found.
 
     "#]].assert_eq(&clean.text());
 }

@@ -6,22 +6,35 @@ use crate::error::Result;
 use crate::picture::Picture;
 use crate::run_folder::{GalleryImage, Interpretation, Prediction};
 use crate::scores::Answers;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
+/// Classes of a matrix: more of them fill pages that nobody reads.
+const MOST_CLASSES: usize = 60;
 /// Images with the highest loss that are shown.
 const TOP: usize = 18;
 /// Pairs that are listed, and images of each.
 const PAIRS: usize = 12;
 const EACH: usize = 3;
+/// Characters of a label in the map.
+const SIGN: usize = 3;
 
 /// The matrix and the pairs that are confused most.
 pub(super) fn confusion(record: &Record, answers: &Answers<'_>) -> Result<String> {
-    let Some(found) = answers.confusion() else { return Ok(String::new()) };
+    let Some(all) = answers.confusion() else { return Ok(String::new()) };
+    let found = all.of_most_confused(MOST_CLASSES);
     let names: Vec<String> = found.labels.iter().map(|label| escape(record.names.short(label))).collect();
     let no_class = record.names.no_class();
+    let cut = match all.labels.len() {
+        n if n > found.labels.len() => format!(
+            " Of {n} classes, the {} that are confused most are shown, without what they were taken for outside of them.",
+            found.labels.len()
+        ),
+        _ => String::new(),
+    };
     let mut html = format!(
         "<p>Rows are what the images are, columns the class that the model found most probable, or “{no_class}” where none passed its threshold. \
-         A perfect model fills the diagonal alone; an image that got several labels is there by the first of them.</p><div class=scroll><table class=matrix><thead><tr><th>true</th>",
+         A perfect model fills the diagonal alone; an image that got several labels is there by the first of them.{cut}</p><div class=scroll><table class=matrix><thead><tr><th>true</th>",
     );
     html.extend(names.iter().map(|name| format!("<th scope=col title=\"{name}\">{name}</th>")));
     let _ = write!(html, "<th scope=col>{no_class}</th></tr></thead><tbody>");
@@ -158,6 +171,21 @@ fn probabilities(record: &Record, prediction: &Prediction) -> String {
     classes.iter().take(3).map(one).collect::<Vec<_>>().join(" · ")
 }
 
+/// What stands for each class in the map: the label where all are short, else letters, which a key explains.
+fn signs(record: &Record) -> Vec<String> {
+    let short: Vec<&str> = record.table.classes().iter().map(|label| record.names.short(label)).collect();
+    if short.iter().all(|name| (1..=SIGN).contains(&name.chars().count())) {
+        return short.into_iter().map(str::to_owned).collect();
+    }
+    (0..short.len()).map(letters).collect()
+}
+
+/// A to Z, then AA, AB, and so on.
+pub(super) fn letters(n: usize) -> String {
+    let last = char::from(b'A' + (n % 26) as u8);
+    if n < 26 { last.into() } else { letters(n / 26 - 1) + &last.to_string() }
+}
+
 /// The plane of the embedding, each image as the character of its class.
 pub(super) fn embedding(record: &Record) -> String {
     let Some(found) = record.interpretation.as_ref().filter(|found| !found.embedding.is_empty()) else {
@@ -173,27 +201,41 @@ pub(super) fn embedding(record: &Record) -> String {
         12.0 + (value - low) / (high - low).max(f64::MIN_POSITIVE) * (side - 24.0)
     };
     let (width, height) = (860.0, 560.0);
-    let n_classes = record.table.classes().len();
-    let mut marks = String::new();
+    let classes = record.table.classes();
+    let signs = signs(record);
+    let colour = |class: usize| format!("hsl({} 62% 50%)", 360 * class / classes.len().max(1));
+    let (mut marks, mut seen) = (String::new(), BTreeSet::new());
     for (image, row) in &points {
-        let prediction = &record.table.rows()[*row];
-        let Some(&class) = prediction.targets.first() else { continue };
-        let name: String = record.names.short(&record.table.classes()[class]).chars().take(3).collect();
-        let hue = 360 * class / n_classes.max(1);
         let at = (place(image.x, x, width), height - place(image.y, y, height));
+        let first = record.table.rows()[*row].targets.first().copied();
+        seen.insert(first);
+        let (colour, sign) =
+            first.map_or(("var(--soft)".into(), "–"), |class| (colour(class), signs[class].as_str()));
         let _ = write!(
             marks,
-            "<text x=\"{:.0}\" y=\"{:.0}\" style=\"fill:hsl({hue} 62% 50%)\">{}</text>",
+            "<text x=\"{:.0}\" y=\"{:.0}\" style=\"fill:{colour}\">{}</text>",
             at.0,
             at.1 + 4.0,
-            escape(&name)
+            escape(sign)
         );
     }
+    let named = |class: &usize| signs[*class] != record.names.short(&classes[*class]);
+    let key: String = seen
+        .iter()
+        .flatten()
+        .filter(|class| named(class))
+        .map(|&class| {
+            let name = escape(&record.names.show(&classes[class]));
+            format!("<span><b style=\"color:{}\">{}</b> {name}</span>", colour(class), signs[class])
+        })
+        .collect();
+    let key = if key.is_empty() { key } else { format!("<div class=key>{key}</div>") };
+    let without = if seen.contains(&None) { ", – without any" } else { "" };
     let [a, b] = found.explained.map(|share| format!("{:.0} %", 100.0 * share));
     format!(
-        "<p>{n} of the images that judge, each drawn as its true label (the first of several), in the plane in which the model's last features (<code>{}</code>) \
+        "<p>{n} of the images that judge, each drawn as its true label (the first of several{without}), in the plane in which the model's last features (<code>{}</code>) \
          vary most. Labels that lie together look alike to the model. The plane shows {a} and {b} of the variation, so what overlaps \
-         here may still be apart.</p><figure><svg viewBox=\"0 0 {width} {height}\" role=img aria-label=\"Map of the validation images\" \
+         here may still be apart.</p>{key}<figure class=map><svg viewBox=\"0 0 {width} {height}\" role=img aria-label=\"Map of the validation images\" \
          text-anchor=middle><title>Map of the validation images by the two first principal components</title>{marks}</svg></figure>",
         escape(&found.embedding_layer),
         n = points.len()
@@ -205,7 +247,7 @@ pub(super) fn augmented(record: &Record) -> String {
     Interpretation::augmented(&record.run).map_or(String::new(), |png| {
         format!(
             "<p>Training images after random cropping and warping, as the model saw them in its first epoch. If you cannot \
-             read the label from the picture, neither can the model.</p><figure><img class=wide src=\"{}\" alt=\"A grid of augmented training images \
+             read the label from the picture, neither can the model.</p><figure class=scrolls><img class=wide src=\"{}\" alt=\"A grid of augmented training images \
              with their labels\"></figure>",
             data_uri(&png)
         )

@@ -15,7 +15,7 @@ pub(super) fn headline(record: &Record, answers: &Answers<'_>, quality: &Quality
     let [_, groups] = record.group_word();
     let whose = match record.summary.data.groups_shared {
         Some(0) => format!(", all by {groups} it had never seen"),
-        Some(_) => format!(", many of them by {groups} it had seen"),
+        Some(_) => format!(", by {groups} of which it had seen some"),
         None => String::new(),
     };
     // Wilson's, where nothing can be drawn differently.
@@ -90,35 +90,39 @@ pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
     if let Some(found) = &quality.intervals {
         html += "<div class=scroll><table><thead><tr><th>95 % interval, if another sample were drawn</th><th>exact match</th>\
                  <th>top-1</th><th>accuracy_multi</th></tr></thead><tbody>";
-        let mut row = |name: String, set: &crate::IntervalSet| {
-            let cells =
-                [set.exact_match, set.top1, set.accuracy_multi].map(|ends| format!("<td>{}</td>", percents(ends)));
-            let _ = write!(html, "<tr><th>{name}</th>{}</tr>", cells.concat());
+        let ends = |set: &crate::IntervalSet| [set.exact_match, set.top1, set.accuracy_multi];
+        let is_wider = |[a, b]: [f64; 2], [c, d]: [f64; 2]| b - a > d - c;
+        let mut row = |name: String, own: &crate::IntervalSet, other: Option<&crate::IntervalSet>| {
+            let other = other.map(ends);
+            let cell = |(i, own)| match other {
+                Some(other) if is_wider(own, other[i]) => format!("<td><b>{}</b></td>", percents(own)),
+                _ => format!("<td>{}</td>", percents(own)),
+            };
+            let cells: String = ends(own).into_iter().enumerate().map(cell).collect();
+            let _ = write!(html, "<tr><th>{name}</th>{cells}</tr>");
         };
-        row(format!("of other images by the same {many}"), &found.images);
+        row(format!("of other images by the same {many}"), &found.images, found.groups.as_ref());
         if let Some(set) = &found.groups {
-            row(format!("of other {many} ({})", found.units_text(many)), set);
+            row(format!("of other {many} ({})", found.units_text(many)), set, Some(&found.images));
         }
         html += "</tbody></table></div>";
         if let Some(set) = &found.groups {
             let factor = set.width() / found.images.width();
             let verdict = match factor {
                 f if f > 1.05 => format!(
-                    "The second line takes that into account and is the one to quote. Here it is {f:.1} times as wide: \
-                     errors come together in a few of them."
+                    "For the exact match it is {f:.1} times as wide here: errors come together in a few of them."
                 ),
                 f if f < 0.95 => format!(
-                    "The second line takes that into account, but {} {many} are few to draw from, and here it is the \
-                     narrower: quote the first.",
+                    "But {} {many} are few to draw from, and for the exact match it is the narrower here: quote the first.",
                     set.units
                 ),
-                _ => "The second line takes that into account. Here both are about as wide: errors are spread evenly."
-                    .into(),
+                _ => "For the exact match both are about as wide here: errors are spread evenly.".into(),
             };
             let _ = write!(
                 html,
                 "<p>Images by one {one} are easy or hard together, so a handful of {many} tells less than as many \
-                 unrelated images would. {verdict}</p>"
+                 unrelated images would. The second line takes that into account. {verdict} The wider of the two, in bold, \
+                 is the one to quote.</p>"
             );
         }
     }

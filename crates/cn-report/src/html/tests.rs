@@ -157,6 +157,35 @@ fn a_report_has_all_sections_and_asks_for_nothing() {
 }
 
 #[test]
+fn the_map_names_every_image_rightly() {
+    let signs = |displays: [&str; 2], targets: &[usize]| {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::new(folder.path());
+        write_run(&run, None, targets);
+        write_interpretation(&run);
+        let mut card = card();
+        card.classes.iter_mut().zip(displays).for_each(|(class, display)| class.display = display.into());
+        card.write(run.model_card()).unwrap();
+        let mut found = Interpretation::read(&run).unwrap();
+        found.embedding.push(EmbeddedImage { path: "3.png".into(), x: 3.0, y: 3.0 });
+        found.write(&run).unwrap();
+        let page = report_page(&run).unwrap();
+        let map = page.split_once("<section id=\"map\">").unwrap().1.split_once("</section>").unwrap().0.to_owned();
+        let marks: Vec<String> =
+            map.split("</text>").filter_map(|part| Some(part.rsplit_once("\">")?.1.to_owned())).collect();
+        (marks[..3].to_vec(), map)
+    };
+    let (short, map) = signs(["零", "十"], &[0]);
+    assert!(short == ["十", "零", "零"] && !map.contains("class=key"), "{map}");
+    // The first characters of both are the same.
+    let (long, map) = signs(["1000", "10000"], &[]);
+    assert_eq!(long, ["B", "A", "–"]);
+    assert!(map.contains("A</b> 0 1000</span>") && map.contains("B</b> 10 10000</span>"), "{map}");
+    assert!(map.contains("<p>3 of the images") && map.contains("– without any"), "{map}");
+    assert_eq!([0, 25, 26, 27, 701, 702].map(looks::letters), ["A", "Z", "AA", "AB", "ZZ", "AAA"]);
+}
+
+#[test]
 fn a_report_without_the_model_leaves_out_what_needs_it() {
     let page = page_of(Some(7), &[0], |_| ());
     assert!(!page.contains("id=\"losses\"") && !page.contains("id=\"map\"") && page.contains("id=\"classes\""));
@@ -226,6 +255,20 @@ fn a_result_without_mistakes_is_not_called_certain() {
     let page = page_of(Some(0), &[1], |_| ());
     assert!(page.contains("95 % interval 51.0 to 100.0 %"), "Wilson's interval of 4 of 4");
     assert!(!page.contains("100.0 to 100.0 %"), "nothing is drawn");
+}
+
+#[test]
+fn nothing_reads_as_certain_that_is_not() {
+    let said = |ends: [f64; 2]| percents(ends);
+    assert_eq!(said([0.971, 0.993]), "97.1 to 99.3 %");
+    assert_eq!(said([0.997, 0.99967]), "99.70 to 99.97 %");
+    assert_eq!(said([0.99955, 0.99996]), "99.955 to 99.996 %");
+    assert_eq!(said([0.9996, 1.0]), "99.96 to 100.00 %");
+    assert_eq!(
+        (percent(0.99996), percent(1.0), percent(0.99951)),
+        ("99.996 %".into(), "100.00 %".into(), "99.95 %".into())
+    );
+    assert_eq!((percent(0.00002), percent(0.0)), ("0.002 %".into(), "0.00 %".into()));
 }
 
 #[test]

@@ -42,6 +42,11 @@ pub(super) fn has(c: char) -> bool {
     FONT.glyph_id(c).0 != 0
 }
 
+/// The Chinese characters that the font can draw, and their punctuation.
+pub(crate) fn chinese() -> impl Iterator<Item = char> {
+    ('\u{3000}'..='\u{9FFF}').filter(|&c| has(c))
+}
+
 /// `PxScale` counts ascent to descent; `size` is the em, as everywhere else.
 fn px_scale(size: f32) -> PxScale {
     let em = FONT.units_per_em().expect("the embedded font names its em");

@@ -11,15 +11,25 @@ const TITLE: f32 = 34.0;
 /// Room for the name of a row, at most.
 const WIDEST: f32 = 150.0;
 
-/// True class down, predicted class and `none` across: the diagonal in blue, what is wrong in red.
+/// Classes that are drawn.
+const MOST: usize = 60;
+
+/// True class down, predicted class and `none` across: the diagonal in blue, what is wrong in red; of more than 60 classes
+/// those that are confused most.
 #[must_use]
 pub fn confusion_picture(confusion: &Confusion, names: &ClassNames) -> Picture {
+    let all = confusion.labels.len();
+    let confusion = &confusion.of_most_confused(MOST);
+    let title = match all {
+        n if n > MOST => format!("The {MOST} most confused of {n} classes: true class down, predicted across"),
+        _ => "True class down, predicted across".into(),
+    };
     let shown: Vec<String> = confusion.labels.iter().map(|label| names.show(label)).collect();
     let left = MARGIN + shown.iter().map(|name| text_width(name, TEXT)).fold(0.0, f32::max).min(WIDEST) + 10.0;
     let (n, top) = (shown.len(), MARGIN + TITLE + CELL);
     let (width, height) = (left + (n + 1) as f32 * CELL + MARGIN, top + n as f32 * CELL + MARGIN);
     let mut picture = Picture::blank(width.ceil() as u32, height.ceil() as u32);
-    picture.text((MARGIN, MARGIN + 16.0), Anchor::Left, "True class down, predicted across", 17.0, INK);
+    picture.text((MARGIN, MARGIN + 16.0), Anchor::Left, &title, 17.0, INK);
     let columns = confusion.labels.iter().map(|label| names.short(label)).chain([names.no_class()]);
     for (column, name) in columns.enumerate() {
         let at = (left + (column as f32 + 0.5) * CELL, top - 10.0);
@@ -65,6 +75,23 @@ fn cell(picture: &mut Picture, rect: Rect, count: usize, ground: Ground) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_classes_make_no_larger_picture() {
+        let many = |n: usize| {
+            let mut counts = vec![vec![0; n + 1]; n];
+            (0..n).for_each(|class| counts[class][class] = 3);
+            (counts[n - 1][n - 2], counts[n - 1][n]) = (2, 1);
+            Confusion { labels: (0..n).map(|class| format!("{class:03}")).collect(), counts }
+        };
+        let size = |n: usize| {
+            let picture = confusion_picture(&many(n), &ClassNames::default());
+            [picture.width(), picture.height()]
+        };
+        assert_eq!(size(700), size(60));
+        let most = many(100).of_most_confused(2);
+        assert_eq!((most.labels, most.counts), (vec!["098".into(), "099".into()], vec![vec![3, 0, 0], vec![2, 3, 1]]));
+    }
 
     #[test]
     fn the_diagonal_is_blue_and_mistakes_are_red() {

@@ -37,6 +37,30 @@ pub struct Confusion {
     pub counts: Vec<Vec<usize>>,
 }
 
+impl Confusion {
+    /// The rows and columns of the `n` classes that are confused most, in the order of the classes; images of theirs that
+    /// were taken for other classes are left out.
+    #[must_use]
+    pub fn of_most_confused(&self, n: usize) -> Self {
+        let errors = |class: usize| {
+            let as_others: usize = self.counts[class].iter().sum::<usize>() - self.counts[class][class];
+            as_others + self.counts.iter().map(|row| row[class]).sum::<usize>() - self.counts[class][class]
+        };
+        let mut classes: Vec<usize> = (0..self.labels.len()).collect();
+        classes.sort_by_cached_key(|&class| std::cmp::Reverse(errors(class)));
+        classes.truncate(n);
+        classes.sort_unstable();
+        let row = |&truth: &usize| {
+            let columns = classes.iter().copied().chain(std::iter::once(self.labels.len()));
+            columns.map(|said| self.counts[truth][said]).collect()
+        };
+        Self {
+            labels: classes.iter().map(|&class| self.labels[class].clone()).collect(),
+            counts: classes.iter().map(row).collect(),
+        }
+    }
+}
+
 /// Images of one class that were taken for another, or for none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfusedPair {

@@ -5,7 +5,7 @@ use crate::args::InspectArgs;
 use crate::glyphs;
 use crate::model;
 use crate::problem::Problem;
-use crate::start::origin_of;
+use crate::start::{fetch_note, origin_of, other_file, recorded_sha256};
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 use cn_data::Digest;
@@ -109,8 +109,7 @@ fn tell(context: &Context<'_>, inspection: &Inspection, recorded: &[Recorded]) -
             return Err(Problem::failure(problem).hint("one of the two files was changed: restore it").into());
         }
         if file.as_ref().is_some_and(|sha256| *sha256 != inspection.sha256) {
-            let problem = format!("`{}` is not the file that {by} describes: it has another SHA-256", path.display());
-            return Err(Problem::failure(problem).hint("it was changed or damaged: fetch it again").into());
+            return Err(other_file(path, by).into());
         }
     }
     Ok(())
@@ -152,10 +151,8 @@ impl Recorded {
 /// Hashes of these weights that files beside them hold.
 fn recorded(path: &Path) -> Result<Vec<Recorded>> {
     let Some(run) = run_of(path) else {
-        let of_hub = HubFile::of_path(path).and_then(|file| file.sha256);
-        let of_note = note(path).and_then(|note| Some(note["sha256"].as_str()?.to_owned()));
-        let hashes = [("the hub's cache", of_hub), ("the source.json beside it", of_note)];
-        return Ok(hashes.into_iter().map(|(by, file)| Recorded { by, file, weights: None }).collect());
+        let hashes = recorded_sha256(path).into_iter();
+        return Ok(hashes.map(|(by, sha256)| Recorded { by, file: Some(sha256), weights: None }).collect());
     };
     let mut found = vec![Recorded::of_weights("model.json", ModelCard::read(run.model_card())?.weights.sha256)];
     if run.is_finished() {
@@ -285,13 +282,8 @@ fn known(path: &Path) -> Result<(Option<String>, SourcePart)> {
     }
     let origin = origin_of(path);
     (source.repo, source.revision) = (origin.repo, origin.revision);
-    source.from = note(path).and_then(|note| Some(note["source"].as_str()?.to_owned()));
+    source.from = fetch_note(path).and_then(|note| Some(note["source"].as_str()?.to_owned()));
     Ok((HubFile::of_path(path).and_then(|file| file.licence()), source))
-}
-
-/// What `fetch-weights --from` wrote beside the file.
-fn note(path: &Path) -> Option<serde_json::Value> {
-    serde_json::from_slice(&std::fs::read(path.with_extension("source.json")).ok()?).ok()
 }
 
 fn text(inspection: &Inspection) -> String {

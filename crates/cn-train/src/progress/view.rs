@@ -8,8 +8,8 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
 
-/// Narrowest terminals that the bars, cut at its edge, and the curves fit into, in columns.
-const NARROWEST: u16 = 50;
+/// Narrowest terminals that the numbers, in place of bars and cut at its edge, and the curves fit into, in columns.
+const NARROWEST: u16 = 36;
 const NARROWEST_CURVES: u16 = 70;
 /// Widest that it becomes.
 const WIDEST: u16 = 120;
@@ -325,7 +325,18 @@ mod tests {
         check(
             &view(),
             30,
-            49,
+            40,
+            expect![[r#"
+                epoch 2/3     93/187  275 images/s
+                run           50 %  01:04, 01:05 left
+                now         loss 0.0147   learning rate
+                Ctrl-C saves and stops, twice ends at o
+            "#]],
+        );
+        check(
+            &view(),
+            30,
+            35,
             expect![[r#"
             nothing
         "#]],
