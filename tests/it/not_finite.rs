@@ -27,6 +27,24 @@ fn a_rate_that_breaks_the_weights_is_told_with_step_layer_and_images() {
 }
 
 #[test]
+fn two_checkpoints_are_kept_and_every_number_in_them_is_finite() {
+    let place = Place::new();
+    // Gradients that are finite, and whose squares are not.
+    let ended = place.line(&format!("{TRAIN} --lr 1e6 --checkpoint-every 1 --out run"));
+    assert_eq!(ended.code, 1, "{}", ended.snapshot());
+    let [last, previous] = ["last", "previous"].map(|name| {
+        let path = place.path(&format!("run/checkpoints/{name}.safetensors"));
+        let tensors = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).expect("readable");
+        for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.dtype() == candle_core::DType::F32) {
+            let values: Vec<f32> = tensor.flatten_all().and_then(|t| t.to_vec1()).expect("floats");
+            assert!(values.iter().all(|value| value.is_finite()), "{name} in {}", path.display());
+        }
+        std::fs::read(path).expect("readable")
+    });
+    assert!(last != previous, "one step twice");
+}
+
+#[test]
 fn a_rate_that_is_too_high_is_halved_until_it_trains() {
     let place = Place::new();
     let ended = place.line(&format!("{TRAIN} --lr 4096 --on-nan rollback --out rolled"));

@@ -305,7 +305,7 @@ fn training_starts_from_no_file_that_changed_since_it_was_fetched() {
     std::fs::remove_file(&file).expect("removed");
     let blobs = place.path(SNAPSHOT).join("../../blobs");
     std::fs::create_dir_all(&blobs).expect("made");
-    let mut link = |bytes: &[u8]| {
+    let link = |bytes: &[u8]| {
         std::fs::write(blobs.join(&blob), bytes).expect("written");
         let _ = std::fs::remove_file(&file);
         #[cfg(unix)]

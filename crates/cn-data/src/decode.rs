@@ -86,6 +86,14 @@ pub enum BadReason {
         /// Size of the file.
         bytes: u64,
     },
+    /// So many bytes of pixels in so small a file that it was made to fill the memory.
+    #[error("{bytes} bytes that unpack to {pixels}: no picture is as plain as that")]
+    Bomb {
+        /// Size of the file.
+        bytes: u64,
+        /// Bytes of the pixels.
+        pixels: u64,
+    },
     /// Truncated or corrupt.
     #[error("damaged: {0}")]
     Damaged(String),
@@ -128,6 +136,7 @@ fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<Decoded, BadReason
     check_size(width as u64, height as u64, config)?;
     let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
     let (space, channels) = if grey { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
+    check_unpacked(bytes, (width * height * channels) as u64)?;
     // Stray bytes between headers do no harm; from here on they would.
     let strict = decoder.options().set_strict_mode(true).jpeg_set_out_colorspace(space);
     decoder.set_options(strict);
@@ -151,14 +160,22 @@ fn reaches_its_end(bytes: &[u8]) -> bool {
 }
 
 fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Result<Decoded, BadReason> {
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut limits = Limits::default();
-    // Eight bytes a pixel: RGBA of 16 bits.
-    limits.max_alloc = Some(config.max_image_pixels.saturating_mul(8));
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let open = |max_alloc: u64| {
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(max_alloc);
+        reader.limits(limits);
+        reader.into_decoder().map_err(damaged)
+    };
+    // What stands before the pixels, such as a profile, gets no more than that.
+    let mut decoder = open(PLAIN)?;
     let (width, height) = decoder.dimensions();
     check_size(width.into(), height.into(), config)?;
+    check_unpacked(bytes, decoder.total_bytes())?;
+    if decoder.total_bytes() > PLAIN {
+        // Eight bytes a pixel: RGBA of 16 bits.
+        decoder = open(config.max_image_pixels.saturating_mul(8))?;
+    }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     let image = flattened(image);
@@ -169,6 +186,19 @@ fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Res
 
 fn damaged(error: impl ToString) -> BadReason {
     BadReason::Damaged(error.to_string())
+}
+
+/// Bytes of pixels that any file may unpack to.
+const PLAIN: u64 = 64 << 20;
+/// How many times its own size a file of more than that may unpack to.
+const MOST_PACKED: u64 = 200;
+
+fn check_unpacked(bytes: &[u8], pixels: u64) -> Result<(), BadReason> {
+    let bytes = bytes.len() as u64;
+    if pixels > PLAIN && pixels / bytes.max(1) > MOST_PACKED {
+        return Err(BadReason::Bomb { bytes, pixels });
+    }
+    Ok(())
 }
 
 fn check_size(width: u64, height: u64, config: &DecodeConfig) -> Result<(), BadReason> {

@@ -87,6 +87,14 @@ pub enum Error {
         /// Where and why.
         source: Box<csv::Error>,
     },
+    /// A quote that no other one closes: the rest of the table would be one field.
+    #[error("`{}` line {line}: a field begins with a quote that is never closed", path.display())]
+    OpenQuote {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line of the quote, from 1.
+        line: u64,
+    },
     /// A CSV file in UTF-16.
     #[error("`{}` is in UTF-16, expected UTF-8", path.display())]
     Utf16 {
@@ -396,6 +404,7 @@ impl Error {
             Self::NoColumn { .. } => "name one of the columns that exist",
             Self::SameColumn { .. } => "give one of them another name",
             Self::BadCsv { .. } | Self::Utf16 { .. } | Self::NotUtf8 { .. } => "save the table as CSV in UTF-8",
+            Self::OpenQuote { .. } => "close it, or write the field in quotes and each quote within it twice",
             Self::RowLength { .. } => "quote fields that hold the separator or a line break",
             Self::EmptyField { .. } => {
                 "fill the field in, or leave the row out; where labels are divided (`label_separator`), an empty field of \

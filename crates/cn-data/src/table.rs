@@ -28,12 +28,12 @@ pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
         return Err(Error::EmptyCsv { path: path.to_owned() });
     }
 
-    let mut reader = ReaderBuilder::new()
-        .delimiter(delimiter(text))
-        .has_headers(false)
-        .flexible(true)
-        .trim(Trim::All)
-        .from_reader(text);
+    let delimiter = delimiter(text);
+    if let Some(at) = open_quote(text, delimiter) {
+        return Err(Error::OpenQuote { path: path.to_owned(), line: line_at(text, at as u64) });
+    }
+    let mut reader =
+        ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).trim(Trim::All).from_reader(text);
     let mut row = ByteRecord::new();
     let mut next = |row: &mut ByteRecord| {
         reader.read_byte_record(row).map_err(|e| Error::BadCsv { path: path.to_owned(), source: Box::new(e) })
@@ -75,6 +75,23 @@ fn delimiter(text: &[u8]) -> u8 {
     }
     // The first one wins a draw: `max_by_key` returns the last.
     counts.iter().rev().max_by_key(|(n, _)| *n).map_or(b',', |(_, d)| *d)
+}
+
+/// Where a quote stands that begins a field and is never closed.
+fn open_quote(text: &[u8], delimiter: u8) -> Option<usize> {
+    // The quote that is open, or was closed right before.
+    let (mut open, mut closed, mut begins) = (None, None, true);
+    for (at, &c) in text.iter().enumerate() {
+        match (c, open) {
+            (b'"', Some(_)) => closed = open.take(),
+            (b'"', None) if begins => (open, begins) = (Some(at), false),
+            // Two of them within a field are one that belongs to it.
+            (b'"', None) if closed.is_some() => open = closed.take(),
+            (_, None) => (closed, begins) = (None, c == delimiter || c == b'\n' || c == b'\r'),
+            (_, Some(_)) => {}
+        }
+    }
+    open
 }
 
 /// The table and the names of its columns.

@@ -39,7 +39,7 @@ pub mod resample;
 mod scratch;
 mod simd;
 
-pub use finite::all_finite;
+pub use finite::{all_finite, all_squares_finite};
 pub use float::Float;
 pub use parallel::{parallel, with_threads};
 pub use precision::{Precision, PrecisionError};

@@ -214,8 +214,8 @@ impl Parameters {
         &self.grads
     }
 
-    /// The trained entry nearest to the output, if any, whose gradient has a number that is NaN or infinite: where a
-    /// backward pass first met one.
+    /// The trained entry nearest to the output, if any, whose gradient has a number that is NaN or infinite, or too large
+    /// to be squared, as [`crate::Adam`] does: where a backward pass first met one.
     ///
     /// # Errors
     ///
@@ -224,7 +224,7 @@ impl Parameters {
         with_float!("gradients", self.grads, T => {
             let grads = read::<T>(&self.grads)?;
             let grads = &*grads;
-            let is_bad = |e: &Entry| !cn_kernels::all_finite(&grads[e.offset..e.offset + e.len]);
+            let is_bad = |e: &Entry| !cn_kernels::all_squares_finite(&grads[e.offset..e.offset + e.len]);
             // In parallel, since on nearly every step all of them have to be read.
             Ok(self.entries.par_iter().rev().filter(|e| e.trainable).find_first(|e| is_bad(e)))
         })

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::index::tests::{archive, entry};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 
 fn config() -> DecodeConfig {
     DecodeConfig::default()
@@ -267,5 +268,19 @@ fn real_files_decode_as_by_pillow() {
         let expected = facts["decoded"]["sum"].as_i64().expect("a sum");
         // At most 1 pixel in 100 may be off by its level.
         assert!((sum - expected).abs() <= 41, "{name}: {sum}, expected {expected}");
+    }
+}
+
+#[test]
+fn files_that_are_made_to_fill_the_memory_are_refused() {
+    // 72 MiB of one colour in some hundred kilobytes; smaller ones are as plain as they like.
+    for (side, is_bomb) in [(9_000, true), (4_000, false)] {
+        let mut bytes = Vec::new();
+        let smallest = PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::NoFilter);
+        DynamicImage::new_luma8(side, side).write_with_encoder(smallest).expect("written");
+        let found = decode(&bytes, &config());
+        let what = found.as_ref().err();
+        let is_told = matches!(what, Some(BadReason::Bomb { pixels, .. }) if *pixels == u64::from(side).pow(2));
+        assert_eq!((is_told, found.is_ok()), (is_bomb, !is_bomb), "{side}, {} bytes: {what:?}", bytes.len());
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 fn spec() -> Spec {
     Spec {
@@ -150,4 +151,35 @@ fn descriptions_must_be_complete() {
     assert!(error(b"id,label\n1,a\n", &without_image).ends_with("lacks `image`"));
     let without_label = Spec { label: None, ..spec() };
     assert!(error(b"id,label\n1,a\n", &without_label).ends_with("lacks `label`"));
+}
+
+#[test]
+fn a_quote_that_is_never_closed_loses_no_rows() {
+    let refused = |text: &str| error(text.as_bytes(), &spec());
+    let told = |line| format!("`t.csv` line {line}: a field begins with a quote that is never closed");
+    assert_eq!(refused("id,label,note\n1,a,x\n2,b,\"see page\n3,a,y\n4,b,z\n"), told(3));
+    assert_eq!(refused("id,label\n1,\"a\"\"\n2,b\n"), told(2), "two within a field are one that belongs to it");
+    assert_eq!(refused("id;label;note\n1;a;\"\n2;b;\n"), told(2));
+    // Quotes within fields that begin without one mean nothing.
+    let text = b"id,label,note\n1,a,5\"\" pipe\n2,b,12\"\n3,\"a\",\"\"\n4,a,\"x \"\"y\"\" z\"\n";
+    assert_eq!(lines(text, &spec()).len(), 4);
+}
+
+proptest! {
+    /// The reader of the crate and the look ahead agree on what is open: closing it changes no row before it.
+    #[test]
+    fn tables_that_are_refused_are_those_whose_end_is_in_quotes(
+        rest in proptest::collection::vec(proptest::sample::select(vec!["\"", ",", "\n", "a", " ", "\r"]), 0..40),
+    ) {
+        let text = rest.concat();
+        let rows = |text: &str| {
+            let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+            reader.byte_records().map(|row| row.expect("bytes")).collect::<Vec<_>>()
+        };
+        // What follows an open quote is in the last field, as it stands there.
+        let marked = format!("{text}\nMARK,MARK");
+        let last = rows(&marked).pop().expect("a row");
+        let is_swallowed = last.iter().last().is_some_and(|field| field.ends_with(b"\nMARK,MARK"));
+        prop_assert_eq!(open_quote(text.as_bytes(), b',').is_some(), is_swallowed, "{:?}", text);
+    }
 }

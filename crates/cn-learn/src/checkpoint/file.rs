@@ -151,12 +151,12 @@ impl Write for Hashing {
 }
 
 pub(super) fn read(path: &Path) -> Result<Checkpoint> {
-    let bytes = std::fs::read(path).map_err(|source| Error::CheckpointFile {
-        action: "read",
-        path: path.to_owned(),
-        bytes: None,
-        source,
-    })?;
+    let failed = |source| Error::CheckpointFile { action: "read", path: path.to_owned(), bytes: None, source };
+    // A pipe or a device may have no end.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(Error::CheckpointDamaged { path: path.to_owned(), reason: "it is no file".into() });
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
     parse(&bytes).map_err(|broken| match broken {
         Broken::Format(found) => Error::CheckpointFormat { found, expected: FORMAT },
         Broken::Bytes(reason) => Error::CheckpointDamaged { path: path.to_owned(), reason },

@@ -83,14 +83,14 @@ impl CheckpointFolder {
             .map_err(|e| failed("keep", &self.last(), e))
     }
 
-    /// The newest checkpoint that can be read; `None` if there is no file at all.
+    /// The newest checkpoint that can be read, the best one where both others cannot; `None` if there is no file at all.
     ///
     /// # Errors
     ///
     /// If there are files and none can be read: the error of the newest.
     pub fn newest(&self) -> Result<Option<NewestCheckpoint>> {
         let mut damage = None;
-        for path in [self.last(), self.previous()].into_iter().filter(|path| path.exists()) {
+        for path in [self.last(), self.previous(), self.best()].into_iter().filter(|path| path.exists()) {
             match Checkpoint::read(&path) {
                 Ok(checkpoint) => return Ok(Some(NewestCheckpoint { checkpoint, damage })),
                 // Whoever writes to the run has just made it the previous one.

@@ -26,6 +26,8 @@ pub struct SaveCheckpoints {
     monitor: Monitor,
     /// Of the epoch that the next checkpoint follows.
     rank: Rank,
+    /// Steps that were done at the newest one.
+    newest: Option<u64>,
 }
 
 /// What happens before a step whose numbers are none.
@@ -49,6 +51,7 @@ impl SaveCheckpoints {
             extra: Value::Null,
             monitor: Monitor::new("val_loss"),
             rank: Rank::Other,
+            newest: None,
         }
     }
 
@@ -103,8 +106,10 @@ impl Handler for SaveCheckpoints {
         "checkpointer"
     }
 
-    fn on_fit_start(&mut self, _: &FitStart<'_>) -> Result<()> {
+    fn on_fit_start(&mut self, fit: &FitStart<'_>) -> Result<()> {
         self.last = Instant::now();
+        // A fit that goes on begins at a checkpoint.
+        self.newest = (fit.position.steps_done > 0).then_some(fit.position.steps_done);
         Ok(())
     }
 
@@ -128,7 +133,8 @@ impl Handler for SaveCheckpoints {
         let wanted = match moment {
             Moment::Step => due || late || self.is_stopped(),
             Moment::Epoch => true,
-            Moment::NotFinite => self.before_nan == BeforeNan::Writes,
+            // A second one of the same step would cost the one before it.
+            Moment::NotFinite => self.before_nan == BeforeNan::Writes && self.newest != Some(position.steps_done),
         };
         if wanted || moment == Moment::NotFinite {
             // Before the copy is made, so that there are never two of them; and what the folder holds when a fit ends
@@ -140,6 +146,7 @@ impl Handler for SaveCheckpoints {
 
     fn on_checkpoint(&mut self, moment: Moment, checkpoint: &Checkpoint) -> Result<()> {
         self.last = Instant::now();
+        self.newest = Some(checkpoint.position().steps_done);
         let rank = std::mem::replace(&mut self.rank, Rank::Other);
         self.writer.begin(&checkpoint.clone().with_extra(self.extra.clone()), rank)?;
         match moment {
@@ -220,6 +227,20 @@ mod tests {
         assert_eq!((steps(&folder.previous()), steps(&folder.last())), (6, 12));
         let losses: Vec<f64> = learner.history().iter().map(|record| record.val_loss).collect();
         assert_eq!(steps(&folder.best()), if losses[1] < losses[0] { 12 } else { 6 });
+        Ok(())
+    }
+
+    #[test]
+    fn the_best_one_is_used_where_the_others_are_lost() -> Result<()> {
+        let (_dir, folder) = folder();
+        trained(SaveCheckpoints::to(folder.clone()).every(5))?;
+        let best = steps(&folder.best());
+        for path in [folder.last(), folder.previous()] {
+            std::fs::remove_file(&path).expect("removed");
+            std::fs::write(path, "junk").expect("written");
+        }
+        let found = folder.newest()?.expect("one is whole");
+        assert_eq!((found.checkpoint.position().steps_done, found.damage.is_some()), (best, true));
         Ok(())
     }
 

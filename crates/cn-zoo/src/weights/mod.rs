@@ -68,7 +68,13 @@ impl WeightFile {
     /// [`Error::Unreadable`], or [`Error::InFile`] with what is wrong with the contents.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = read_limited(path).map_err(|source| Error::Unreadable { path: path.into(), source })?;
+        let unreadable = |source| Error::Unreadable { path: path.into(), source };
+        // What says of itself that it is too large need not be read to be refused.
+        if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_BYTES {
+            let source = Box::new(Error::FileTooLarge { limit: MAX_BYTES });
+            return Err(Error::InFile { path: path.into(), source });
+        }
+        let bytes = read_limited(path).map_err(unreadable)?;
         Self::from_bytes(&bytes).map_err(|source| Error::InFile { path: path.into(), source: Box::new(source) })
     }
 

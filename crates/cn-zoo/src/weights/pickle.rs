@@ -133,6 +133,9 @@ pub(crate) fn run(code: &[u8]) -> Result<Built> {
     }
 }
 
+/// What a pickle may make and keep at a time: a hundred times what the state dict of a ResNet-152 needs.
+const MOST_VALUES: usize = 500_000;
+
 struct Machine<'a> {
     code: &'a [u8],
     at: usize,
@@ -161,6 +164,7 @@ impl<'a> Machine<'a> {
             b'X' => self.array().and_then(|b| self.string(u32::from_le_bytes(b) as usize)),
             0x8c => self.byte().and_then(|len| self.string(len.into())),
             b'(' => {
+                self.room()?;
                 self.marks.push(self.stack.len());
                 Ok(())
             }
@@ -239,7 +243,16 @@ impl<'a> Machine<'a> {
 
     // The stack.
 
+    /// Each instruction is a byte or a few, and what it leaves takes up to a hundred.
+    fn room(&self) -> Result<()> {
+        if self.arena.len() + self.stack.len() + self.marks.len() + self.memo.len() < MOST_VALUES {
+            return Ok(());
+        }
+        self.error("there are more values than any state dict has")
+    }
+
     fn push(&mut self, value: Value) -> Result<()> {
+        self.room()?;
         self.arena.push(value);
         self.stack.push(self.arena.len() - 1);
         Ok(())
@@ -273,6 +286,7 @@ impl<'a> Machine<'a> {
     }
 
     fn put(&mut self, key: u32) -> Result<()> {
+        self.room()?;
         let id = self.last()?;
         self.memo.insert(key, id);
         Ok(())
@@ -281,6 +295,7 @@ impl<'a> Machine<'a> {
     fn recall(&mut self, key: u32) -> Result<()> {
         match self.memo.get(&key) {
             Some(&id) => {
+                self.room()?;
                 self.stack.push(id);
                 Ok(())
             }

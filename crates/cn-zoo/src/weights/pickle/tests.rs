@@ -84,9 +84,15 @@ fn integers_have_their_signs() {
 
 #[test]
 fn nesting_and_repetition_stay_cheap() {
-    // A million lists inside each other, and a list that doubles itself 60 times through the memo.
-    let deep = [vec![b']'; 1_000_000], vec![b'a'; 999_999], vec![b'.']].concat();
-    assert!(run(&deep).is_ok());
+    // Lists inside each other, and a list that doubles itself 60 times through the memo.
+    let deep = |n: usize| [vec![b']'; n], vec![b'a'; n - 1], vec![b'.']].concat();
+    assert!(run(&deep(200_000)).is_ok());
+    // Whatever an instruction leaves: values, marks, entries of the memo, what is recalled from there.
+    for many in [&b"}"[..], b"K\x01", b"(", b"Nq\x00", b"h\x00"] {
+        let code = [&b"Nq\x00"[..], &many.repeat(600_000)].concat();
+        assert!(refused(&code).to_string().contains("more values than any state dict has"), "{many:?}");
+    }
+    assert!(run(&deep(1_000_000)).is_err());
     let mut bomb = b"N".to_vec();
     for key in 0..60 {
         bomb.extend([b'q', key, b'h', key, 0x86]);
