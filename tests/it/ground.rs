@@ -79,6 +79,19 @@ fn odd_images_on_paper_are_turned_and_the_audit_names_them() {
 }
 
 #[test]
+fn light_ink_among_paper_is_inverted() {
+    let place = place();
+    let odd = images(&place.path("black")).swap_remove(0);
+    let odd = odd.strip_prefix(place.path("black")).expect("inside").to_owned();
+    std::fs::copy(place.path("black").join(&odd), place.path("white").join(&odd)).expect("copied");
+    let found = place.result("audit --data white --no-cache --out found");
+    let notes = found["odd"].as_array().expect("a list");
+    let name = odd.to_str().expect("UTF-8").replace('\\', "/");
+    assert!(notes.iter().any(|note| note["path"].as_str().is_some_and(|path| path == name)), "{name}: {notes:?}");
+    assert!(notes.len() <= 3, "{notes:?}");
+}
+
+#[test]
 fn built_in_weights_read_ink_on_paper() {
     let place = place();
     let exact = |set: &str| place.result(&format!("evaluate glyphs --data {set} --no-cache"))["exact_match"].clone();

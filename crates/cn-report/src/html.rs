@@ -16,6 +16,7 @@ pub use compare::compare_page;
 use crate::error::Result;
 use crate::picture::{FONT_FILE, chinese};
 use crate::run_folder::RunFolder;
+use crate::text::digits;
 pub(crate) use encode::escape;
 use record::Record;
 use std::sync::LazyLock;
@@ -104,31 +105,14 @@ fn document(title: &str, body: &str) -> String {
 
 /// `99.10 %`; a dash for what is no number.
 fn percent(share: f64) -> String {
-    if share.is_finite() { format!("{:.*} %", digits(2, &[share]), 100.0 * share) } else { "–".into() }
+    if share.is_finite() { format!("{:.*} %", digits(100.0, 2, &[share]), 100.0 * share) } else { "–".into() }
 }
 
 /// `97.1 to 99.3 %`.
 fn percents(ends: [f64; 2]) -> String {
-    let digits = digits(1, &ends);
+    let digits = digits(100.0, 1, &ends);
     format!("{:.digits$} to {:.digits$} %", 100.0 * ends[0], 100.0 * ends[1])
 }
-
-/// Digits behind the point, from `least` on, of which nothing reads as 0 or 100 % that is not, and different shares as
-/// different ones.
-fn digits(least: usize, shares: &[f64]) -> usize {
-    let shown = |share: f64, digits: usize| format!("{:.digits$}", 100.0 * share);
-    let is_told = |digits: usize| {
-        let limits = [0.0, 1.0];
-        let is_own =
-            |&share: &f64| limits.iter().all(|&end| share == end || shown(share, digits) != shown(end, digits));
-        let differ = |pair: &[f64]| pair[0] == pair[1] || shown(pair[0], digits) != shown(pair[1], digits);
-        shares.iter().all(is_own) && shares.windows(2).all(differ)
-    };
-    (least..MOST_DIGITS).find(|&digits| is_told(digits)).unwrap_or(MOST_DIGITS)
-}
-
-/// Digits of a percentage of which one image in a million would be seen.
-const MOST_DIGITS: usize = 4;
 
 #[cfg(test)]
 mod tests;

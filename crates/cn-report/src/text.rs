@@ -1,10 +1,12 @@
 //! Tables for terminals: plain text, aligned in columns of the terminal, where a Chinese character takes two.
 
+mod digits;
 mod epochs;
 mod layout;
 mod quality;
 mod scores;
 
+pub(crate) use digits::{digits, share};
 pub use epochs::{EpochTable, clock};
 pub use layout::printable;
 pub(crate) use layout::{Align, Table};

@@ -119,7 +119,7 @@ impl Plan {
 
     /// Decodes or draws the images; those that cannot be used are left out where the settings allow it, and named.
     pub(crate) fn load(self, ui: Ui, config: &Config, cache: Cache) -> Result<Dataset> {
-        let Loaded { dataset, skipped, turned } = self.read(config, cache, Turn::EachImage)?;
+        let Loaded { dataset, skipped, turned, .. } = self.read(config, cache, Originals::Dropped)?;
         name_skipped(ui, &skipped);
         match turned {
             Some((Ground::Bright, n)) if n > 0 => {
@@ -134,27 +134,26 @@ impl Plan {
         Ok(dataset)
     }
 
-    /// The same, with what there is to say of it, and odd images as they are.
+    /// The same, with what there is to say of it, and with the images as they were.
     pub(crate) fn load_naming(self, config: &Config, cache: Cache) -> Result<Loaded> {
-        self.read(config, cache, Turn::WholeSets)
+        self.read(config, cache, Originals::Kept)
     }
 
-    fn read(self, config: &Config, cache: Cache, turn: Turn) -> Result<Loaded> {
-        let Some(samples) = self.samples else { return self.decode(config, cache, turn) };
+    fn read(self, config: &Config, cache: Cache, originals: Originals) -> Result<Loaded> {
+        let Some(samples) = self.samples else { return self.decode(config, cache, originals) };
         let pixels = draw(config, &samples)?;
         let dataset = if config.synthetic.steps.is_some() {
             Dataset::with_vocabulary(self.index, pixels, self.split, characters()?)?
         } else {
             Dataset::new(self.index, pixels, self.split)?
         };
-        Ok(Loaded { dataset, skipped: Vec::new(), turned: None })
+        Ok(Loaded { dataset, skipped: Vec::new(), turned: None, originals: None })
     }
 
-    fn decode(self, config: &Config, cache: Cache, which: Turn) -> Result<Loaded> {
+    fn decode(self, config: &Config, cache: Cache, originals: Originals) -> Result<Loaded> {
         let mut loaded = Pixels::load(&self.index, &load_config(config, cache))?;
-        let ground = loaded.pixels.ground().filter(|ground| {
-            config.ground == GroundKind::Turned && (*ground == Ground::Bright || which == Turn::EachImage)
-        });
+        let ground = loaded.pixels.ground().filter(|_| config.ground == GroundKind::Turned);
+        let originals = (originals == Originals::Kept && ground.is_some()).then(|| loaded.pixels.clone());
         let turned = ground.map(|ground| (ground, turn(&mut loaded.pixels)));
         let (index, split) = if loaded.skipped.is_empty() {
             (self.index, self.split)
@@ -167,7 +166,7 @@ impl Plan {
             Some(all) => Dataset::with_vocabulary(index, loaded.pixels, split, all)?,
             None => Dataset::new(index, loaded.pixels, split)?,
         };
-        Ok(Loaded { dataset, skipped: loaded.skipped, turned })
+        Ok(Loaded { dataset, skipped: loaded.skipped, turned, originals })
     }
 }
 
@@ -178,15 +177,15 @@ pub(crate) struct Loaded {
     pub(crate) skipped: Vec<BadImage>,
     /// The ground of nearly all images, where it is known and matters, and how many were turned to be dark.
     turned: Option<(Ground, usize)>,
+    /// The images before that, where they were asked for and may differ.
+    pub(crate) originals: Option<Pixels>,
 }
 
-/// Which images with dark ink on a bright ground are turned.
+/// What becomes of images as they were before some are turned.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// All of a set that has a ground.
-    EachImage,
-    /// Those of a set whose ground is bright: what is inverted among dark ones is to be found.
-    WholeSets,
+enum Originals {
+    Kept,
+    Dropped,
 }
 
 /// Turns each drawing with dark ink on a bright ground to light ink on a dark one; how many there were.

@@ -14,6 +14,8 @@ use view::View;
 const REDRAW: Duration = Duration::from_millis(100);
 /// Lines are printed at most this often.
 const LINE: Duration = Duration::from_secs(30);
+/// Time between two looks at a terminal that was too small for a live view.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Steps of a fit before the time left is told: the first ones are slower than the rest.
 const ENOUGH: usize = 10;
@@ -32,6 +34,8 @@ pub(crate) struct Progress {
     drawn: Instant,
     validation: Duration,
     validation_start: Option<Instant>,
+    /// When a live view was last tried.
+    tried: Instant,
 }
 
 /// The length of a fit.
@@ -68,6 +72,7 @@ impl Progress {
             drawn: now,
             validation: Duration::ZERO,
             validation_start: None,
+            tried: now,
         }
     }
 
@@ -100,15 +105,15 @@ impl Progress {
     ) -> Result<(), E> {
         self.steps += 1;
         self.fit_steps += 1;
+        // The terminal may have become large enough.
+        if self.live.is_none() && self.ui.has_bars() && self.tried.elapsed() >= AGAIN {
+            (self.live, self.tried) = (Live::new(), Instant::now());
+        }
         let every = if self.live.is_some() { REDRAW } else { LINE };
         if self.drawn.elapsed() < every {
             return Ok(());
         }
         self.drawn = Instant::now();
-        // The terminal may have become large enough.
-        if self.live.is_none() && self.ui.has_bars() {
-            self.live = Live::new();
-        }
         let left = (self.fit_steps >= ENOUGH).then(|| self.left(position));
         let (rate, loss) = (self.rate(), loss()?);
         if self.live.is_some() {

@@ -22,7 +22,7 @@ struct Kind {
 /// How a PNG stores what is decoded to whole bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Packed {
-    Palette,
+    Palette(u8),
     Bits(u8),
 }
 
@@ -32,7 +32,7 @@ impl Packed {
         let mut head = [0; 26];
         File::open(path).ok()?.read_exact(&mut head).ok()?;
         match (head[25], head[24]) {
-            (3, _) => Some(Self::Palette),
+            (3, bits) => Some(Self::Palette(bits)),
             (0, bits @ (1 | 2 | 4)) => Some(Self::Bits(bits)),
             _ => None,
         }
@@ -109,14 +109,14 @@ impl Kind {
     /// `PNG, RGBA, 8 bits`.
     fn name(self) -> String {
         let mode = match (self.packed, self.color.has_color(), self.color.has_alpha()) {
-            (Some(Packed::Palette), ..) => "palette",
+            (Some(Packed::Palette(_)), ..) => "palette",
             (_, false, false) => "grey",
             (_, false, true) => "grey with transparency",
             (_, true, false) => "RGB",
             (_, true, true) => "RGBA",
         };
         let bits = match self.packed {
-            Some(Packed::Bits(bits)) => u16::from(bits),
+            Some(Packed::Bits(bits) | Packed::Palette(bits)) => u16::from(bits),
             _ => self.color.bits_per_pixel() / u16::from(self.color.channel_count()),
         };
         let bits = if bits == 1 { "1 bit".to_owned() } else { format!("{bits} bits") };
@@ -174,7 +174,7 @@ mod tests {
                 "other.jpg: read as JPEG, grey, 8 bits, where PNG, grey, 8 bits is usual",
                 "large.png: 2000x600 pixels, where 4x3 is usual",
                 "bit.png: read as PNG, grey, 1 bit, where PNG, grey, 8 bits is usual",
-                "palette.png: read as PNG, palette, 8 bits, where PNG, grey, 8 bits is usual",
+                "palette.png: read as PNG, palette, 1 bit, where PNG, grey, 8 bits is usual",
             ]
         );
         // Half and half is a mixture, and nothing is odd in it.

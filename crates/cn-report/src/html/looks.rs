@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::picture::Picture;
 use crate::run_folder::{GalleryImage, Interpretation, Prediction};
 use crate::scores::Answers;
+use crate::text::digits;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -166,7 +167,8 @@ fn probabilities(record: &Record, prediction: &Prediction) -> String {
     classes.sort_by(|&a, &b| prediction.probabilities[b].total_cmp(&prediction.probabilities[a]));
     let one = |class: &usize| {
         let name = escape(record.names.short(&record.table.classes()[*class]));
-        format!("<bdi>{name}</bdi> {:.1} %", 100.0 * prediction.probabilities[*class])
+        let p = f64::from(prediction.probabilities[*class]);
+        format!("<bdi>{name}</bdi> {:.*} %", digits(100.0, 1, &[p]), 100.0 * p)
     };
     classes.iter().take(3).map(one).collect::<Vec<_>>().join(" · ")
 }

@@ -6,6 +6,7 @@ use super::svg::{Chart, Line, Style, bars};
 use super::{percent, percents};
 use crate::scores::{Answers, Calibration};
 use crate::text::{Quality, Tuning};
+use crate::text::{digits, share};
 use std::fmt::Write;
 
 /// The title, one sentence that says it all, and the cards.
@@ -94,8 +95,11 @@ pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
         let is_wider = |[a, b]: [f64; 2], [c, d]: [f64; 2]| b - a > d - c;
         let mut row = |name: String, own: &crate::IntervalSet, other: Option<&crate::IntervalSet>| {
             let other = other.map(ends);
-            let cell = |(i, own)| match other {
-                Some(other) if is_wider(own, other[i]) => format!("<td><b>{}</b></td>", percents(own)),
+            let cell = |(i, own): (usize, [f64; 2])| match (other, own) {
+                // Whatever is drawn of answers that are all alike is the same.
+                (_, [1.0, 1.0]) => "<td>all are right</td>".to_owned(),
+                (_, [0.0, 0.0]) => "<td>all are wrong</td>".to_owned(),
+                (Some(other), _) if is_wider(own, other[i]) => format!("<td><b>{}</b></td>", percents(own)),
                 _ => format!("<td>{}</td>", percents(own)),
             };
             let cells: String = ends(own).into_iter().enumerate().map(cell).collect();
@@ -133,7 +137,7 @@ pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
 
 /// Precision and the rest, with the thresholds.
 pub(super) fn classes(record: &Record, answers: &Answers<'_>, quality: &Quality) -> String {
-    let share = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.4}"));
+    let share = |value: Option<f64>| value.map_or("–".to_owned(), share);
     let tuned = quality.tuning.as_ref();
     let mut html = String::from(
         "<p>Precision: of the images given this label, the share that is right. Recall: of the images of this class, the \
@@ -220,7 +224,8 @@ pub(super) fn groups(record: &Record, answers: &Answers<'_>) -> String {
         .take(MOST_GROUPS)
         .map(|group| {
             let share = group.exact.share();
-            (group.group.clone(), share, format!("{:.1} % of {}", 100.0 * share, group.exact.total))
+            let digits = digits(100.0, 1, &[share]);
+            (group.group.clone(), share, format!("{:.digits$} % of {}", 100.0 * share, group.exact.total))
         })
         .collect();
     let half = rows.len().div_ceil(2).max(10).min(rows.len());

@@ -2,6 +2,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::digits::{digits, share};
 use crate::error::Result;
 use crate::run_folder::Predictions;
 use crate::scores::{
@@ -91,7 +92,10 @@ impl Tuning {
 pub fn quality_lines(quality: &Quality, groups: &str) -> String {
     let mut lines: Vec<(&str, String)> = Vec::new();
     if let Some(intervals) = &quality.intervals {
-        let ends = |[low, high]: [f64; 2]| format!("{low:.4} to {high:.4}");
+        let ends = |[low, high]: [f64; 2]| {
+            let digits = digits(1.0, 4, &[low, high]);
+            format!("{low:.digits$} to {high:.digits$}")
+        };
         lines.push(("95 % by images", format!("exact match {}, by bootstrap", ends(intervals.images.exact_match))));
         if let Some(set) = &intervals.groups {
             let text = format!("exact match {}, {}", ends(set.exact_match), intervals.units_text(groups));
@@ -99,16 +103,16 @@ pub fn quality_lines(quality: &Quality, groups: &str) -> String {
         }
     }
     for (name, average) in [("macro", &quality.averages.macro_), ("micro", &quality.averages.micro)] {
-        let share = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
+        let known = |value: Option<f64>| value.map_or("-".into(), share);
         lines.push((
             name,
             format!(
-                "precision {:.4}, recall {:.4}, f1 {:.4}, average precision {}, ROC AUC {}",
-                average.precision,
-                average.recall,
-                average.f1,
-                share(average.ranking.average_precision),
-                share(average.ranking.roc_auc)
+                "precision {}, recall {}, f1 {}, average precision {}, ROC AUC {}",
+                share(average.precision),
+                share(average.recall),
+                share(average.f1),
+                known(average.ranking.average_precision),
+                known(average.ranking.roc_auc)
             ),
         ));
     }
@@ -123,9 +127,9 @@ pub fn quality_lines(quality: &Quality, groups: &str) -> String {
             None => format!("none from 1/20 to 20 is best on {n} training images"),
         };
         lines.push(("temperature", text));
-        let exact = tuning.exact_match.share();
+        let exact = share(tuning.exact_match.share());
         let (low, high) = ends_of(&tuning.thresholds);
-        lines.push(("thresholds", format!("{low:.3} to {high:.3} tuned there make the exact match {exact:.4}")));
+        lines.push(("thresholds", format!("{low:.3} to {high:.3} tuned there make the exact match {exact}")));
     }
     lines.iter().fold(String::new(), |mut text, (name, value)| {
         writeln!(text, "{name:<14}  {value}").expect("a string takes any text");

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use super::digits::{digits, share};
 use super::layout::{Align, Table};
 use crate::run_folder::ModelCard;
 use crate::scores::{Answers, ClassRanking, ClassScore, ConfusedPair, Confusion, GroupScore, ImageLoss};
@@ -56,18 +57,21 @@ pub fn headline(answers: &Answers<'_>) -> String {
     let exact = answers.exact_match();
     let counts = answers.counts();
     let [low, high] = val.exact_match_ci95;
+    let digits = digits(1.0, 4, &[low, high]);
     let silent = answers.accuracy_multi_of_silence().share();
     let threshold = val.threshold.map_or("a threshold per class".into(), |value| format!("threshold {value}"));
     let lines = [
         (
             "exact match",
             format!(
-                "{:.4}  {} of {} images, 95 % interval {low:.4} to {high:.4}",
-                val.exact_match, exact.hits, exact.total
+                "{}  {} of {} images, 95 % interval {low:.digits$} to {high:.digits$}",
+                share(val.exact_match),
+                exact.hits,
+                exact.total,
             ),
         ),
-        ("top-1", format!("{:.4}", val.top1)),
-        ("accuracy_multi", format!("{:.4}  at {threshold}; saying nothing scores {silent:.4}", val.accuracy_multi)),
+        ("top-1", share(val.top1)),
+        ("accuracy_multi", format!("{}  at {threshold}; saying nothing scores {silent:.4}", share(val.accuracy_multi))),
         ("loss", format!("{:.6}", val.loss)),
         ("answers", format!("{} none, {} one, {} several", counts.none, counts.one, counts.several)),
     ];
@@ -83,9 +87,9 @@ pub fn class_table(scores: &[ClassScore], rankings: &[ClassRanking], names: &Cla
     use Align::{Left, Right};
     let numbers = ["precision", "recall", "f1", "avg precision", "roc auc", "images"].map(|name| (name, Right));
     let mut table = Table::new([("class", Left)].into_iter().chain(numbers));
-    let share = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.4}"));
+    let known = |value: Option<f64>| value.map_or("-".into(), share);
     for (score, ClassRanking { ranking, .. }) in scores.iter().zip(rankings) {
-        let values = [score.precision, score.recall, score.f1, ranking.average_precision, ranking.roc_auc].map(share);
+        let values = [score.precision, score.recall, score.f1, ranking.average_precision, ranking.roc_auc].map(known);
         let support = score.support.to_string();
         table.row([names.show(&score.label)].into_iter().chain(values).chain([support]));
     }

@@ -11,7 +11,7 @@ use crate::destination;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_augment::{DrawKey, Image, ink_kept};
-use cn_data::{BadImage, Cache, Dataset, Ground};
+use cn_data::{BadImage, Cache, Dataset, Ground, Pixels};
 use cn_learn::image_of;
 use cn_report::{
     Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, CroppedImages, LabelAudit, LabelSuspect, Predictions,
@@ -26,11 +26,20 @@ const NEAR: f64 = 0.1;
 /// The data, and what was found.
 struct Found {
     dataset: Dataset,
+    /// The images before those on a bright ground were turned, where they may differ.
+    originals: Option<Pixels>,
     audit: Audit,
     /// Predictions that judge the labels, and their order of suspicion.
     suspects: Option<(Predictions, Vec<LabelSuspect>)>,
     /// Training images that lose much in the first epoch: id and share kept, the worst first.
     cut: Vec<(u32, f64)>,
+}
+
+impl Found {
+    /// The images as they lie in their files.
+    fn seen(&self) -> &Pixels {
+        self.originals.as_ref().unwrap_or_else(|| self.dataset.pixels())
+    }
 }
 
 /// Audits, and returns the exit code.
@@ -46,8 +55,8 @@ pub(super) fn run(context: &Context<'_>, args: &AuditArgs) -> Result<u8> {
     };
     let plan = Plan::to_look_at(&config)?;
     let split = plan.method.to_string();
-    let data::Loaded { dataset, skipped: damaged, .. } = plan.load_naming(&config, cache())?;
-    let found = find(&config, Images { dataset, damaged, split }, judged_by, args.top)?;
+    let data::Loaded { dataset, skipped: damaged, originals, .. } = plan.load_naming(&config, cache())?;
+    let found = find(&config, Images { dataset, originals, damaged, split }, judged_by, args.top)?;
     write(&out, &config, &found)?;
     context.ui.result(found.audit.text());
     context.ui.say(format_args!("with pictures: `{}`", out.join("audit.html").display()));
@@ -117,16 +126,19 @@ fn cross_validated(run: &Path) -> Option<Vec<RunFolder>> {
 /// What is audited.
 struct Images {
     dataset: Dataset,
+    originals: Option<Pixels>,
     damaged: Vec<BadImage>,
     /// How they are split.
     split: String,
 }
 
 fn find(config: &Config, images: Images, judged_by: Option<(String, Predictions)>, top: usize) -> Result<Found> {
-    let Images { dataset, damaged, split } = images;
+    let Images { dataset, originals, damaged, split } = images;
     let index = dataset.index();
     let path = |id: u32| index.records()[id as usize].path.clone();
-    let mut odd = dataset.pixels().odd_images();
+    // What is inverted among the others, or a negative of one, is that no more once it was turned.
+    let seen = originals.as_ref().unwrap_or_else(|| dataset.pixels());
+    let mut odd = seen.odd_images();
     odd.extend(index.odd_files());
     odd.sort_by_key(|odd| odd.id);
     let odd = odd.iter().map(|odd| AuditNote { path: path(odd.id), note: odd.reason.to_string() }).collect();
@@ -147,7 +159,7 @@ fn find(config: &Config, images: Images, judged_by: Option<(String, Predictions)
         groups_shared: dataset.split().groups_shared(index),
         damaged: damaged.iter().map(|bad| AuditNote { path: bad.path.clone(), note: bad.reason.to_string() }).collect(),
         odd,
-        copies: copies(&dataset),
+        copies: copies(&dataset, seen),
         labels,
         cropped: cut.as_deref().map(cropped).unwrap_or_default(),
         crops: cut.as_deref().map(|cut| crops(&dataset, cut)).unwrap_or_default(),
@@ -155,10 +167,10 @@ fn find(config: &Config, images: Images, judged_by: Option<(String, Predictions)
     let suspects = judged_by.map(|(_, table)| table).zip(suspects);
     let mut cut: Vec<(u32, f64)> = cut.unwrap_or_default().into_iter().filter(|(_, kept)| is_cut(*kept)).collect();
     cut.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
-    Ok(Found { dataset, audit, suspects, cut })
+    Ok(Found { dataset, originals, audit, suspects, cut })
 }
 
-fn copies(dataset: &Dataset) -> Vec<CopySet> {
+fn copies(dataset: &Dataset, seen: &Pixels) -> Vec<CopySet> {
     let records = dataset.index().records();
     let mut part = vec!["none"; records.len()];
     dataset.split().train().iter().for_each(|&id| part[id as usize] = "train");
@@ -168,7 +180,7 @@ fn copies(dataset: &Dataset) -> Vec<CopySet> {
         labels: shown(dataset, &records[id as usize].labels),
         part: part[id as usize].to_owned(),
     };
-    let sets = dataset.pixels().copies(NEAR).into_iter();
+    let sets = seen.copies(NEAR).into_iter();
     sets.map(|set| {
         let has = |name| set.ids.iter().any(|&id| part[id as usize] == name);
         let targets = |id: u32| dataset.targets().classes(id);

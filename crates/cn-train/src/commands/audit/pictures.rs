@@ -44,7 +44,7 @@ fn tile<'a>(pixels: &'a Pixels, id: u32, captions: Vec<Caption>) -> Result<Tile<
 
 fn odd(found: &Found, id: &HashMap<&str, u32>) -> Result<Option<Picture>> {
     let notes = found.audit.odd.iter().take(MOST);
-    let pixels = found.dataset.pixels();
+    let pixels = found.seen();
     let tiles = notes.map(|note| tile(pixels, id[note.path.as_str()], vec![note.note.clone().into()]));
     picture("Unlike the rest", &tiles.collect::<Result<Vec<_>>>()?)
 }
@@ -57,7 +57,7 @@ fn copies(found: &Found, id: &HashMap<&str, u32>) -> Result<Option<Picture>> {
         for image in set.images.iter().take(COLUMNS) {
             let tone = if set.contradicts || set.leaks { Tone::Wrong } else { Tone::Right };
             let text = format!("{}: {} ({})", number + 1, image.labels, image.part);
-            tiles.push(tile(found.dataset.pixels(), id[image.path.as_str()], vec![Caption { text, tone }])?);
+            tiles.push(tile(found.seen(), id[image.path.as_str()], vec![Caption { text, tone }])?);
         }
     }
     picture("The same number, the same picture", &tiles)
