@@ -19,9 +19,7 @@ fn endless_handwriting_goes_on_where_it_stopped() {
 
     // As after a cut: the last checkpoint and everything behind it are lost.
     place.result(&format!("{TRAIN} --out cut --threads 1"));
-    for name in ["summary.json", "model.safetensors", "model.json", "checkpoints/last.safetensors"] {
-        std::fs::remove_file(place.path("cut").join(name)).expect(name);
-    }
+    place.cut("cut");
     let resumed = place.result("train --resume cut");
     assert_eq!(resumed["weights_sha256"], never["weights_sha256"]);
     assert_ne!(place.result(&format!("{TRAIN} --out other --seed 1"))["weights_sha256"], never["weights_sha256"]);

@@ -165,13 +165,6 @@ fn labels_that_changed_are_noticed() {
     let compared = place.line("compare first third");
     assert!(compared.stderr.contains("`third` was judged on other images than `first`"), "{}", compared.snapshot());
 }
-/// As after a cut: what was written last is lost.
-fn cut(place: &Place, run: &str) {
-    for name in ["summary.json", "model.safetensors", "model.json", "checkpoints/last.safetensors"] {
-        std::fs::remove_file(place.path(run).join(name)).expect(name);
-    }
-}
-
 #[test]
 fn the_same_line_goes_on_with_what_it_began() {
     let place = Place::new();
@@ -186,14 +179,14 @@ fn the_same_line_goes_on_with_what_it_began() {
         let run = line.rsplit(' ').next().expect("a name");
         let auto = format!("{line} --resume auto");
         let first = place.result(&auto);
-        cut(&place, run);
+        place.cut(run);
         let second = place.line(&format!("{auto} --json"));
         assert!(second.stdout.contains(r#""event":"resume""#), "{}", second.snapshot());
         assert_eq!(second.result()["weights_sha256"], first["weights_sha256"], "{line}");
         assert_eq!(place.result(&auto)["weights_sha256"], first["weights_sha256"], "a finished run shows its result");
         for spoil in [false, true] {
             if spoil {
-                cut(&place, run);
+                place.cut(run);
             }
             let refused = place.line(&format!("{auto} --seed 7"));
             assert_eq!(refused.code, 1, "{}", refused.snapshot());
@@ -224,7 +217,7 @@ fn without_a_name_the_newest_unfinished_run_of_the_recipe_goes_on() {
     let other = auto("handwriting");
     let [a, b, c] = [folder("quick", &first), folder("quick", &second), folder("handwriting", &other)];
     assert!(a != b && b != c, "a finished run is not gone on with: {a}, {b}, {c}");
-    cut(&place, &a);
+    place.cut(&a);
     let third = auto("quick");
     assert_eq!((folder("quick", &third), &third["weights_sha256"]), (a, &first["weights_sha256"]));
 }

@@ -26,6 +26,13 @@ impl Place {
         self.folder.path().join(name)
     }
 
+    /// Takes away what a run wrote last, as if it had been cut off.
+    pub(crate) fn cut(&self, run: &str) {
+        for name in ["summary.json", "model.safetensors", "model.json", "checkpoints/last.safetensors"] {
+            std::fs::remove_file(self.path(run).join(name)).expect(name);
+        }
+    }
+
     pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> &Self {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().expect("below the folder")).expect("made");

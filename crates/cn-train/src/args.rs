@@ -257,7 +257,7 @@ pub(crate) struct TrainArgs {
     /// Resume although data or settings differ
     #[arg(long, help_heading = "Output", requires = "resume")]
     pub(crate) force: bool,
-    /// Compute activations twice in place of keeping them: less memory, the same numbers
+    /// Compute activations twice in place of keeping them (gradient checkpointing): less memory, the same numbers
     #[arg(long, help_heading = "Training", value_enum, value_name = "WHEN", default_value_t)]
     pub(crate) recompute: Recompute,
     /// Begin although memory may not be enough

@@ -2,6 +2,7 @@
 
 mod check;
 mod keys;
+mod kinds;
 mod overlay;
 mod phases;
 mod recipes;
@@ -9,7 +10,6 @@ mod transform;
 
 use crate::args::{BatchSize, Common, ConfigArgs};
 use crate::problem::Problem;
-use clap::ValueEnum;
 use cn_augment::{Policy, PolicyConfig};
 use cn_data::{Ground, SplitConfig, SplitMethod};
 use cn_learn::Phase;
@@ -22,6 +22,7 @@ use toml::Table;
 use overlay::text_of;
 use recipes::{QUICK, recipe, usual_recipe};
 
+pub(crate) use kinds::{BatchFit, GroundKind, HeadKind, LossKind, Normalise, OnNan, StyleKind};
 pub(crate) use overlay::groups_of;
 pub(crate) use transform::{FAINT_INK, INK, Transform, policy_of};
 
@@ -111,24 +112,6 @@ pub(crate) struct DataConfig {
     pub(crate) group: Option<String>,
 }
 
-/// What becomes of drawings with dark ink on a bright ground.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum GroundKind {
-    /// They become light ink on a dark ground, as padding, borders and the built-in weights have it
-    #[default]
-    Turned,
-    /// They stay
-    AsIs,
-}
-
-impl GroundKind {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-    fn is_turned(&self) -> bool {
-        *self == Self::Turned
-    }
-}
-
 /// How images are drawn, where they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -146,66 +129,6 @@ pub(crate) struct SyntheticConfig {
     /// Which people there are; apart from the run's seed, so that runs of several seeds share their data.
     pub(crate) seed: u64,
     pub(crate) style: StyleKind,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum StyleKind {
-    #[default]
-    Scans,
-    Wide,
-}
-
-/// Whether the size of a batch may become smaller than it is set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum BatchFit {
-    /// Somebody said it.
-    #[default]
-    Fixed,
-    /// It is the recipe's: where there are fewer training images, those are one batch.
-    Images,
-    /// `auto`: also where memory is short.
-    Memory,
-}
-
-/// What becomes of a run at a step whose loss or gradients are NaN or infinite.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum OnNan {
-    /// End, with a checkpoint from right before it
-    #[default]
-    Stop,
-    /// Leave the step out and go on
-    Skip,
-    /// Go back to the last checkpoint, and on from there with half the learning rates
-    Rollback,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum HeadKind {
-    #[default]
-    Fastai,
-    Plain,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum LossKind {
-    #[default]
-    Bce,
-    Softmax,
-}
-
-/// Whether ImageNet's mean and deviation are applied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Normalise {
-    /// If the weights are pretrained, with the statistics that they were trained with.
-    #[default]
-    Pretrained,
-    Imagenet,
-    None,
 }
 
 impl DataConfig {

@@ -1,6 +1,6 @@
 //! How much memory a training needs, known before its first step, and whether the machine has it.
 
-use crate::args::Recompute;
+use crate::args;
 use crate::config::{BatchFit, Config, OnNan, gpu_of};
 use crate::host;
 use crate::model::planes;
@@ -9,7 +9,7 @@ use crate::problem::Problem;
 use anyhow::Result;
 use cn_augment::Planes;
 use cn_data::Dataset;
-use cn_ops::{ActivationBytes, Model as _, Network};
+use cn_ops::{ActivationBytes, Model as _, Network, Recompute};
 use std::fmt;
 
 /// Sides up to this are measured as they are; beyond, activations grow with the area.
@@ -37,14 +37,14 @@ pub(crate) enum Shortage {
 /// How a training may deal with memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demand {
-    pub(crate) recompute: Recompute,
+    pub(crate) recompute: args::Recompute,
     pub(crate) shortage: Shortage,
 }
 
 impl Demand {
     /// What nobody chose.
     pub(crate) fn usual(shortage: Shortage) -> Self {
-        Self { recompute: Recompute::Auto, shortage }
+        Self { recompute: args::Recompute::Auto, shortage }
     }
 }
 
@@ -60,27 +60,13 @@ pub(crate) struct Estimate {
     images: u64,
     /// The last batch of a validation, which is smaller and has memory of its own.
     rest: u64,
-    activations: Activations,
-}
-
-/// What becomes of activations between the passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Activations {
-    Kept,
-    ComputedTwice,
+    recompute: Recompute,
 }
 
 impl Estimate {
     /// What the network needs if it does so with its activations, which it does from now on.
-    fn of(activations: Activations, config: &Config, dataset: &Dataset, network: &mut Network) -> Result<Self> {
-        network.set_recompute(match activations {
-            Activations::Kept => cn_ops::Recompute::Never,
-            Activations::ComputedTwice => cn_ops::Recompute::Always,
-        });
-        Ok(Self { activations, ..Self::new(config, dataset, network)? })
-    }
-
-    fn new(config: &Config, dataset: &Dataset, network: &mut Network) -> Result<Self> {
+    fn new(recompute: Recompute, config: &Config, dataset: &Dataset, network: &mut Network) -> Result<Self> {
+        network.set_recompute(recompute);
         let size = config.image_size.min(MEASURED_SIDE) as usize;
         let ActivationBytes { train, eval } = network.activation_bytes([size, size, config.channels])?;
         // On a GPU they are in its own memory.
@@ -103,7 +89,7 @@ impl Estimate {
             model: weights * copies,
             images: dataset.pixels().bytes().len() as u64,
             rest: eval * (n_val % config.batch_size) as u64,
-            activations: Activations::Kept,
+            recompute,
         })
     }
 
@@ -127,8 +113,8 @@ impl Estimate {
 /// `N MiB at the peak: ..`
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { batch_size, each, model, images, activations, .. } = *self;
-        let twice = if activations == Activations::ComputedTwice { ", computed twice" } else { "" };
+        let Self { batch_size, each, model, images, recompute, .. } = *self;
+        let twice = if recompute == Recompute::Always { ", computed twice" } else { "" };
         write!(
             f,
             "about {} MiB at the peak: {} for batches of {batch_size}{twice}, {} for the model and its checkpoints, {} for images",
@@ -159,14 +145,14 @@ pub(crate) fn settle(
     let available = host::available_memory().map(|bytes| bytes + host::rss());
     let is_short = |estimate: &Estimate| available.is_some_and(|bytes| bytes < estimate.bytes());
     let wanted = match demand.recompute {
-        Recompute::Always => Activations::ComputedTwice,
-        Recompute::Auto | Recompute::Never => Activations::Kept,
+        args::Recompute::Always => Recompute::Always,
+        args::Recompute::Auto | args::Recompute::Never => Recompute::Never,
     };
-    let mut estimate = Estimate::of(wanted, config, dataset, network)?;
+    let mut estimate = Estimate::new(wanted, config, dataset, network)?;
     // On a GPU it is another memory that would be saved.
-    if is_short(&estimate) && demand.recompute == Recompute::Auto && gpu_of(&config.device).is_none() {
+    if is_short(&estimate) && demand.recompute == args::Recompute::Auto && gpu_of(&config.device).is_none() {
         let kept = estimate;
-        estimate = Estimate::of(Activations::ComputedTwice, config, dataset, network)?;
+        estimate = Estimate::new(Recompute::Always, config, dataset, network)?;
         if !is_short(&estimate) {
             let saved = mib(kept.bytes() - estimate.bytes());
             ui.say(format_args!("memory    activations are computed twice, which saves {saved} MiB and costs time"));
@@ -182,7 +168,7 @@ pub(crate) fn settle(
             mib(available)
         ));
         config.batch_size = size as usize;
-        return Estimate::of(estimate.activations, config, dataset, network);
+        return Estimate::new(estimate.recompute, config, dataset, network);
     }
     let need = format!(
         "training needs about {} MiB of memory, and there are {} MiB: {estimate}",
@@ -209,7 +195,7 @@ fn tell(ui: Ui, estimate: &Estimate, available: Option<u64>) {
         "event": "memory", "estimate_mib": mib(estimate.bytes()), "available_mib": available.map(mib),
         "batch_size": estimate.batch_size, "batches_mib": mib(estimate.batch_size * estimate.each),
         "model_mib": mib(estimate.model), "images_mib": mib(estimate.images),
-        "recompute": estimate.activations == Activations::ComputedTwice,
+        "recompute": estimate.recompute == Recompute::Always,
     }));
 }
 
@@ -242,7 +228,7 @@ mod tests {
             model: 10 * MIB,
             images: MIB,
             rest: 5 * MIB,
-            activations: Activations::Kept,
+            recompute: Recompute::Never,
         };
         let fixed = 11 * MIB + PROGRAM;
         let fitting = |free: u64| estimate.fitting(fixed + free * MIB);

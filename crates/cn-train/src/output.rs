@@ -94,6 +94,11 @@ fn error_text(error: &anyhow::Error) -> String {
     text
 }
 
+/// `1 image`, `2 images`.
+pub(crate) fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// `and 3 more`, behind a list that was cut; nothing behind one that was not.
 pub(crate) fn and_more(n: usize, listed: usize) -> String {
     match n.saturating_sub(listed) {

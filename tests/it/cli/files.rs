@@ -389,7 +389,7 @@ fn what_is_seldom_meant_is_said() {
     let line = "batch     the 16 training images, in place of 64\n";
     assert!(ended.code == 0 && ended.stdout.contains(line), "{}", ended.snapshot());
     let shown = place.line("show --data images --no-cache --out images.png");
-    assert!(shown.stdout.contains("16 train in 1 batches of 16"), "{}", shown.snapshot());
+    assert!(shown.stdout.contains("16 train in 1 batch of 16"), "{}", shown.snapshot());
 }
 
 #[test]

@@ -5,13 +5,11 @@ use super::record::Record;
 use crate::error::Result;
 use crate::picture::Picture;
 use crate::run_folder::{GalleryImage, Interpretation, Prediction};
-use crate::scores::Answers;
+use crate::scores::{Answers, MOST_CLASSES};
 use crate::text::digits;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// Classes of a matrix: more of them fill pages that nobody reads.
-const MOST_CLASSES: usize = 60;
 /// Images with the highest loss that are shown.
 const TOP: usize = 18;
 /// Pairs that are listed, and images of each.

@@ -1,7 +1,7 @@
 use super::Picture;
 use super::canvas::{Colour, FAINT, INK, RULE, Rect, WHITE, WRONG};
 use super::font::{Anchor, ellipsise, text_width};
-use crate::scores::Confusion;
+use crate::scores::{Confusion, MOST_CLASSES};
 use crate::text::ClassNames;
 
 const CELL: f32 = 38.0;
@@ -11,17 +11,16 @@ const TITLE: f32 = 34.0;
 /// Room for the name of a row, at most.
 const WIDEST: f32 = 150.0;
 
-/// Classes that are drawn.
-const MOST: usize = 60;
-
 /// True class down, predicted class and `none` across: the diagonal in blue, what is wrong in red; of more than 60 classes
 /// those that are confused most.
 #[must_use]
 pub fn confusion_picture(confusion: &Confusion, names: &ClassNames) -> Picture {
     let all = confusion.labels.len();
-    let confusion = &confusion.of_most_confused(MOST);
+    let confusion = &confusion.of_most_confused(MOST_CLASSES);
     let title = match all {
-        n if n > MOST => format!("The {MOST} most confused of {n} classes: true class down, predicted across"),
+        n if n > MOST_CLASSES => {
+            format!("The {MOST_CLASSES} most confused of {n} classes: true class down, predicted across")
+        }
         _ => "True class down, predicted across".into(),
     };
     let shown: Vec<String> = confusion.labels.iter().map(|label| names.show(label)).collect();

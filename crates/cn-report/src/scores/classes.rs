@@ -37,6 +37,9 @@ pub struct Confusion {
     pub counts: Vec<Vec<usize>>,
 }
 
+/// Classes of a matrix that people read: more of them fill pages.
+pub(crate) const MOST_CLASSES: usize = 60;
+
 impl Confusion {
     /// The rows and columns of the `n` classes that are confused most, in the order of the classes; images of theirs that
     /// were taken for other classes are left out.

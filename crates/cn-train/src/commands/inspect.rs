@@ -9,9 +9,8 @@ use crate::start::{fetch_note, origin_of, other_file, recorded_sha256};
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Device};
 use cn_data::Digest;
-use cn_ops::{Model as _, Network};
 use cn_report::{ModelCard, RunFolder, Summary, printable};
-use cn_zoo::{FileFormat, Fit, Head, HubFile, ResNetConfig, WeightFile};
+use cn_zoo::{Fit, Head, HubFile, ResNetConfig, WeightFile};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -193,15 +192,10 @@ fn inspection(path: &Path, file: &WeightFile, bytes: &[u8]) -> Result<Inspection
         Ok(config) => (Some(config), None),
         Err(error) => (None, Some(error.to_string())),
     };
-    let made = network.as_ref().map(|config| made_of(file, config)).transpose();
-    let (made, problem) = match made {
-        Ok(made) => (made, None),
-        Err(error) => (None, Some(error.to_string())),
-    };
-    // Packed files leave out the counters of norms, which the hash covers.
-    let weights_sha256 = match made.filter(|_| file.format() == FileFormat::Packed) {
-        Some(mut network) => cn_zoo::weights_sha256(&network.named_tensors()?)?,
-        None => cn_zoo::weights_sha256(&named)?,
+    let problem = network.as_ref().and_then(|config| check_loads(file, config).err()).map(|error| error.to_string());
+    let weights_sha256 = match (&network, &problem) {
+        (Some(_), None) => model::weights_sha256(file)?,
+        _ => cn_zoo::weights_sha256(&named)?,
     };
     Ok(Inspection {
         file: path.to_owned(),
@@ -221,11 +215,10 @@ fn inspection(path: &Path, file: &WeightFile, bytes: &[u8]) -> Result<Inspection
     })
 }
 
-/// The network of the file, as training would start from it.
-fn made_of(file: &WeightFile, config: &ResNetConfig) -> cn_zoo::Result<Network> {
+/// Loads the file as training would start from it.
+fn check_loads(file: &WeightFile, config: &ResNetConfig) -> cn_zoo::Result<()> {
     let mut network = config.build(0, DType::F32, &Device::Cpu)?;
-    cn_zoo::load(&mut network, file, Fit::Transfer)?;
-    Ok(network)
+    cn_zoo::load(&mut network, file, Fit::Transfer).map(drop)
 }
 
 fn network_part(config: &ResNetConfig) -> NetworkPart {

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::data::{Plan, shown};
 use crate::destination;
 use crate::interpret::augmented;
+use crate::output::counted;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_data::{Cache, Dataset, Record};
@@ -62,10 +63,6 @@ fn check(args: &ShowArgs) -> Result<(), Problem> {
     destination::check_kind(&args.out, "picture is a PNG", "png")
 }
 
-fn counted(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}
-
 fn text(dataset: &Dataset, split: &str, batch_size: usize) -> String {
     let index = dataset.index();
     let (train, val) = (dataset.split().train(), dataset.split().val());
@@ -100,8 +97,9 @@ fn text(dataset: &Dataset, split: &str, batch_size: usize) -> String {
     }
     let (steps, val_steps) = (train.len() / batch_size, val.len().div_ceil(batch_size));
     text += &format!(
-        "\nparts by `{split}`: {} train in {steps} batches of {batch_size}, {} judge in {val_steps}\n",
+        "\nparts by `{split}`: {} train in {} of {batch_size}, {} judge in {val_steps}\n",
         train.len(),
+        counted(steps, "batch", "batches"),
         val.len()
     );
     if let Some(&first) = train.first() {

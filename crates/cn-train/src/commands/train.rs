@@ -12,7 +12,7 @@ use crate::data::{self, Plan};
 use crate::destination;
 use crate::host;
 use crate::memory::{self, Demand, Shortage};
-use crate::output::Ui;
+use crate::output::{Ui, counted};
 use crate::problem::Problem;
 use crate::recorder::Recorder;
 use crate::session;
@@ -269,11 +269,12 @@ fn describe(ui: Ui, prepared: &Prepared) {
     let (steps, val_steps) = (learner.batches().steps_per_epoch(), val.div_ceil(config.batch_size));
     let size = config.image_size;
     ui.say(format_args!(
-        "run       {} {}, {} at {size} px, {} of {steps} batches of {}, {val_steps} to validate, {} threads, {}",
+        "run       {} {}, {} at {size} px, {} of {} of {}, {val_steps} to validate, {} threads, {}",
         config.recipe,
         config.arch,
         if config.channels == 1 { "grey" } else { "RGB" },
         phases::epochs(config.epochs()),
+        counted(steps, "batch", "batches"),
         config.batch_size,
         config.threads,
         cn_ops::Isa::current(),

@@ -1,6 +1,7 @@
 //! What a run is about to do, in words.
 
 use crate::config::Config;
+use crate::output::counted;
 use cn_learn::{Curve, Phase, Rates};
 
 /// The layers that a phase trains.
@@ -29,9 +30,8 @@ pub(super) fn lines(config: &Config, mut layers: Layers) -> Vec<String> {
     lines
 }
 
-/// `1 epoch`, `2 epochs`.
 pub(super) fn epochs(n: usize) -> String {
-    format!("{n} epoch{}", if n == 1 { "" } else { "s" })
+    counted(n, "epoch", "epochs")
 }
 
 fn line(phase: &Phase, layers: Layers) -> String {
