@@ -31,7 +31,9 @@ fn a_stopped_run_goes_on_to_the_bits_of_one_that_never_stopped() {
     let never = place.result(&format!("{TRAIN} --out never"));
     let ended = stop(&place, "-INT");
     assert_eq!(ended.code, 130, "{}", ended.snapshot());
-    assert!(ended.stdout.ends_with("stopped   go on with `cn-train train --resume stopped`\n"), "{}", ended.stdout);
+    let last = ended.stdout.lines().next_back().and_then(|line| line.strip_prefix("stopped   at step "));
+    let (step, hint) = last.and_then(|rest| rest.split_once(", ")).expect("it says where it stopped");
+    assert_eq!(hint, "which is saved; go on with `cn-train train --resume stopped`");
 
     let refused = place.line("train --resume stopped --batch-size 8 --seed 1");
     assert_eq!(refused.code, 1);
@@ -56,6 +58,8 @@ fn a_stopped_run_goes_on_to_the_bits_of_one_that_never_stopped() {
     assert!(refused.stderr.contains("began\n  its phases are not those of the checkpoint"), "{}", refused.snapshot());
     place.write("stopped/config.toml", settings);
 
+    let again = place.line("train --resume stopped --dry-run");
+    assert!(again.stderr.contains(&format!("resume    `stopped` at step {step}\n")), "{}", again.snapshot());
     let resumed = place.result("train --resume stopped --threads 1");
     assert_eq!(resumed["weights_sha256"], never["weights_sha256"]);
     assert_eq!(resumed["val"], never["val"]);

@@ -38,7 +38,40 @@ pub(crate) fn map_pieces<R: Send>(
         .collect()
 }
 
+/// About `piece`, so that `len` items make four pieces, eight, twelve and so on, nearly all of one length: two and four
+/// threads then end together. A function of the two lengths alone.
+pub(crate) fn even_piece(len: usize, piece: usize) -> usize {
+    let pieces = len.div_ceil(piece.max(1));
+    if pieces < 3 { piece } else { len.div_ceil((pieces + 1) / 4 * 4) }
+}
+
 /// Rows per piece so that a piece has about `1 << 16` elements: enough work for a thread, and a function of the shape.
 pub(crate) fn rows_per_piece(row_len: usize) -> usize {
     ((1usize << 16) / row_len.max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::even_piece;
+
+    #[test]
+    fn pieces_come_in_fours() {
+        for (len, piece, expected) in [(128, 10, 11), (256, 10, 11), (1024, 96, 86), (128, 24, 32), (64, 12, 16)] {
+            assert_eq!(even_piece(len, piece), expected, "{len} by {piece}");
+        }
+        for (len, piece) in [(0, 5), (1, 5), (9, 5), (10, 5), (10, 0)] {
+            assert!(even_piece(len, piece) <= piece.max(len), "{len} by {piece}");
+        }
+        assert_eq!(even_piece(10, 5), 5);
+    }
+
+    #[test]
+    fn a_piece_is_never_empty_and_stays_about_as_long() {
+        for len in 1..400 {
+            for piece in 1..60 {
+                let even = even_piece(len, piece);
+                assert!(even > 0 && even <= piece * 2 && even * 2 >= piece.min(len), "{len} by {piece}: {even}");
+            }
+        }
+    }
 }

@@ -232,7 +232,7 @@ impl Audit {
                     .into()
             }
             n => format!(
-                "{} the same, {equal} of them byte for byte; in {leaks} some train and others judge, which flatters \
+                "{} the same, {equal} of them pixel for pixel; in {leaks} some train and others judge, which flatters \
                  the score, and in {contradict} the labels differ.",
                 if n == 1 { "1 set of images shows".to_owned() } else { format!("{n} sets of images show") }
             ),

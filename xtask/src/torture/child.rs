@@ -241,7 +241,16 @@ impl Ended {
 
     /// The step that a resumed run went on from, if it said so.
     pub(super) fn resumed_at(&self) -> Option<u64> {
+        self.step_of("resume")
+    }
+
+    /// The step that a run says it saved when it was asked to end, if it said so.
+    pub(super) fn stopped_at(&self) -> Option<u64> {
+        self.step_of("stopped")
+    }
+
+    fn step_of(&self, event: &str) -> Option<u64> {
         let mut lines = self.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.find(|line| line["event"] == "resume")?["step"].as_u64()
+        lines.find(|line| line["event"] == event)?["step"].as_u64()
     }
 }

@@ -4,7 +4,7 @@ use super::child::{Place, STEPS, TRAIN};
 use super::faults::Faults;
 use super::random::Random;
 use super::{Extent, Scene, Tally, files};
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use std::time::{Duration, Instant};
 
 /// Dies right behind the checkpoint of each step in turn; goes on from there.
@@ -103,20 +103,35 @@ pub(super) fn signals(scene: &Scene) -> Result<Tally> {
     let (place, mut random) = (&scene.place, scene.random("signals"));
     let usual = usual_seconds(place)?;
     let (mut tally, mut slowest, mut n) = (Tally::default(), Duration::ZERO, 0);
-    let mut finished = 0;
+    let (mut finished, mut early, mut saved) = (0, 0, 0);
     while tally.of < scene.tries(100, 6) {
         let (signal, code) = if tally.of.is_multiple_of(2) { ("-INT", 130) } else { ("-TERM", 143) };
         let run = "asked";
         let line = begin_or_resume(place, run, &mut n).replace("--checkpoint-every 1 ", "");
-        match asked(place, &line, &mut random, usual, (signal, code))? {
+        let Reply { from, answer } = asked(place, &line, &mut random, usual, (signal, code))?;
+        // Training that began must begin where the run before it says that it saved.
+        if let Some(from) = from {
+            let what = format!("the run behind {} signals", tally.of);
+            if from != saved {
+                tally.add(|| what, Err(anyhow!("it went on at step {from}, saved was {saved}")));
+            }
+        }
+        match answer {
             Asked::Late(outcome) => {
+                saved = 0;
                 finished += 1;
                 if let Err(error) = outcome.and_then(|()| same_hash(place, run)) {
                     tally.add(|| format!("run {finished}"), Err(error));
                 }
                 place.forget(run);
             }
-            Asked::Ended(outcome, seconds) => {
+            Asked::Early(outcome) => {
+                early += 1;
+                let what = format!("{signal} number {}", tally.of + 1);
+                tally.add(|| what, outcome);
+            }
+            Asked::Saved(outcome, step, seconds) => {
+                saved = step;
                 slowest = slowest.max(seconds);
                 let what = format!("{signal} number {}", tally.of + 1);
                 tally.add(|| what, outcome);
@@ -130,37 +145,57 @@ pub(super) fn signals(scene: &Scene) -> Result<Tally> {
         }
     }
     place.forget("asked");
-    tally.note = format!(", at most {:.2} s to the end; {finished} runs with the same bytes", slowest.as_secs_f64());
+    let slowest = slowest.as_secs_f64();
+    let before = if early == 0 { String::new() } else { format!("; {early} came before there was anything to save") };
+    tally.note = format!(", at most {slowest:.2} s to the end{before}; {finished} runs with the same bytes");
     Ok(tally)
+}
+
+/// What a run did that was asked to end.
+struct Reply {
+    /// The step that it said it went on from.
+    from: Option<u64>,
+    answer: Asked,
 }
 
 enum Asked {
     /// It was done before.
     Late(Result<()>),
-    Ended(Result<()>, Duration),
+    /// Training had not begun: nothing was there to save.
+    Early(Result<()>),
+    /// It says that it saved this step.
+    Saved(Result<()>, u64, Duration),
 }
 
-fn asked(place: &Place, line: &str, random: &mut Random, usual: f64, (signal, code): (&str, i32)) -> Result<Asked> {
+fn asked(place: &Place, line: &str, random: &mut Random, usual: f64, (signal, code): (&str, i32)) -> Result<Reply> {
     let mut running = place.start(place.command(line))?;
     std::thread::sleep(Duration::from_secs_f64(usual * random.share()));
     if !running.runs()? {
-        return Ok(Asked::Late(running.wait()?.succeeded()));
+        let ended = running.wait()?;
+        return Ok(Reply { from: ended.resumed_at(), answer: Asked::Late(ended.succeeded()) });
     }
     running.send(signal)?;
     let sent = Instant::now();
     let ended = running.wait()?;
     let seconds = sent.elapsed();
-    if ended.code == Some(0) {
-        return Ok(Asked::Late(Ok(()))); // It was writing its last files.
-    }
-    // Before the training begins, nothing is there to save, and the signal ends the program by itself.
-    let by_signal = ended.signal.is_some_and(|signal| 128 + signal == code);
-    let outcome = (|| {
-        ensure!(by_signal || ended.code == Some(code), "exit {:?}, signal {:?}", ended.code, ended.signal);
-        ensure!(seconds <= Duration::from_secs(2), "it took {:.2} s", seconds.as_secs_f64());
-        Ok(())
-    })();
-    Ok(Asked::Ended(outcome, seconds))
+    let answer = if ended.code == Some(0) {
+        Asked::Late(Ok(())) // It was writing its last files.
+    } else if ended.signal.is_some_and(|signal| 128 + signal == code) {
+        // By itself the signal may end the program only before the training begins.
+        let trained = ended.stdout.contains("\"epoch\":");
+        Asked::Early(if trained { Err(anyhow!("the signal ended a run that trained")) } else { Ok(()) })
+    } else {
+        let step = ended.stopped_at();
+        let outcome = (|| {
+            ensure!(ended.code == Some(code), "exit {:?}, signal {:?}", ended.code, ended.signal);
+            ensure!(seconds <= Duration::from_secs(2), "it took {:.2} s", seconds.as_secs_f64());
+            ensure!(step.is_some(), "it does not say what it saved");
+            ensure!(files::is_whole_checkpoint(&place.path("asked/checkpoints/last.safetensors"))?, "nothing is saved");
+            Ok(())
+        })();
+        Asked::Saved(outcome, step.unwrap_or(0), seconds)
+    };
+    Ok(Reply { from: ended.resumed_at(), answer })
 }
 
 /// Seconds that the small run takes, saving nothing on the way.

@@ -3,7 +3,7 @@
 use super::packed::{Packed, tap_chunks};
 use super::windows::{Taps, gather, scatter};
 use super::{ConvShape, Write};
-use crate::parallel::map_pieces;
+use crate::parallel::{even_piece, map_pieces};
 use crate::scratch::Scratch;
 use crate::simd::Isa;
 use crate::simd::matmul::{Left, Out, PANEL, Panel, matmul};
@@ -52,18 +52,19 @@ fn pixels(s: &ConvShape) -> usize {
 fn forward_by_block(isa: Isa, s: &ConvShape, x: &[f32], weights: &Packed, after: Option<After<'_>>, y: &mut [f32]) {
     let o = s.out_channels;
     let chunks = tap_chunks(s, DEPTH);
-    y.par_chunks_mut(BLOCK * o).enumerate().for_each(|(block, y)| {
-        let rows = y.len() / o;
+    let step = even_piece(pixels(s), BLOCK);
+    y.par_chunks_mut(step * o).enumerate().for_each(|(block, y)| {
+        let (first, rows) = (block * step, y.len() / o);
         let mut windows = Scratch::new(rows * chunks[0].len() * s.in_channels);
         for taps in &chunks {
-            let left = gathered((isa, Along::Rows), s, taps, x, block * BLOCK..block * BLOCK + rows, &mut windows);
+            let left = gathered((isa, Along::Rows), s, taps, x, first..first + rows, &mut windows);
             for p in 0..weights.panels() {
                 let right = weights.panel(p, taps.start * s.in_channels);
                 let out = Out { data: &mut y[p * PANEL..], stride: o, write: write_of(taps) };
                 matmul(isa, [rows, left.row_stride], left, right, out);
             }
         }
-        finish(isa, after, block * BLOCK * o, y);
+        finish(isa, after, first * o, y);
     });
 }
 
@@ -142,7 +143,7 @@ pub(super) fn backward_input(isa: Isa, s: &ConvShape, dy: &[f32], w: &[f32], dx:
     let weights = Packed::transposed(isa, s, w);
     let (out_pixels, in_len) = (s.out_height() * s.out_width(), s.height * s.width * s.in_channels);
     // Whole images, so that no two threads scatter to one place; several if they are small, to use the weights well.
-    let images = BLOCK.div_ceil(2 * out_pixels);
+    let images = even_piece(s.batch, BLOCK.div_ceil(2 * out_pixels));
     dx.par_chunks_mut(images * in_len).enumerate().for_each(|(group, dx)| {
         let places = isa.places(o);
         let (mut windows, mut pairs) = (Scratch::new(BLOCK * k), Scratch::new(BLOCK * places));

@@ -8,7 +8,7 @@ use crate::Isa;
 use crate::simd::winograd::Tile;
 
 /// The version of the plan: results of two versions may differ in their last bits.
-pub const PLAN_VERSION: u32 = 3;
+pub const PLAN_VERSION: u32 = 4;
 
 /// How a convolution is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

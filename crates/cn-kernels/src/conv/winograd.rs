@@ -7,7 +7,7 @@
 //! channels, with all tiles transformed beforehand and weights in passing, where weights are.
 
 use super::{ConvShape, Write};
-use crate::parallel::map_pieces;
+use crate::parallel::{even_piece, map_pieces};
 use crate::scratch::Scratch;
 use crate::simd::Isa;
 use crate::simd::matmul::{Left, Out, PANEL, Panel, matmul};
@@ -255,7 +255,7 @@ struct Block {
     pixels: usize,
 }
 
-/// The rows of tiles of a batch, `rows` at a time.
+/// The rows of tiles of a batch, about `rows` at a time.
 fn blocks(tile: Tile, plane: Plane, batch: usize, rows: usize) -> Vec<Block> {
     let per_image = grid(tile, plane).0;
     let pixels_before = |row: usize| {
@@ -263,6 +263,7 @@ fn blocks(tile: Tile, plane: Plane, batch: usize, rows: usize) -> Vec<Block> {
         image * plane.height * plane.width + pixel_rows(tile, plane, &(0..row)) * plane.width
     };
     let all = batch * per_image;
+    let rows = even_piece(all, rows);
     let block = |first: usize| {
         let last = (first + rows).min(all);
         let first_pixel = pixels_before(first);
@@ -344,11 +345,10 @@ impl WeightGrad<'_> {
         let s = self.s;
         let (from, to) = planes(s);
         let (i, o, points) = (s.in_channels, s.out_channels, self.tile.points());
-        let (per_image, columns) = grid(self.tile, from);
-        let all_rows = s.batch * per_image;
+        let columns = grid(self.tile, from).1;
         let step = (BLOCK / (points * columns * (i + o))).max(48usize.div_ceil(columns)).max(1);
         let blocks = blocks(self.tile, from, s.batch, step);
-        let group = all_rows.div_ceil(step).div_ceil(GROUPS);
+        let group = blocks.len().div_ceil(GROUPS);
         let sums = map_pieces(blocks.len(), group, |range| {
             let mut sum = Scratch::new(points * o * i);
             for (n, block) in blocks[range].iter().enumerate() {

@@ -89,7 +89,7 @@ fn findings_read_as_text() {
           and 5 more
 
         Copies
-          2 sets of images show the same, 1 of them byte for byte; in 1 some train and others judge, which flatters the score, and in 1 the labels differ.
+          2 sets of images show the same, 1 of them pixel for pixel; in 1 some train and others judge, which flatters the score, and in 1 the labels differ.
           images (label, part)                      how near
           c.png (3 三, train)  d.png (2 二, val)    0.051 apart  labels differ, on both sides
           a.png (3 三, train)  b.png (3 三, train)  equal

@@ -352,8 +352,11 @@ fn fit(
         }
     };
     if let (Outcome::Stopped, Some(code)) = (outcome, stop.exit_code()) {
-        let folder = run.root().display();
-        context.ui.result(format_args!("stopped   go on with `cn-train train --resume {folder}`\n"));
+        let (folder, step) = (run.root().display(), prepared.learner.position().steps_done);
+        context.ui.result(format_args!(
+            "stopped   at step {step}, which is saved; go on with `cn-train train --resume {folder}`\n"
+        ));
+        context.ui.json(&serde_json::json!({ "event": "stopped", "run": run.root(), "step": step }));
         return Ok(code);
     }
     result::close(context, &run, prepared, &recorder)?;
