@@ -59,7 +59,7 @@ fn a_stopped_run_goes_on_to_the_bits_of_one_that_never_stopped() {
     place.write("stopped/config.toml", settings);
 
     let again = place.line("train --resume stopped --dry-run");
-    assert!(again.stderr.contains(&format!("resume    `stopped` at step {step}\n")), "{}", again.snapshot());
+    assert!(again.stdout.contains(&format!("resume    `stopped` at step {step}\n")), "{}", again.snapshot());
     let resumed = place.result("train --resume stopped --threads 1");
     assert_eq!(resumed["weights_sha256"], never["weights_sha256"]);
     assert_eq!(resumed["val"], never["val"]);

@@ -44,3 +44,6 @@ pub use float::Float;
 pub use parallel::{parallel, with_threads};
 pub use precision::{Precision, PrecisionError};
 pub use simd::{Isa, IsaError};
+
+#[cfg(test)]
+mod tests;

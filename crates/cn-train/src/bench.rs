@@ -148,11 +148,22 @@ fn jobs(context: &Context<'_>, args: &BenchArgs) -> Result<Vec<Job>> {
 }
 
 fn check(args: &BenchArgs) -> Result<()> {
-    if args.steps == 0 || args.image_size == Some(0) || args.batch_size == Some(0) {
-        return Err(Problem::usage("steps, image size and batch size must be at least 1").into());
+    let sizes = [
+        ("--steps", Some(args.steps), 1_000_000),
+        ("--image-size", args.image_size, 4096),
+        ("--batch-size", args.batch_size, 65_536),
+    ];
+    for (flag, value, most) in sizes {
+        if let Some(value) = value.filter(|value| !(1..=most).contains(value)) {
+            return Err(Problem::usage(format!("`{flag} {value}` cannot be measured"))
+                .hint(format!("use a number from 1 to {most}"))
+                .into());
+        }
     }
     if args.only != Some(Work::Infer) && args.batch_size == Some(1) {
-        return Err(Problem::usage("training needs a batch of at least 2 images").into());
+        return Err(Problem::usage("training needs a batch of at least 2 images")
+            .hint("use a larger `--batch-size`, or `--only infer`")
+            .into());
     }
     if args.only == Some(Work::Infer) && (args.frozen || args.layers) {
         return Err(Problem::usage("`--frozen` and `--layers` are about training").hint("leave `--only` out").into());

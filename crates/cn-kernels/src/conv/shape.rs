@@ -28,6 +28,9 @@ pub enum ShapeError {
     /// A size of zero.
     #[error("a convolution needs every size to be at least 1, got {0:?}")]
     Zero(ConvShape),
+    /// Sizes whose products no memory holds.
+    #[error("a convolution of {0:?} has more elements than any memory")]
+    TooLarge(ConvShape),
     /// A window larger than the padded image.
     #[error("a window of {kernel:?} does not fit into an image of {image:?} with padding {padding:?}")]
     WindowTooLarge {
@@ -39,6 +42,9 @@ pub enum ShapeError {
         padding: [usize; 2],
     },
 }
+
+/// Elements above which the lengths of working memory, some tens of times as large, would wrap.
+const MOST: usize = usize::MAX >> 8;
 
 impl ConvShape {
     /// Ho, rows of the output.
@@ -86,17 +92,31 @@ impl ConvShape {
     ///
     /// # Errors
     ///
-    /// If a size is zero, or the window does not fit into the padded image.
+    /// If a size is zero, their products are larger than any memory, or the window does not fit into the padded image.
     pub fn validate(&self) -> Result<(), ShapeError> {
         let sizes = [self.batch, self.height, self.width, self.in_channels, self.out_channels];
         if sizes.iter().chain(&self.kernel).chain(&self.stride).any(|&n| n == 0) {
             return Err(ShapeError::Zero(*self));
+        }
+        if !self.fits_memory() {
+            return Err(ShapeError::TooLarge(*self));
         }
         let image = [self.height, self.width];
         if (0..2).any(|i| image[i] + 2 * self.padding[i] < self.kernel[i]) {
             return Err(ShapeError::WindowTooLarge { kernel: self.kernel, image, padding: self.padding });
         }
         Ok(())
+    }
+
+    /// Whether no product of sizes wraps, here or in a kernel.
+    fn fits_memory(&self) -> bool {
+        let product = |sizes: &[usize]| sizes.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+        let padded =
+            |size: usize, i: usize| self.padding[i].checked_mul(2).and_then(|padding| size.checked_add(padding));
+        let Some((height, width)) = padded(self.height, 0).zip(padded(self.width, 1)) else { return false };
+        let (b, i, o) = (self.batch, self.in_channels, self.out_channels);
+        let lens = [[b, height, width, i.max(o)], [o, self.kernel[0], self.kernel[1], i]];
+        lens.iter().all(|sizes| product(sizes).is_some_and(|len| len <= MOST))
     }
 
     pub(crate) fn check<T>(&self, x: &[T], w: &[T], y: &[T]) {
@@ -106,5 +126,35 @@ impl ConvShape {
         assert_eq!(x.len(), self.input_len(), "length of the input of {self:?}");
         assert_eq!(w.len(), self.weight_len(), "length of the weight of {self:?}");
         assert_eq!(y.len(), self.output_len(), "length of the output of {self:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_whose_products_wrap_are_refused() {
+        let small = ConvShape {
+            batch: 2,
+            height: 8,
+            width: 8,
+            in_channels: 16,
+            out_channels: 16,
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: [1, 1],
+        };
+        assert_eq!(small.validate(), Ok(()));
+        let large = [
+            ConvShape { batch: 1 << 62, ..small },
+            ConvShape { height: usize::MAX, ..small },
+            ConvShape { in_channels: 1 << 40, out_channels: 1 << 40, ..small },
+            ConvShape { kernel: [1 << 40, 1 << 40], ..small },
+            ConvShape { padding: [usize::MAX / 2 + 1, 1], ..small },
+        ];
+        for shape in large {
+            assert_eq!(shape.validate(), Err(ShapeError::TooLarge(shape)));
+        }
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn table(job: Job, steps: usize) -> Result<String> {
         *kinds.entry(kind(&weights, layer)).or_default() += there + back;
         // Containers take no time of their own.
         if there + back > 0.005 {
-            text += &row(&weights, layer, [there, back]);
+            text += &row(job, &weights, layer, [there, back]);
         }
     }
     let step = step.as_secs_f64() * 1e3;
@@ -82,15 +82,15 @@ fn kind(weights: &Weights, layer: &LayerTime) -> Kind {
     }
 }
 
-fn row(weights: &Weights, layer: &LayerTime, [there, back]: [f64; 2]) -> String {
+fn row(job: Job, weights: &Weights, layer: &LayerTime, [there, back]: [f64; 2]) -> String {
     let name = if layer.name.is_empty() { "(whole)" } else { &layer.name };
     let output = layer.output.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
     let mut text = format!("{name:<26} {output:>18} {there:>9.3} {back:>9.3}");
     let weight = weights.get(&layer.name).map(Vec::as_slice);
     if let (Some(&[o, i, kh, kw]), &[_, h, w, _], &[b, ho, wo, _]) = (weight, &layer.input[..], &layer.output[..]) {
         let products = (b * ho * wo * o * i * kh * kw) as f64;
-        // The image has no gradient, so that the first layer goes back once, not twice.
-        let passes = if i <= 3 { 1.0 } else { 2.0 };
+        // The image has no gradient, and neither have weights that are fixed.
+        let passes = f64::from(u8::from(i > 3) + u8::from(!job.frozen));
         let rate = |passes: f64, ms: f64| 2.0 * passes * products / ms / 1e6;
         let numbers = b * (ho * wo * o + h * w * i) + o * i * kh * kw;
         let megabytes = numbers as f64 * 4.0 / 1e6;
