@@ -169,6 +169,7 @@ fn labels_that_changed_are_noticed() {
     let compared = place.line("compare first third");
     assert!(compared.stderr.contains("`third` was judged on other images than `first`"), "{}", compared.snapshot());
 }
+
 #[test]
 fn the_same_line_goes_on_with_what_it_began() {
     let place = Place::new();

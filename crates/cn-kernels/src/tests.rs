@@ -7,9 +7,14 @@ use crate::optim::{AdamSlices, AdamStep};
 use crate::pool::PoolShape;
 use crate::{Isa, Precision, conv, linear, norm, optim, pool, with_threads};
 
-/// Numbers between -1 and 1 that no pattern of a kernel follows.
-fn fill(n: usize, salt: usize) -> Vec<f32> {
-    (0..n).map(|i| (i * 7919 + salt * 104_729) % 2003).map(|x| x as f32 / 1001.0 - 1.0).collect()
+/// Small numbers that look random, from a hash of their position.
+pub(crate) fn fill(n: usize, salt: u64) -> Vec<f64> {
+    let hash = |i: u64| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (i << 7)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40;
+    (0..n as u64).map(|i| hash(i + (salt << 32)) as f64 / f64::from(1 << 23) - 1.0).collect()
+}
+
+fn narrow(n: usize, salt: u64) -> Vec<f32> {
+    fill(n, salt).iter().map(|&x| x as f32).collect()
 }
 
 /// Asserts that the bits of what `work` gives do not depend on the number of threads.
@@ -28,7 +33,8 @@ fn norms_do_not_depend_on_threads() {
     // Several pieces of rows, the last one shorter, and channels that fill no vector.
     for channels in [64, 37] {
         let n = 5003 * channels;
-        let (x, residual, dy, gamma, beta) = (fill(n, 1), fill(n, 2), fill(n, 3), fill(channels, 4), fill(channels, 5));
+        let (x, residual, dy, gamma, beta) =
+            (narrow(n, 1), narrow(n, 2), narrow(n, 3), narrow(channels, 4), narrow(channels, 5));
         for source in [Source::Batch, Source::Running] {
             same_at_any_number_of_threads("norm", || {
                 let bn = BatchNorm { gamma: &gamma, beta: &beta, eps: 1e-5, activation: Activation::Relu };
@@ -51,7 +57,7 @@ fn pools_do_not_depend_on_threads() {
     for channels in [64, 19] {
         let shape =
             PoolShape { batch: 7, height: 17, width: 16, channels, kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
-        let (x, dy) = (fill(shape.input_len(), 1), fill(shape.output_len(), 2));
+        let (x, dy) = (narrow(shape.input_len(), 1), narrow(shape.output_len(), 2));
         same_at_any_number_of_threads("max pool", || {
             let (mut y, mut winners) = (vec![0.0; dy.len()], vec![0; dy.len()]);
             pool::max_forward(&shape, &x, &mut y, &mut winners);
@@ -75,7 +81,7 @@ fn pools_do_not_depend_on_threads() {
 #[test]
 fn the_optimizer_and_linear_layers_do_not_depend_on_threads() {
     let n = 200_003;
-    let (params, grads, m, v) = (fill(n, 1), fill(n, 2), fill(n, 3), fill(n, 4));
+    let (params, grads, m, v) = (narrow(n, 1), narrow(n, 2), narrow(n, 3), narrow(n, 4));
     same_at_any_number_of_threads("Adam", || {
         let (mut params, mut grads, mut m) = (params.clone(), grads.clone(), m.clone());
         let mut v: Vec<f32> = v.iter().map(|v| v.abs()).collect();
@@ -84,7 +90,7 @@ fn the_optimizer_and_linear_layers_do_not_depend_on_threads() {
         vec![params, m, v]
     });
     let shape = LinearShape { batch: 100, in_features: 515, out_features: 77 };
-    let (x, w, dy) = (fill(100 * 515, 1), fill(77 * 515, 2), fill(100 * 77, 3));
+    let (x, w, dy) = (narrow(100 * 515, 1), narrow(77 * 515, 2), narrow(100 * 77, 3));
     same_at_any_number_of_threads("linear", || {
         let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
         linear::forward(&shape, &x, &w, &mut y);
@@ -119,8 +125,8 @@ fn convolutions_in_use_and_sums_of_gradients_do_not_depend_on_threads() {
             stride: [step, step],
             padding: [k / 2, k / 2],
         };
-        let (x, w) = (fill(s.input_len(), 1), fill(s.weight_len(), 2));
-        let (dy, scale, shift) = (fill(s.output_len(), 3), fill(o, 4), fill(o, 5));
+        let (x, w) = (narrow(s.input_len(), 1), narrow(s.weight_len(), 2));
+        let (dy, scale, shift) = (narrow(s.output_len(), 3), narrow(o, 4), narrow(o, 5));
         for precision in [Precision::F32, Precision::Bf16] {
             same_at_any_number_of_threads(&format!("{s:?} {precision}"), || {
                 let prepared = Prepared::new(precision);

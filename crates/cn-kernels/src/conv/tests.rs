@@ -1,11 +1,6 @@
 use super::*;
 use crate::norm::Activation;
-
-/// Small numbers that look random, from a hash of their position.
-fn fill(n: usize, salt: u64) -> Vec<f64> {
-    let hash = |i: u64| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (i << 7)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40;
-    (0..n as u64).map(|i| hash(i + (salt << 32)) as f64 / f64::from(1 << 23) - 1.0).collect()
-}
+use crate::tests::fill;
 
 fn naive(s: &ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
     let (ho, wo) = (s.out_height(), s.out_width());
@@ -179,6 +174,22 @@ fn bits_do_not_depend_on_threads() {
             let one = run(precision, 1);
             assert!(run(precision, 2) == one && run(precision, 4) == one, "{s:?} {precision}");
         }
+    }
+}
+
+#[test]
+fn sizes_whose_products_wrap_are_refused() {
+    let small = shape(2, [8, 8], [16, 16], 3, 1, 1);
+    assert_eq!(small.validate(), Ok(()));
+    let large = [
+        ConvShape { batch: 1 << 62, ..small },
+        ConvShape { height: usize::MAX, ..small },
+        ConvShape { in_channels: 1 << 40, out_channels: 1 << 40, ..small },
+        ConvShape { kernel: [1 << 40, 1 << 40], ..small },
+        ConvShape { padding: [usize::MAX / 2 + 1, 1], ..small },
+    ];
+    for shape in large {
+        assert_eq!(shape.validate(), Err(ShapeError::TooLarge(shape)));
     }
 }
 

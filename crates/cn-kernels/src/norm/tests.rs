@@ -1,10 +1,5 @@
 use super::*;
-
-fn fill(n: usize, salt: u64) -> Vec<f64> {
-    (0..n as u64)
-        .map(|i| ((i + salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / f64::from(1 << 23) - 1.0)
-        .collect()
-}
+use crate::tests::fill;
 
 struct Case {
     y: Vec<f64>,
@@ -116,11 +111,4 @@ fn nan_is_not_hidden_by_the_relu() {
     let mut y = [0f32; 32];
     forward(&bn, &Moments::given(&[0.0; 16], &[1.0; 16], 1e-5), &x, None, &mut y);
     assert!(y.iter().all(|y| y.is_nan()));
-}
-
-#[test]
-fn bits_do_not_depend_on_threads() {
-    let x: Vec<f32> = fill(64 * 5000, 1).iter().map(|&x| x as f32).collect();
-    let run = |threads| crate::with_threads(threads, || moments(&x, 64, 1e-5)).unwrap();
-    assert!(run(2) == run(1) && run(4) == run(1));
 }
