@@ -1,8 +1,11 @@
 //! Pooling, channels last.
 
+mod global;
+
 use crate::conv::ConvShape;
 use crate::simd::pool::{self as vector, Neighbours};
 use crate::{Float, Isa};
+pub use global::{concat_backward, concat_forward, mean_backward, mean_forward};
 use rayon::prelude::*;
 
 /// The sizes of a max pool; padding counts as minus infinity.
@@ -203,98 +206,6 @@ fn max_backward_f32(shape: &PoolShape, dy: &[f32], winners: &[u8], dx: &mut [f32
                 channels: c,
             };
             vector::gather(isa, &at, dy, winners, dx);
-        }
-    });
-}
-
-/// `y (B, 2 C)`: over the positions of `x (B, P, C)`, the largest value of each channel, then the mean of each.
-///
-/// `winners (B, C)` receives the position of the largest value, the first of equal ones.
-///
-/// # Panics
-///
-/// If `winners` is not `(B, C)`, or `x` is not `(B, P, C)` for some `P`.
-pub fn concat_forward<T: Float>(channels: usize, x: &[T], y: &mut [T], winners: &mut [u32]) {
-    let batch = winners.len() / channels;
-    assert!(
-        batch > 0 && y.len() == 2 * winners.len() && x.len().is_multiple_of(winners.len()),
-        "(B, P, C), (B, 2C), (B, C)"
-    );
-    let image = x.len() / batch;
-    let positions = T::from_f64((image / channels) as f64);
-    y.par_chunks_mut(2 * channels).zip(winners.par_chunks_mut(channels)).zip(x.par_chunks(image)).for_each(
-        |((y, w), x)| {
-            let (max, mean) = y.split_at_mut(channels);
-            max.copy_from_slice(&x[..channels]);
-            mean.fill(T::ZERO);
-            w.fill(0);
-            for (p, x) in x.chunks_exact(channels).enumerate() {
-                for c in 0..channels {
-                    let better = x[c] > max[c] || x[c].to_f64().is_nan();
-                    max[c] = if better { x[c] } else { max[c] };
-                    w[c] = if better { p as u32 } else { w[c] };
-                    mean[c] += x[c];
-                }
-            }
-            mean.iter_mut().for_each(|m| *m = *m / positions);
-        },
-    );
-}
-
-/// Backward pass of [`concat_forward`]: `dx (B, P, C)` from `dy (B, 2 C)`.
-///
-/// # Panics
-///
-/// As [`concat_forward`].
-pub fn concat_backward<T: Float>(channels: usize, dy: &[T], winners: &[u32], dx: &mut [T]) {
-    let batch = winners.len() / channels;
-    assert!(
-        batch > 0 && dy.len() == 2 * winners.len() && dx.len().is_multiple_of(winners.len()),
-        "(B, P, C), (B, 2C), (B, C)"
-    );
-    let image = dx.len() / batch;
-    let share = T::from_f64(1.0 / (image / channels) as f64);
-    dx.par_chunks_mut(image).zip(dy.par_chunks(2 * channels)).zip(winners.par_chunks(channels)).for_each(
-        |((dx, dy), w)| {
-            let (d_max, d_mean) = dy.split_at(channels);
-            for row in dx.chunks_exact_mut(channels) {
-                row.iter_mut().zip(d_mean).for_each(|(dx, d)| *dx = *d * share);
-            }
-            w.iter().zip(d_max).enumerate().for_each(|(c, (&p, d))| dx[p as usize * channels + c] += *d);
-        },
-    );
-}
-
-/// `y (B, C)`: the mean over the positions of `x (B, P, C)`.
-///
-/// # Panics
-///
-/// If `x` is not `(B, P, C)` for the `B` of `y`.
-pub fn mean_forward<T: Float>(channels: usize, x: &[T], y: &mut [T]) {
-    let batch = y.len() / channels;
-    assert!(batch > 0 && y.len().is_multiple_of(channels) && x.len().is_multiple_of(y.len()), "(B, P, C), (B, C)");
-    let image = x.len() / batch;
-    let share = T::from_f64(1.0 / (image / channels) as f64);
-    y.par_chunks_mut(channels).zip(x.par_chunks(image)).for_each(|(y, x)| {
-        y.fill(T::ZERO);
-        x.chunks_exact(channels).for_each(|x| y.iter_mut().zip(x).for_each(|(y, x)| *y += *x));
-        y.iter_mut().for_each(|y| *y = *y * share);
-    });
-}
-
-/// Backward pass of [`mean_forward`].
-///
-/// # Panics
-///
-/// As [`mean_forward`].
-pub fn mean_backward<T: Float>(channels: usize, dy: &[T], dx: &mut [T]) {
-    let batch = dy.len() / channels;
-    assert!(batch > 0 && dy.len().is_multiple_of(channels) && dx.len().is_multiple_of(dy.len()), "(B, P, C), (B, C)");
-    let image = dx.len() / batch;
-    let share = T::from_f64(1.0 / (image / channels) as f64);
-    dx.par_chunks_mut(image).zip(dy.par_chunks(channels)).for_each(|(dx, dy)| {
-        for row in dx.chunks_exact_mut(channels) {
-            row.iter_mut().zip(dy).for_each(|(dx, d)| *dx = *d * share);
         }
     });
 }

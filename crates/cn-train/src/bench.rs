@@ -29,6 +29,8 @@ const WARM_UP: usize = 2;
 /// Shortest time of the steps before the clock starts, and of those that are timed: threads of the rival whose turn
 /// it was before still spin for a while, and a few short steps measure the caches that it left.
 const SHORTEST: Duration = Duration::from_millis(400);
+/// The name of this workspace's own work.
+const OWN: &str = "cn";
 /// Rounds in which rivals take turns, so that a busy moment of the machine hits all of them.
 const ROUNDS: usize = 3;
 
@@ -49,6 +51,16 @@ impl Job {
             Work::Train => "train",
             Work::Infer => "infer",
         }
+    }
+
+    /// Whether the network of candle-nn can do it.
+    fn suits_candle(self) -> bool {
+        self.precision == Precision::F32 && !self.frozen
+    }
+
+    /// Whether the exported network can do it.
+    fn suits_onnxruntime(self) -> bool {
+        self.work == Work::Infer && self.precision == Precision::F32
     }
 }
 
@@ -90,30 +102,35 @@ pub(crate) fn run(context: &Context<'_>, args: &BenchArgs, threads: usize) -> Re
     if args.against_candle {
         context.ui.say("candle-nn's network has a 2x2 max pool in place of the 3x3 one, which candle cannot train");
     }
+    let mut failed = None;
     for job in jobs {
         if args.layers {
-            context.ui.result(format_args!("{}\n{}\n", title(job), layers::table(job, args.steps)?));
+            let table = layers::table(job, args.steps)?;
+            context.ui.result(format_args!("{}\n{table}\n", title(job)));
+            context.ui.json(&described(job, threads).into_iter().chain(table.json()).collect::<Map<_, _>>());
             continue;
         }
         host::reset_peak_rss();
         let rivals = rivals(args, job, threads)?;
-        report(context, job, measure(context, rivals, args.steps)?, threads);
+        let (all, error) = measure(context, rivals, args.steps)?;
+        report(context, job, all, threads);
+        failed = failed.or(error);
     }
-    Ok(())
+    // Whoever asked for a comparison did not get all of it.
+    failed.map_or(Ok(()), Err)
 }
 
 /// Ours, then who else was asked for and can do the job.
 fn rivals(args: &BenchArgs, job: Job, threads: usize) -> Result<Vec<Box<dyn Rival>>> {
     let mut rivals: Vec<Box<dyn Rival>> = vec![Box::new(ours::network(job)?)];
-    if args.against_candle && job.precision == Precision::F32 && !job.frozen {
+    if args.against_candle && job.suits_candle() {
         rivals.push(candle::rival(job)?);
     }
     if let Some(python) = &args.against_torch {
         rivals.push(Box::new(Python::start(python, Library::Torch, job, threads)?));
     }
     if let Some(python) = &args.against_onnxruntime
-        && job.work == Work::Infer
-        && job.precision == Precision::F32
+        && job.suits_onnxruntime()
     {
         rivals.push(Box::new(Python::start(python, Library::OnnxRuntime, job, threads)?));
     }
@@ -144,6 +161,17 @@ fn jobs(context: &Context<'_>, args: &BenchArgs) -> Result<Vec<Job>> {
             }
         }
     }
+    let compared = [
+        ("--against-candle", args.against_candle, Job::suits_candle as fn(Job) -> bool, "all weights in f32"),
+        ("--against-onnxruntime", args.against_onnxruntime.is_some(), Job::suits_onnxruntime, "inference in f32"),
+    ];
+    for (flag, asked, suits, what) in compared {
+        if asked && !jobs.iter().any(|&job| suits(job)) {
+            return Err(Problem::usage(format!("`{flag}` compares {what}, which the other flags leave out"))
+                .hint("leave out that flag, or `--only`, `--precision` or `--frozen`")
+                .into());
+        }
+    }
     Ok(jobs)
 }
 
@@ -168,6 +196,12 @@ fn check(args: &BenchArgs) -> Result<()> {
     if args.only == Some(Work::Infer) && (args.frozen || args.layers) {
         return Err(Problem::usage("`--frozen` and `--layers` are about training").hint("leave `--only` out").into());
     }
+    let others = args.against_candle || args.against_torch.is_some() || args.against_onnxruntime.is_some();
+    if args.layers && others {
+        return Err(Problem::usage("`--layers` takes the steps of this program apart, not those of others")
+            .hint("leave `--layers` or `--against-...` out")
+            .into());
+    }
     Ok(())
 }
 
@@ -186,28 +220,31 @@ fn precisions(context: &Context<'_>, args: &BenchArgs) -> Result<Vec<Precision>>
     Ok(supported)
 }
 
-/// What each rival took for all steps, in turns; one that fails is named, and the others go on.
-fn measure(
-    context: &Context<'_>,
-    mut rivals: Vec<Box<dyn Rival>>,
-    steps: usize,
-) -> Result<Vec<(&'static str, Measured)>> {
-    let mut all: Vec<(&str, Measured)> = rivals.iter().map(|rival| (rival.name(), Measured::default())).collect();
+/// Names and times of those that were measured.
+type Times = Vec<(&'static str, Measured)>;
+
+/// What each rival took for all steps, in turns; one that fails is left out, and the others go on.
+fn measure(context: &Context<'_>, rivals: Vec<Box<dyn Rival>>, steps: usize) -> Result<(Times, Option<anyhow::Error>)> {
     let rounds = if rivals.len() > 1 { ROUNDS } else { 1 };
+    let mut going: Vec<_> = rivals.into_iter().map(|rival| (rival, Measured::default())).collect();
+    let mut failed = None;
     for _ in 0..rounds {
-        for (rival, (name, sum)) in rivals.iter_mut().zip(&mut all) {
+        for (mut rival, mut sum) in std::mem::take(&mut going) {
             match rival.run(steps.div_ceil(rounds)) {
                 Ok(measured) => {
                     sum.seconds.extend(measured.seconds);
                     sum.peak_mib = sum.peak_mib.max(measured.peak_mib);
+                    going.push((rival, sum));
                 }
-                Err(error) if *name == "cn" => return Err(error),
-                Err(error) => context.ui.warn(format_args!("{name} is left out: {error:#}")),
+                Err(error) if rival.name() == OWN => return Err(error),
+                Err(error) => {
+                    context.ui.warn(format_args!("{} is left out: {error}", rival.name()));
+                    failed = Some(error);
+                }
             }
         }
     }
-    all.retain(|(_, measured)| !measured.seconds.is_empty());
-    Ok(all)
+    Ok((going.into_iter().map(|(rival, measured)| (rival.name(), measured)).collect(), failed))
 }
 
 fn title(job: Job) -> String {
@@ -216,16 +253,24 @@ fn title(job: Job) -> String {
     format!("{:<5}{frozen} {precision:<4} {image_size:>4} px  batch {batch_size:>3}", job.name())
 }
 
-fn report(context: &Context<'_>, job: Job, mut all: Vec<(&'static str, Measured)>, threads: usize) {
-    let mut line = Map::new();
+/// The job, for programs.
+fn described(job: Job, threads: usize) -> Map<String, Value> {
+    let Job { image_size, batch_size, precision, frozen, .. } = job;
+    let values: [(&str, Value); 7] = [
+        ("what", job.name().into()),
+        ("image_size", image_size.into()),
+        ("batch_size", batch_size.into()),
+        ("precision", precision.to_string().into()),
+        ("frozen", frozen.into()),
+        ("threads", threads.into()),
+        ("isa", cn_ops::Isa::current().to_string().into()),
+    ];
+    values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn report(context: &Context<'_>, job: Job, mut all: Times, threads: usize) {
+    let mut line = described(job, threads);
     let mut set = |key: &str, value: Value| drop(line.insert(key.to_owned(), value));
-    set("what", job.name().into());
-    set("image_size", job.image_size.into());
-    set("batch_size", job.batch_size.into());
-    set("precision", job.precision.to_string().into());
-    set("frozen", job.frozen.into());
-    set("threads", threads.into());
-    set("isa", cn_ops::Isa::current().to_string().into());
     let mut text = title(job);
     let mut own = None;
     for (name, Measured { seconds, peak_mib }) in &mut all {
@@ -233,12 +278,12 @@ fn report(context: &Context<'_>, job: Job, mut all: Vec<(&'static str, Measured)
         let rate = |seconds: f64| job.batch_size as f64 / seconds;
         let (median, best) = (rate(seconds[seconds.len() / 2]), rate(seconds[0]));
         let own = *own.get_or_insert(median);
-        let prefix = if *name == "cn" { String::new() } else { format!("{name}_") };
+        let prefix = if *name == OWN { String::new() } else { format!("{name}_") };
         set(&format!("{prefix}img_s"), json!(median));
         set(&format!("{prefix}best_img_s"), json!(best));
         set(&format!("{prefix}peak_mib"), json!(peak_mib));
         text += &format!("  {name} {median:.1} images/s (best {best:.1}; {peak_mib} MiB)");
-        if *name != "cn" {
+        if *name != OWN {
             set(&format!("{prefix}ratio"), json!(own / median));
             text += &format!(", cn is {:.2} times as fast", own / median);
         }

@@ -1,4 +1,4 @@
-//! The inner loops of max pooling, over the channels of one window.
+//! The inner loops of pooling: over the channels of one window, and over those of a whole image.
 
 use super::Isa;
 use super::isa::for_each_isa;
@@ -91,6 +91,76 @@ unsafe fn gather_body<L: Lanes>(at: &Neighbours, dy: &[f32], tags: &[u8], dx: &m
                 }
             }
             store::<L>(dx.as_mut_ptr().add(c), sum, n);
+        }
+    }
+}
+
+/// For each channel of `x (P, C)`: the largest value, its position (the first of equal ones, NaN above all), the mean.
+pub(crate) fn largest_and_mean(isa: Isa, x: &[f32], max: &mut [f32], mean: &mut [f32], winners: &mut [u32]) {
+    let c = max.len();
+    assert!(c > 0 && mean.len() == c && winners.len() == c && x.len().is_multiple_of(c), "one value a channel");
+    // SAFETY: `x` has whole positions of `c` channels, and every channel lies inside the other three.
+    unsafe { run_largest_and_mean(isa, x, max, mean, winners) }
+}
+
+for_each_isa! {
+    fn run_largest_and_mean = largest_and_mean_body; (x: &[f32], max: &mut [f32], mean: &mut [f32], winners: &mut [u32])
+}
+
+#[inline(always)]
+unsafe fn largest_and_mean_body<L: Lanes>(x: &[f32], max: &mut [f32], mean: &mut [f32], winners: &mut [u32]) {
+    let channels = max.len();
+    let positions = x.len() / channels;
+    for c in (0..channels).step_by(L::N) {
+        let n = (channels - c).min(L::N);
+        // SAFETY: as `largest_and_mean`.
+        unsafe {
+            let (mut best, mut best_at, mut sum) = (L::splat(f32::NEG_INFINITY), L::zero(), L::zero());
+            for p in 0..positions {
+                let value = load::<L>(x.as_ptr().add(p * channels + c), n);
+                (best, best_at) = L::larger(value, L::splat(p as f32), best, best_at);
+                sum = L::add(sum, value);
+            }
+            store::<L>(max.as_mut_ptr().add(c), best, n);
+            store::<L>(mean.as_mut_ptr().add(c), L::div(sum, L::splat(positions as f32)), n);
+            let mut at = [0.0; MOST_LANES];
+            L::store(at.as_mut_ptr(), best_at);
+            winners[c..c + n].iter_mut().zip(at).for_each(|(winner, at)| *winner = at as u32);
+        }
+    }
+}
+
+/// Numbers of the widest vector.
+const MOST_LANES: usize = 16;
+
+/// The gradient of what [`largest_and_mean`] gives: `dx (P, C)` from those of the largest values and of the means.
+pub(crate) fn spread(isa: Isa, [d_max, d_mean]: [&[f32]; 2], share: f32, winners: &[u32], dx: &mut [f32]) {
+    let c = d_max.len();
+    assert!(c > 0 && d_mean.len() == c && winners.len() == c && dx.len().is_multiple_of(c), "one value a channel");
+    // SAFETY: `dx` has whole positions of `c` channels, and every channel lies inside the other three.
+    unsafe { run_spread(isa, d_max, d_mean, share, winners, dx) }
+}
+
+for_each_isa! {
+    fn run_spread = spread_body; (d_max: &[f32], d_mean: &[f32], share: f32, winners: &[u32], dx: &mut [f32])
+}
+
+#[inline(always)]
+unsafe fn spread_body<L: Lanes>(d_max: &[f32], d_mean: &[f32], share: f32, winners: &[u32], dx: &mut [f32]) {
+    let channels = d_max.len();
+    let positions = dx.len() / channels;
+    for c in (0..channels).step_by(L::N) {
+        let n = (channels - c).min(L::N);
+        let mut at = [0.0; MOST_LANES];
+        winners[c..c + n].iter().zip(&mut at).for_each(|(winner, at)| *at = *winner as f32);
+        // SAFETY: as `spread`.
+        unsafe {
+            let (d_max, at) = (load::<L>(d_max.as_ptr().add(c), n), L::load(at.as_ptr()));
+            let d_mean = L::mul(load::<L>(d_mean.as_ptr().add(c), n), L::splat(share));
+            for p in 0..positions {
+                let won = L::where_equal(at, L::splat(p as f32), d_max);
+                store::<L>(dx.as_mut_ptr().add(p * channels + c), L::add(d_mean, won), n);
+            }
         }
     }
 }

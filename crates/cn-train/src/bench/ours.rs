@@ -1,6 +1,6 @@
 //! The network, loss and optimizer of this workspace.
 
-use super::{CLASSES, Job, Measured, Rival, timed};
+use super::{CLASSES, Job, Measured, OWN, Rival, timed};
 use crate::args::Work;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
@@ -45,7 +45,7 @@ pub(super) fn targets(batch_size: usize) -> Result<Tensor> {
 
 impl Rival for Ours {
     fn name(&self) -> &'static str {
-        "cn"
+        OWN
     }
 
     fn run(&mut self, steps: usize) -> Result<Measured> {

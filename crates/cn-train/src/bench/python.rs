@@ -4,7 +4,7 @@ use super::{Job, Measured, Rival};
 use crate::problem::Problem;
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// A library that does the job.
@@ -33,6 +33,7 @@ impl Library {
 /// A Python that waits for numbers of steps.
 pub(super) struct Python {
     library: Library,
+    program: PathBuf,
     child: Child,
     asks: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -55,7 +56,19 @@ impl Python {
             })?;
         let asks = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().context("the output of Python is not a pipe")?);
-        Ok(Self { library, child, asks, answers })
+        Ok(Self { library, program: python.to_owned(), child, asks, answers })
+    }
+
+    fn ask(&mut self, steps: usize) -> Result<Measured> {
+        // A process that has ended is told by the missing answer, with the same words at any moment.
+        let asked = self.asks.as_mut().map(|asks| writeln!(asks, "{steps}").and_then(|()| asks.flush()));
+        let mut line = String::new();
+        let answered = self.answers.read_line(&mut line)?;
+        anyhow::ensure!(asked.is_some_and(|asked| asked.is_ok()) && answered > 0, "it ended without an answer");
+        let measured: Measured = serde_json::from_str(&line).context("its answer is not the JSON of a measurement")?;
+        let usable = measured.seconds.iter().all(|seconds| seconds.is_finite() && *seconds > 0.0);
+        anyhow::ensure!(usable && !measured.seconds.is_empty(), "its steps took {:?} seconds", measured.seconds);
+        Ok(measured)
     }
 }
 
@@ -68,14 +81,11 @@ impl Rival for Python {
     }
 
     fn run(&mut self, steps: usize) -> Result<Measured> {
-        let ended = "Python ended without an answer";
-        let asks = self.asks.as_mut().context(ended)?;
-        writeln!(asks, "{steps}").and_then(|()| asks.flush()).context(ended)?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line).context(ended)?;
-        let hint = format!("it needs {}; what it said stands above", self.library.needs());
-        let measured = serde_json::from_str::<Measured>(&line);
-        Ok(measured.map_err(|e| Problem::failure(ended).caused_by(e).hint(hint))?)
+        self.ask(steps).map_err(|e| {
+            let needs = format!("name a Python that has {}; what it said stands above", self.library.needs());
+            let message = format!("`{}` did not measure {}", self.program.display(), self.name());
+            Problem::failure(message).caused_by(e.into_boxed_dyn_error()).hint(needs).into()
+        })
     }
 }
 
