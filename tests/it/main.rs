@@ -1,6 +1,7 @@
 //! The program as people use it: what it prints, what it leaves behind, how it ends.
 
 mod audit;
+mod bench;
 mod cli;
 mod cross_validation;
 mod drawings;

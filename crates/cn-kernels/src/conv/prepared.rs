@@ -32,6 +32,7 @@ pub struct Prepared {
     whole: OnceLock<Vec<f32>>,
     two: OnceLock<Vec<f32>>,
     four: OnceLock<Vec<f32>>,
+    step: OnceLock<Vec<f32>>,
 }
 
 impl Prepared {
@@ -71,6 +72,7 @@ impl Prepared {
             Tile::Whole => &self.whole,
             Tile::Two => &self.two,
             Tile::Four | Tile::FourBalanced => &self.four,
+            Tile::Step | Tile::Spread => &self.step,
         };
         cell.get_or_init(|| winograd::weights(isa, tile, in_channels, w))
     }

@@ -117,6 +117,24 @@ fn minimal_filtering_matches_naive_in_every_order() {
 }
 
 #[test]
+fn minimal_filtering_of_strided_windows_matches_naive_in_every_order() {
+    // Even and odd maps, tiles that reach over the edge, one pixel.
+    check(shape(2, [16, 16], [16, 32], 3, 2, 1));
+    check(shape(2, [15, 18], [17, 35], 3, 2, 1));
+    check(shape(3, [5, 3], [16, 16], 3, 2, 1));
+    check(shape(1, [23, 30], [24, 70], 3, 2, 1));
+    // By block: whole images, parts of images, several images a block.
+    check(shape(1, [62, 46], [16, 32], 3, 2, 1));
+    check(shape(48, [14, 14], [32, 48], 3, 2, 1));
+    check(shape(170, [4, 4], [48, 80], 3, 2, 1));
+    // By panel of channels, with more than one panel and more than one depth.
+    check(shape(2, [8, 8], [80, 144], 3, 2, 1));
+    check(shape(3, [4, 4], [144, 208], 3, 2, 1));
+    // Sums by group of tiles, and by panel of a weight too large for that.
+    check(shape(2, [17, 9], [176, 112], 3, 2, 1));
+}
+
+#[test]
 fn weights_larger_than_the_images_match_naive() {
     check(shape(2, [4, 4], [144, 200], 3, 2, 1));
     check(shape(2, [4, 4], [144, 200], 1, 2, 0));
@@ -125,11 +143,27 @@ fn weights_larger_than_the_images_match_naive() {
 /// Relative error in the Euclidean norm that the layers of a ResNet-18 may have, against `f64`.
 const TOLERANCE: f64 = 2e-5;
 
+/// Every convolution of a ResNet-18 for images of 64 pixels, and those whose maps are larger for images of 128.
+fn resnet_shapes(batch: usize) -> Vec<ConvShape> {
+    let mut all = vec![shape(batch, [64, 64], [3, 64], 7, 2, 3)];
+    for map in [16, 32] {
+        all.push(shape(batch, [map, map], [64, 64], 3, 1, 1));
+        for (div, i) in [(1, 64), (2, 128), (4, 256)] {
+            let map = map / div;
+            all.push(shape(batch, [map, map], [i, 2 * i], 3, 2, 1));
+            all.push(shape(batch, [map, map], [i, 2 * i], 1, 2, 0));
+            all.push(shape(batch, [map / 2, map / 2], [2 * i, 2 * i], 3, 1, 1));
+        }
+    }
+    all
+}
+
 #[test]
 fn every_instruction_set_is_accurate_at_resnet_shapes() {
-    for (size, channels) in [(16, 64), (8, 128), (4, 256), (2, 512)] {
-        let s = shape(4, [size, size], [channels, channels], 3, 1, 1);
-        let (x, w, dy) = (fill(s.input_len(), 1), fill(s.weight_len(), 2), fill(s.output_len(), 3));
+    for s in resnet_shapes(2) {
+        // What ReLU leaves: a mean far from zero is the harder input.
+        let x: Vec<f64> = fill(s.input_len(), 1).iter().map(|x| x.max(0.0)).collect();
+        let (w, dy) = (fill(s.weight_len(), 2), fill(s.output_len(), 3));
         let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
         reference::forward(&s, &x, &w, &mut y);
         reference::backward_input(&s, &dy, &w, &mut dx, Write::Set);
@@ -227,6 +261,9 @@ fn prepared_weights_and_what_follows_match_naive() {
         shape(2, [17, 16], [3, 64], 7, 2, 3),
         shape(1, [8, 8], [16, 144], 1, 2, 0),
         shape(2, [30, 30], [16, 40], 3, 2, 1),
+        shape(3, [16, 13], [16, 80], 3, 2, 1),
+        shape(40, [4, 4], [32, 144], 3, 2, 1),
+        shape(1, [8, 8], [32, 144], 3, 2, 1),
     ];
     for s in shapes {
         let (x, w, residual) = (fill(s.input_len(), 1), fill(s.weight_len(), 2), fill(s.output_len(), 3));

@@ -1,5 +1,5 @@
-//! 3 x 3 convolutions with stride 1 and padding 1, with a quarter of the multiplications (Lavin & Gray,
-//! arXiv:1509.09308).
+//! 3 x 3 convolutions with stride 1 or 2 and padding 1, with a quarter of the multiplications (Lavin & Gray,
+//! arXiv:1509.09308), or a little over half of them (Huang et al., arXiv:2002.00552).
 //!
 //! Tiles of the input are transformed to points, points are multiplied as matrices over the channels, products are
 //! transformed back. Forward pass and input gradient are the same computation with the weight turned around. Two
@@ -17,7 +17,7 @@ use crate::simd::winograd::{self as transform, Batch, Direction, GradPoints, Map
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// A pass from one image batch to another of the same height and width.
+/// A pass from one image batch to another.
 struct Filter<'a> {
     isa: Isa,
     tile: Tile,
@@ -39,7 +39,7 @@ enum Source<'a> {
 /// The transformed weights of a forward pass, `(panels, points, I, PANEL)`.
 pub(super) fn weights(isa: Isa, tile: Tile, in_channels: usize, w: &[f32]) -> Vec<f32> {
     let weight = Weight { data: w, in_channels, direction: Direction::Forward };
-    let (len, o) = (tile.points() * isa.places(in_channels) * PANEL, w.len() / (9 * in_channels));
+    let (len, o) = (tile.weights() * isa.places(in_channels) * PANEL, w.len() / (9 * in_channels));
     let mut all = vec![0.0; o.div_ceil(PANEL) * len];
     fill_weights(isa, tile, &weight, [in_channels, o], &mut all);
     all
@@ -47,12 +47,12 @@ pub(super) fn weights(isa: Isa, tile: Tile, in_channels: usize, w: &[f32]) -> Ve
 
 fn fill_weights(isa: Isa, tile: Tile, weight: &Weight<'_>, [c, n]: [usize; 2], all: &mut [f32]) {
     let places = isa.places(c);
-    all.par_chunks_mut(tile.points() * places * PANEL).enumerate().for_each(|(p, out)| {
+    all.par_chunks_mut(tile.weights() * places * PANEL).enumerate().for_each(|(p, out)| {
         let cols = p * PANEL..((p + 1) * PANEL).min(n);
         if !isa.has_pairs() {
             return weight.points(isa, tile, &(0..c), &cols, (out, c * PANEL));
         }
-        let mut points = Scratch::new(tile.points() * DEPTH * PANEL);
+        let mut points = Scratch::new(tile.weights() * DEPTH * PANEL);
         for depth in (0..c).step_by(DEPTH) {
             let depths = depth..(depth + DEPTH).min(c);
             weight.points(isa, tile, &depths, &cols, (&mut points, DEPTH * PANEL));
@@ -86,13 +86,15 @@ pub(super) fn forward(isa: Isa, tile: Tile, s: &ConvShape, x: &[f32], w: &[f32],
 
 pub(super) fn backward_input(isa: Isa, tile: Tile, s: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32], write: Write) {
     let weight = Weight { data: w, in_channels: s.in_channels, direction: Direction::Backward };
-    let (to, from) = planes(s);
+    let ((to, from), tile) = (planes(s), tile.turned());
     Filter { isa, tile, batch: s.batch, from, to, weight: Source::Raw(weight), after: None }.run(dy, dx, write);
 }
 
 fn planes(s: &ConvShape) -> (Plane, Plane) {
-    let plane = |channels| Plane { height: s.height, width: s.width, channels };
-    (plane(s.in_channels), plane(s.out_channels))
+    (
+        Plane { height: s.height, width: s.width, channels: s.in_channels },
+        Plane { height: s.out_height(), width: s.out_width(), channels: s.out_channels },
+    )
 }
 
 /// Tiles in all, below which the weights are the larger matrix.
@@ -128,7 +130,7 @@ impl Filter<'_> {
         let weights = match &self.weight {
             Source::Points(all) => *all,
             Source::Raw(weight) => {
-                let all = made.insert(Scratch::new(n.div_ceil(PANEL) * points * k * PANEL));
+                let all = made.insert(Scratch::new(n.div_ceil(PANEL) * self.tile.weights() * k * PANEL));
                 fill_weights(self.isa, self.tile, weight, [c, n], all);
                 &**all
             }
@@ -145,23 +147,26 @@ impl Filter<'_> {
             let (stride, out_stride) = (tiles * c + 16, tiles * n + 16);
             let mut from = Scratch::new(points * stride);
             let mut to = Scratch::new(points * out_stride);
-            block.each_image(self.tile, self.from, x, |image, tiles, at| {
+            block.each_image(self.grid(), self.from, x, |image, rows, at| {
+                let tiles = Tiles { tile: self.tile, plane: self.from, rows };
                 transform::input(self.isa, &tiles, image, &mut from[at * c..], stride);
             });
             for f in 0..points {
                 self.isa.pair(Along::Rows, Matrix { rows: tiles, width: c }, &mut from[f * stride..]);
                 let left = Left { data: &from[f * stride..], row_stride: k, col_stride: 1 };
-                for (p, weights) in weights.chunks_exact(points * k * PANEL).enumerate() {
+                for (p, weights) in weights.chunks_exact(self.tile.weights() * k * PANEL).enumerate() {
                     let cols = PANEL.min(n - p * PANEL);
-                    let right = Panel { data: &weights[f * k * PANEL..], stride: PANEL, cols };
+                    let data = &weights[self.tile.weight_of(f) * k * PANEL..];
+                    let right = Panel { data, stride: PANEL, cols };
                     let out = &mut to[f * out_stride + p * PANEL..];
                     let out = Out { data: out, stride: n, write: Write::Set };
                     matmul(self.isa, [tiles, k], left, right, out);
                 }
             }
             let mut at_pixel = 0;
-            block.each_image(self.tile, self.to, &[], |_, tiles, at| {
-                let pixels = pixel_rows(self.tile, self.to, &tiles.rows) * self.to.width;
+            block.each_image(self.grid(), self.to, &[], |_, rows, at| {
+                let pixels = pixel_rows(self.tile, self.to, &rows) * self.to.width;
+                let tiles = Tiles { tile: self.tile, plane: self.to, rows };
                 let out = &mut y[at_pixel * n..(at_pixel + pixels) * n];
                 transform::output(self.isa, &tiles, (&mut to[at * n..], out_stride), out, write);
                 self.finish((block.first_pixel + at_pixel) * n, out);
@@ -171,11 +176,11 @@ impl Filter<'_> {
     }
 
     fn by_panel(&self, x: &[f32], y: &mut [f32], write: Write) {
-        let points = self.tile.points();
+        let (points, weights) = (self.tile.points(), self.tile.weights());
         let (c, n) = (self.from.channels, self.to.channels);
-        let batch = Batch { tile: self.tile, plane: self.from, images: self.batch };
+        let batch = Batch { map: Map::Input, tile: self.tile, plane: self.from, images: self.batch };
         let k = self.isa.places(c);
-        let from = Points::of(self.isa, batch, (Map::Input, Along::Rows), x);
+        let from = Points::of(self.isa, batch, Along::Rows, x);
         let columns = map_pieces(n.div_ceil(PANEL), 1, |p| {
             let first = p.start * PANEL;
             let cols = PANEL.min(n - first);
@@ -186,24 +191,26 @@ impl Filter<'_> {
             for depth in (0..c).step_by(step) {
                 let depths = depth..(depth + step).min(c);
                 let mut made = None;
-                let (weights, len) = match &self.weight {
-                    Source::Points(all) => (&all[(p.start * points * k + self.isa.places(depth)) * PANEL..], k * PANEL),
+                let (panel, len) = match &self.weight {
+                    Source::Points(all) => {
+                        (&all[(p.start * weights * k + self.isa.places(depth)) * PANEL..], k * PANEL)
+                    }
                     Source::Raw(weight) => {
                         let len = depths.len() * PANEL;
-                        let weights = made.insert(Scratch::new(points * len));
-                        weight.points(self.isa, self.tile, &depths, &(first..first + cols), (weights, len));
-                        for points in weights.chunks_exact_mut(len) {
+                        let panel = made.insert(Scratch::new(weights * len));
+                        weight.points(self.isa, self.tile, &depths, &(first..first + cols), (panel, len));
+                        for points in panel.chunks_exact_mut(len) {
                             let m = Matrix { rows: depths.len(), width: PANEL };
                             self.isa.pair(Along::Columns, m, points);
                         }
-                        (&weights[..], len)
+                        (&panel[..], len)
                     }
                 };
                 let write = if depth == 0 { Write::Set } else { Write::Add };
                 for f in 0..points {
                     let data = &from.data[f * from.stride + self.isa.places(depth)..];
                     let left = Left { data, row_stride: k, col_stride: 1 };
-                    let right = Panel { data: &weights[f * len..], stride: PANEL, cols };
+                    let right = Panel { data: &panel[self.tile.weight_of(f) * len..], stride: PANEL, cols };
                     let out = Out { data: &mut to[f * stride..], stride: cols, write };
                     matmul(self.isa, [from.tiles, self.isa.places(depths.len())], left, right, out);
                 }
@@ -273,16 +280,22 @@ fn blocks(tile: Tile, plane: Plane, batch: usize, rows: usize) -> Vec<Block> {
 }
 
 impl Block {
-    /// Calls `visit(image, its tiles in this block, number of tiles before them)`; no `x` gives empty images.
-    fn each_image(&self, tile: Tile, plane: Plane, x: &[f32], mut visit: impl FnMut(&[f32], Tiles, usize)) {
-        let (per_image, columns) = grid(tile, plane);
+    /// Calls `visit(image, its rows of tiles in this block, number of tiles before them)`, for images that have so many
+    /// rows and columns of tiles; no `x` gives empty images.
+    fn each_image(
+        &self,
+        (per_image, columns): (usize, usize),
+        plane: Plane,
+        x: &[f32],
+        mut visit: impl FnMut(&[f32], Range<usize>, usize),
+    ) {
         let mut row = self.rows.start;
         while row < self.rows.end {
             let image = row / per_image;
             let last = self.rows.end.min((image + 1) * per_image);
             let pixels = if x.is_empty() { x } else { &x[image * plane.len()..][..plane.len()] };
-            let tiles = Tiles { tile, plane, rows: row - image * per_image..last - image * per_image };
-            visit(pixels, tiles, (row - self.rows.start) * columns);
+            let rows = row - image * per_image..last - image * per_image;
+            visit(pixels, rows, (row - self.rows.start) * columns);
             row = last;
         }
     }
@@ -306,11 +319,11 @@ struct Points {
 }
 
 impl Points {
-    fn of(isa: Isa, batch: Batch, (map, along): (Map, Along), x: &[f32]) -> Self {
+    fn of(isa: Isa, batch: Batch, along: Along, x: &[f32]) -> Self {
         let (tiles, width) = (batch.tiles(), batch.plane.channels);
         let stride = tiles * width + 16;
         let mut data = Scratch::new(batch.tile.points() * stride);
-        batch.points(isa, map, x, &mut data, stride);
+        batch.points(isa, x, &mut data, stride);
         data.par_chunks_mut(stride).for_each(|point| isa.pair(along, Matrix { rows: tiles, width }, point));
         Self { data, stride, tiles }
     }
@@ -323,7 +336,7 @@ const GROUPS: usize = 8;
 
 pub(super) fn backward_weight(isa: Isa, tile: Tile, s: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let grad = WeightGrad { isa, tile, s, x, dy };
-    let (rows, columns) = grid(tile, planes(s).0);
+    let (rows, columns) = grid(tile, planes(s).1);
     if s.weight_len() <= SMALL_WEIGHT || s.batch * rows * columns >= 1024 {
         grad.by_group(dw);
     } else {
@@ -345,21 +358,23 @@ impl WeightGrad<'_> {
         let s = self.s;
         let (from, to) = planes(s);
         let (i, o, points) = (s.in_channels, s.out_channels, self.tile.points());
-        let columns = grid(self.tile, from).1;
+        let grid = grid(self.tile, to);
+        let columns = grid.1;
         let step = (BLOCK / (points * columns * (i + o))).max(48usize.div_ceil(columns)).max(1);
-        let blocks = blocks(self.tile, from, s.batch, step);
+        let blocks = blocks(self.tile, to, s.batch, step);
         let group = blocks.len().div_ceil(GROUPS);
         let sums = map_pieces(blocks.len(), group, |range| {
-            let mut sum = Scratch::new(points * o * i);
+            let mut sum = Scratch::new(self.tile.weights() * o * i);
             for (n, block) in blocks[range].iter().enumerate() {
-                let write = if n == 0 { Write::Set } else { Write::Add };
                 let tiles = block.rows.len() * columns;
                 let (stride, dy_stride) = (tiles * i + 16, tiles * o + 16);
                 let (mut x, mut dy) = (Scratch::new(points * stride), Scratch::new(points * dy_stride));
-                block.each_image(self.tile, from, self.x, |image, tiles, at| {
+                block.each_image(grid, from, self.x, |image, rows, at| {
+                    let tiles = Tiles { tile: self.tile, plane: from, rows };
                     transform::input(self.isa, &tiles, image, &mut x[at * i..], stride);
                 });
-                block.each_image(self.tile, to, self.dy, |image, tiles, at| {
+                block.each_image(grid, to, self.dy, |image, rows, at| {
+                    let tiles = Tiles { tile: self.tile, plane: to, rows };
                     transform::output_grad(self.isa, &tiles, image, &mut dy[at * o..], dy_stride);
                 });
                 let k = self.isa.places(tiles);
@@ -367,9 +382,12 @@ impl WeightGrad<'_> {
                     self.isa.pair(Along::Columns, Matrix { rows: tiles, width: i }, &mut x[f * stride..]);
                     self.isa.pair(Along::Columns, Matrix { rows: tiles, width: o }, &mut dy[f * dy_stride..]);
                     let left = Left { data: &dy[f * dy_stride..], row_stride: 1, col_stride: o };
+                    let first = n == 0 && self.tile.is_first(f);
+                    let write = if first { Write::Set } else { Write::Add };
                     for col in (0..i).step_by(PANEL) {
                         let right = Panel { data: &x[f * stride + col..], stride: i, cols: PANEL.min(i - col) };
-                        let out = Out { data: &mut sum[f * o * i + col..], stride: i, write };
+                        let at = self.tile.weight_of(f) * o * i + col;
+                        let out = Out { data: &mut sum[at..], stride: i, write };
                         matmul(self.isa, [o, k], left, right, out);
                     }
                 }
@@ -391,20 +409,21 @@ impl WeightGrad<'_> {
         let s = self.s;
         let (from, to) = planes(s);
         let (i, o, points) = (s.in_channels, s.out_channels, self.tile.points());
-        let batch = |plane| Batch { tile: self.tile, plane, images: s.batch };
-        let x = Points::of(self.isa, batch(from), (Map::Input, Along::Columns), self.x);
-        let dy = Points::of(self.isa, batch(to), (Map::OutputGrad, Along::Columns), self.dy);
+        let batch = |map, plane| Batch { map, tile: self.tile, plane, images: s.batch };
+        let x = Points::of(self.isa, batch(Map::Input, from), Along::Columns, self.x);
+        let dy = Points::of(self.isa, batch(Map::OutputGrad, to), Along::Columns, self.dy);
         let k = self.isa.places(x.tiles);
         dw.par_chunks_mut(PANEL * i * 9).enumerate().for_each(|(p, dw)| {
             let rows = PANEL.min(o - p * PANEL);
             let len = rows * PANEL;
-            let mut sum = Scratch::new(points * len);
+            let mut sum = Scratch::new(self.tile.weights() * len);
             for first in (0..i).step_by(PANEL) {
                 let cols = PANEL.min(i - first);
                 for f in 0..points {
                     let left = Left { data: &dy.data[f * dy.stride + p * PANEL..], row_stride: 1, col_stride: o };
                     let right = Panel { data: &x.data[f * x.stride + first..], stride: i, cols };
-                    let out = Out { data: &mut sum[f * len..], stride: PANEL, write: Write::Set };
+                    let write = if self.tile.is_first(f) { Write::Set } else { Write::Add };
+                    let out = Out { data: &mut sum[self.tile.weight_of(f) * len..], stride: PANEL, write };
                     matmul(self.isa, [rows, k], left, right, out);
                 }
                 let points = GradPoints { data: &sum, stride: len, row: PANEL, out_channels: rows, in_channels: cols };

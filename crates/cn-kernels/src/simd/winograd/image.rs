@@ -1,7 +1,7 @@
 //! Tiles of images to points, and back.
 
-use super::rule::{Balanced, Four, Plain, Rule, Two, Whole};
-use super::{Square, Tile, square};
+use super::rule::{LINE, Rule};
+use super::{Square, Tile, by_rule, square};
 use crate::conv::Write;
 use crate::simd::Isa;
 use crate::simd::isa::for_each_isa;
@@ -35,6 +35,13 @@ pub(crate) enum Map {
     Output,
 }
 
+impl Map {
+    /// Pixels of the image from one tile to the next.
+    fn step(self, tile: Tile) -> usize {
+        if self == Self::Input { tile.next() } else { tile.out() }
+    }
+}
+
 /// Points of some tiles: point `f` of tile `t` has its channels at `f * stride + t * channels`.
 #[derive(Clone, Copy, Debug)]
 struct Job {
@@ -56,13 +63,13 @@ pub(crate) struct Tiles {
 
 impl Tiles {
     /// Tiles side by side.
-    pub(crate) fn columns(&self) -> usize {
-        self.plane.width.div_ceil(self.tile.out())
+    fn columns(&self, map: Map) -> usize {
+        self.plane.width.div_ceil(map.step(self.tile))
     }
 
-    fn check(&self, points: usize, stride: usize) {
-        assert!(self.rows.end <= self.plane.height.div_ceil(self.tile.out()), "rows of the image");
-        let len = self.rows.len() * self.columns() * self.plane.channels;
+    fn check(&self, map: Map, points: usize, stride: usize) {
+        assert!(self.rows.end <= self.plane.height.div_ceil(map.step(self.tile)), "rows of the image");
+        let len = self.rows.len() * self.columns(map) * self.plane.channels;
         assert!((self.tile.points() - 1) * stride + len <= points, "every point");
     }
 }
@@ -79,7 +86,7 @@ pub(crate) fn output_grad(isa: Isa, tiles: &Tiles, image: &[f32], points: &mut [
 
 fn read(isa: Isa, map: Map, tiles: &Tiles, image: &[f32], points: &mut [f32], stride: usize) {
     assert!(image.len() == tiles.plane.len(), "one whole image");
-    tiles.check(points.len(), stride);
+    tiles.check(map, points.len(), stride);
     let (image, points) = (image.as_ptr().cast_mut(), points.as_mut_ptr());
     let job = Job { map, image, plane: tiles.plane, points, stride, add: false };
     // SAFETY: `image` holds the whole plane and these maps only read it; `points` holds every point of `tiles`.
@@ -91,7 +98,7 @@ pub(crate) fn output(isa: Isa, tiles: &Tiles, (points, stride): (&mut [f32], usi
     let (plane, m) = (tiles.plane, tiles.tile.out());
     let height = (tiles.rows.end * m).min(plane.height) - tiles.rows.start * m;
     assert!(out.len() == height * plane.width * plane.channels, "the rows of the tiles");
-    tiles.check(points.len(), stride);
+    tiles.check(Map::Output, points.len(), stride);
     let tiles = Tiles { plane: Plane { height, ..plane }, rows: 0..tiles.rows.len(), ..*tiles };
     let (image, points, add) = (out.as_mut_ptr(), points.as_mut_ptr(), write == Write::Add);
     let job = Job { map: Map::Output, image, plane: tiles.plane, points, stride, add };
@@ -102,6 +109,7 @@ pub(crate) fn output(isa: Isa, tiles: &Tiles, (points, stride): (&mut [f32], usi
 /// A batch of images whose tiles are all transformed: point `f` of tile `t` at `f * stride + t * channels`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Batch {
+    pub map: Map,
     pub tile: Tile,
     pub plane: Plane,
     pub images: usize,
@@ -113,26 +121,27 @@ const PIECE: usize = 512;
 impl Batch {
     /// Rows of tiles of an image.
     fn rows(&self) -> usize {
-        self.plane.height.div_ceil(self.tile.out())
+        self.plane.height.div_ceil(self.map.step(self.tile))
     }
 
-    /// Tiles of an image.
-    fn tiles_of_one(&self) -> usize {
-        self.rows() * self.plane.width.div_ceil(self.tile.out())
+    /// Tiles of a row.
+    fn columns(&self) -> usize {
+        self.plane.width.div_ceil(self.map.step(self.tile))
     }
 
     /// Tiles of all images.
     pub(crate) fn tiles(&self) -> usize {
-        self.images * self.tiles_of_one()
+        self.images * self.rows() * self.columns()
     }
 
-    /// Transforms every tile of `x` by a `map` that reads images, images side by side on all threads.
-    pub(crate) fn points(&self, isa: Isa, map: Map, x: &[f32], points: &mut [f32], stride: usize) {
+    /// Transforms every tile of `x` by a map that reads images, images side by side on all threads.
+    pub(crate) fn points(&self, isa: Isa, x: &[f32], points: &mut [f32], stride: usize) {
+        let map = self.map;
         assert!(map != Map::Output && x.len() == self.images * self.plane.len(), "a whole batch to read");
         let len = self.tiles() * self.plane.channels;
         assert!(len <= stride && (self.tile.points() - 1) * stride + len <= points.len(), "every point");
         let all = Shared(points.as_mut_ptr());
-        let (rows, row_len) = (self.rows(), self.plane.width.div_ceil(self.tile.out()) * self.plane.channels);
+        let (rows, row_len) = (self.rows(), self.columns() * self.plane.channels);
         // Rows of tiles, not images, so that one image keeps all threads busy too.
         let units = (0..self.images * rows).into_par_iter().with_min_len((PIECE / row_len).max(1));
         units.for_each(|unit| {
@@ -174,12 +183,7 @@ for_each_isa! {
 unsafe fn body<L: Lanes>(job: &Job, tiles: &Tiles) {
     // SAFETY: as the callers of `run`.
     unsafe {
-        match tiles.tile {
-            Tile::Whole => body_of::<L, Whole>(job, tiles),
-            Tile::Two => body_of::<L, Two>(job, tiles),
-            Tile::Four => body_of::<L, Four<Plain>>(job, tiles),
-            Tile::FourBalanced => body_of::<L, Four<Balanced>>(job, tiles),
-        }
+        by_rule!(tiles.tile, R => body_of::<L, R>(job, tiles));
     }
 }
 
@@ -187,13 +191,14 @@ unsafe fn body<L: Lanes>(job: &Job, tiles: &Tiles) {
 unsafe fn body_of<L: Lanes, R: Rule>(job: &Job, tiles: &Tiles) {
     let channels = job.plane.channels;
     let mut points = job.points;
+    let step = if job.map == Map::Input { R::NEXT } else { R::OUT };
     for row in tiles.rows.clone() {
-        for column in 0..tiles.columns() {
+        for column in 0..tiles.columns(job.map) {
             for c in (0..channels).step_by(L::N) {
                 let n = (channels - c).min(L::N);
                 // SAFETY: the tile and the channels lie inside what the callers of `run` have checked.
                 unsafe {
-                    let (top, left, rule) = (row * R::OUT, column * R::OUT, PhantomData::<R>);
+                    let (top, left, rule) = (row * step, column * step, PhantomData::<R>);
                     let at = At { job, top, left, channel: c, n, points: points.add(c), inner: false, rule };
                     match job.map {
                         Map::Input => {
@@ -283,7 +288,7 @@ impl<L: Lanes, R: Rule> Square<L> for Input<'_, R> {
         }
     }
     #[inline(always)]
-    unsafe fn line(x: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn line(x: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe { R::bt::<L>(x) }
     }
@@ -305,7 +310,7 @@ impl<L: Lanes, R: Rule> Square<L> for OutputGrad<'_, R> {
         unsafe { self.0.padded::<L>(self.0.top + i, self.0.left + j) }
     }
     #[inline(always)]
-    unsafe fn line(x: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn line(x: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe { R::a::<L>(x) }
     }
@@ -327,7 +332,7 @@ impl<L: Lanes, R: Rule> Square<L> for Output<'_, R> {
         unsafe { self.0.read::<L>(self.0.point(i, j)) }
     }
     #[inline(always)]
-    unsafe fn line(x: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn line(x: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe { R::at::<L>(x) }
     }

@@ -3,32 +3,46 @@
 use crate::simd::lanes::Lanes;
 use std::marker::PhantomData;
 
+/// Places of a line, of which the first ones count.
+pub(super) const LINE: usize = 6;
+
 /// Filtering a line of a tile: `y = A^T (G g * B^T d)` for three taps.
-///
-/// Lines are passed in six places, of which the first ones count.
 ///
 /// # Safety
 ///
 /// As [`Lanes`].
 pub(super) trait Rule {
-    /// Outputs of a line.
+    /// Outputs of a line, and from one tile to the next.
     const OUT: usize;
     /// Products of a line.
     const POINTS: usize;
+    /// Weights of a line: the last of them multiplies all points from its own on.
+    const WEIGHTS: usize = Self::POINTS;
     /// Inputs of a line.
     const IN: usize;
-    /// Inputs before the first output.
+    /// Inputs from one tile to the next.
+    const NEXT: usize = Self::OUT;
+    /// Inputs before the first of them.
     const BEFORE: usize;
     /// `B^T d`.
-    unsafe fn bt<L: Lanes>(d: [L::V; 6]) -> [L::V; 6];
+    unsafe fn bt<L: Lanes>(d: [L::V; LINE]) -> [L::V; LINE];
     /// `A^T m`.
-    unsafe fn at<L: Lanes>(m: [L::V; 6]) -> [L::V; 6];
+    unsafe fn at<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE];
     /// `A dy`.
-    unsafe fn a<L: Lanes>(dy: [L::V; 6]) -> [L::V; 6];
+    unsafe fn a<L: Lanes>(dy: [L::V; LINE]) -> [L::V; LINE];
     /// `G g`.
-    unsafe fn g<L: Lanes>(g: [L::V; 6]) -> [L::V; 6];
+    unsafe fn g<L: Lanes>(g: [L::V; LINE]) -> [L::V; LINE];
     /// `G^T m`.
-    unsafe fn gt<L: Lanes>(m: [L::V; 6]) -> [L::V; 6];
+    unsafe fn gt<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE];
+}
+
+/// A line that begins with `n` numbers.
+#[inline(always)]
+pub(super) unsafe fn line<L: Lanes, const N: usize>(n: [L::V; N]) -> [L::V; LINE] {
+    // SAFETY: the caller has the instruction set.
+    let mut line = [unsafe { L::zero() }; LINE];
+    line[..N].copy_from_slice(&n);
+    line
 }
 
 /// Two outputs from the same two inputs between zeros: `y0 = g1 d0 + g2 d1`, `y1 = g0 d0 + g1 d1`.
@@ -42,29 +56,29 @@ impl Rule for Whole {
     const IN: usize = 2;
     const BEFORE: usize = 0;
     #[inline(always)]
-    unsafe fn bt<L: Lanes>(d: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn bt<L: Lanes>(d: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
-        unsafe { [L::add(d[0], d[1]), d[1], d[0], L::zero(), L::zero(), L::zero()] }
+        unsafe { line::<L, 3>([L::add(d[0], d[1]), d[1], d[0]]) }
     }
     #[inline(always)]
-    unsafe fn at<L: Lanes>(m: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn at<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
-        unsafe { [L::add(m[0], m[1]), L::add(m[0], m[2]), L::zero(), L::zero(), L::zero(), L::zero()] }
+        unsafe { line::<L, 2>([L::add(m[0], m[1]), L::add(m[0], m[2])]) }
     }
     #[inline(always)]
-    unsafe fn a<L: Lanes>(dy: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn a<L: Lanes>(dy: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
-        unsafe { [L::add(dy[0], dy[1]), dy[0], dy[1], L::zero(), L::zero(), L::zero()] }
+        unsafe { line::<L, 3>([L::add(dy[0], dy[1]), dy[0], dy[1]]) }
     }
     #[inline(always)]
-    unsafe fn g<L: Lanes>(g: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn g<L: Lanes>(g: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
-        unsafe { [g[1], L::sub(g[2], g[1]), L::sub(g[0], g[1]), L::zero(), L::zero(), L::zero()] }
+        unsafe { line::<L, 3>([g[1], L::sub(g[2], g[1]), L::sub(g[0], g[1])]) }
     }
     #[inline(always)]
-    unsafe fn gt<L: Lanes>(m: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn gt<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
-        unsafe { [m[2], L::sub(m[0], L::add(m[1], m[2])), m[1], L::zero(), L::zero(), L::zero()] }
+        unsafe { line::<L, 3>([m[2], L::sub(m[0], L::add(m[1], m[2])), m[1]]) }
     }
 }
 
@@ -77,44 +91,38 @@ impl Rule for Two {
     const IN: usize = 4;
     const BEFORE: usize = 1;
     #[inline(always)]
-    unsafe fn bt<L: Lanes>(d: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn bt<L: Lanes>(d: [L::V; LINE]) -> [L::V; LINE] {
+        // SAFETY: the caller has the instruction set.
+        unsafe { line::<L, 4>([L::sub(d[0], d[2]), L::add(d[1], d[2]), L::sub(d[2], d[1]), L::sub(d[1], d[3])]) }
+    }
+    #[inline(always)]
+    unsafe fn at<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe {
-            let (zero, sum) = (L::zero(), L::add(d[1], d[2]));
-            [L::sub(d[0], d[2]), sum, L::sub(d[2], d[1]), L::sub(d[1], d[3]), zero, zero]
+            let (sum, diff) = (L::add(m[1], m[2]), L::sub(m[1], m[2]));
+            line::<L, 2>([L::add(m[0], sum), L::sub(diff, m[3])])
         }
     }
     #[inline(always)]
-    unsafe fn at<L: Lanes>(m: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn a<L: Lanes>(dy: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
-        unsafe {
-            let (zero, sum, diff) = (L::zero(), L::add(m[1], m[2]), L::sub(m[1], m[2]));
-            [L::add(m[0], sum), L::sub(diff, m[3]), zero, zero, zero, zero]
-        }
+        unsafe { line::<L, 4>([dy[0], L::add(dy[0], dy[1]), L::sub(dy[0], dy[1]), L::sub(L::zero(), dy[1])]) }
     }
     #[inline(always)]
-    unsafe fn a<L: Lanes>(dy: [L::V; 6]) -> [L::V; 6] {
-        // SAFETY: the caller has the instruction set.
-        unsafe {
-            let zero = L::zero();
-            [dy[0], L::add(dy[0], dy[1]), L::sub(dy[0], dy[1]), L::sub(zero, dy[1]), zero, zero]
-        }
-    }
-    #[inline(always)]
-    unsafe fn g<L: Lanes>(g: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn g<L: Lanes>(g: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let (ends, half) = (L::add(g[0], g[2]), L::splat(0.5));
             let (plus, minus) = (L::mul(half, L::add(ends, g[1])), L::mul(half, L::sub(ends, g[1])));
-            [g[0], plus, minus, g[2], L::zero(), L::zero()]
+            line::<L, 4>([g[0], plus, minus, g[2]])
         }
     }
     #[inline(always)]
-    unsafe fn gt<L: Lanes>(m: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn gt<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe {
-            let (zero, half, sum, diff) = (L::zero(), L::splat(0.5), L::add(m[1], m[2]), L::sub(m[1], m[2]));
-            [L::fma(half, sum, m[0]), L::mul(half, diff), L::fma(half, sum, m[3]), zero, zero, zero]
+            let (half, sum, diff) = (L::splat(0.5), L::add(m[1], m[2]), L::sub(m[1], m[2]));
+            line::<L, 3>([L::fma(half, sum, m[0]), L::mul(half, diff), L::fma(half, sum, m[3])])
         }
     }
 }
@@ -150,7 +158,7 @@ impl<P: Points> Rule for Four<P> {
     const IN: usize = 6;
     const BEFORE: usize = 1;
     #[inline(always)]
-    unsafe fn bt<L: Lanes>(d: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn bt<L: Lanes>(d: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let (a, b) = (L::splat(P::A), L::splat(P::B));
@@ -158,47 +166,47 @@ impl<P: Points> Rule for Four<P> {
             let (product, minus_sum) = (L::splat(P::A * P::A * P::B * P::B), L::splat(-P::A * P::A - P::B * P::B));
             let (even_a, odd_a) = (L::fma(minus_b2, d[2], d[4]), L::mul(a, L::fma(minus_b2, d[1], d[3])));
             let (even_b, odd_b) = (L::fma(minus_a2, d[2], d[4]), L::mul(b, L::fma(minus_a2, d[1], d[3])));
-            [
+            line::<L, 6>([
                 L::fma(product, d[0], L::fma(minus_sum, d[2], d[4])),
                 L::add(even_a, odd_a),
                 L::sub(even_a, odd_a),
                 L::add(even_b, odd_b),
                 L::sub(even_b, odd_b),
                 L::fma(product, d[1], L::fma(minus_sum, d[3], d[5])),
-            ]
+            ])
         }
     }
     #[inline(always)]
-    unsafe fn at<L: Lanes>(m: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn at<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let scaled = |by: f32, v| L::mul(L::splat(by), v);
-            let (zero, sum_a, sum_b) = (L::zero(), L::add(m[1], m[2]), L::add(m[3], m[4]));
+            let (sum_a, sum_b) = (L::add(m[1], m[2]), L::add(m[3], m[4]));
             let (diff_a, diff_b) = (L::sub(m[1], m[2]), L::sub(m[3], m[4]));
             let (a1, a2, a3) = (P::A, P::A * P::A, P::A * P::A * P::A);
             let [b1, b2, b3] = [P::B, P::B * P::B, P::B * P::B * P::B].map(|b| L::splat(b));
-            [
+            line::<L, 4>([
                 L::add(L::add(m[0], sum_a), sum_b),
                 L::fma(b1, diff_b, scaled(a1, diff_a)),
                 L::fma(b2, sum_b, scaled(a2, sum_a)),
                 L::add(L::fma(b3, diff_b, scaled(a3, diff_a)), m[5]),
-                zero,
-                zero,
-            ]
+            ])
         }
     }
     #[inline(always)]
-    unsafe fn a<L: Lanes>(dy: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn a<L: Lanes>(dy: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let even = |x: f32| L::fma(L::splat(x * x), dy[2], dy[0]);
             let odd = |x: f32| L::mul(L::splat(x), L::fma(L::splat(x * x), dy[3], dy[1]));
             let (even_a, odd_a, even_b, odd_b) = (even(P::A), odd(P::A), even(P::B), odd(P::B));
-            [dy[0], L::add(even_a, odd_a), L::sub(even_a, odd_a), L::add(even_b, odd_b), L::sub(even_b, odd_b), dy[3]]
+            let [plus_a, minus_a] = [L::add(even_a, odd_a), L::sub(even_a, odd_a)];
+            let [plus_b, minus_b] = [L::add(even_b, odd_b), L::sub(even_b, odd_b)];
+            line::<L, 6>([dy[0], plus_a, minus_a, plus_b, minus_b, dy[3]])
         }
     }
     #[inline(always)]
-    unsafe fn g<L: Lanes>(g: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn g<L: Lanes>(g: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let (a2, b2) = (f64::from(P::A * P::A), f64::from(P::B * P::B));
@@ -211,34 +219,31 @@ impl<P: Points> Rule for Four<P> {
                 L::mul(L::splat((0.5 / (b2 - a2)) as f32), g[2]),
             );
             let odd = L::mul(L::splat((0.5 / (f64::from(P::B) * (b2 - a2))) as f32), g[1]);
-            [
+            line::<L, 6>([
                 L::mul(L::splat((1.0 / (a2 * b2)) as f32), g[0]),
                 L::mul(scale_a, L::add(ends, middle)),
                 L::mul(scale_a, L::sub(ends, middle)),
                 L::add(even, odd),
                 L::sub(even, odd),
                 g[2],
-            ]
+            ])
         }
     }
     #[inline(always)]
-    unsafe fn gt<L: Lanes>(m: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn gt<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let (a, b) = (f64::from(P::A), f64::from(P::B));
             let (in_a, in_b) = (0.5 / (a * a * (a * a - b * b)), 0.5 / (b * b * (b * b - a * a)));
-            let (zero, sum_a, sum_b) = (L::zero(), L::add(m[1], m[2]), L::add(m[3], m[4]));
+            let (sum_a, sum_b) = (L::add(m[1], m[2]), L::add(m[3], m[4]));
             let (diff_a, diff_b) = (L::sub(m[1], m[2]), L::sub(m[3], m[4]));
             let splat = |x: f64| L::splat(x as f32);
             let first = L::fma(splat(in_a), sum_a, L::mul(splat(in_b), sum_b));
-            [
+            line::<L, 3>([
                 L::fma(splat(1.0 / (a * a * b * b)), m[0], first),
                 L::fma(splat(in_a * a), diff_a, L::mul(splat(in_b * b), diff_b)),
                 L::fma(splat(in_b * b * b), L::sub(sum_b, sum_a), m[5]),
-                zero,
-                zero,
-                zero,
-            ]
+            ])
         }
     }
 }

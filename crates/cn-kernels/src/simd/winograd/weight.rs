@@ -1,7 +1,7 @@
 //! Weights to points, and points of the weight's gradient back.
 
-use super::rule::{Balanced, Four, Plain, Rule, Two, Whole};
-use super::{Square, Tile, square};
+use super::rule::{LINE, Rule};
+use super::{Square, Tile, by_rule, square};
 use crate::conv::Write;
 use crate::simd::Isa;
 use crate::simd::isa::for_each_isa;
@@ -45,7 +45,7 @@ impl Weight<'_> {
             Direction::Backward => (out_channels, self.in_channels),
         };
         assert!(depths.end <= from && cols.end <= to && cols.len() <= PANEL, "channels of the weight");
-        assert!((tile.points() - 1) * stride + depths.len() * PANEL <= points.len(), "every point");
+        assert!((tile.weights() - 1) * stride + depths.len() * PANEL <= points.len(), "every point");
         let job = Points { weight: self, depths, cols, points: points.as_mut_ptr(), stride };
         // SAFETY: the channels lie inside the weight and all points inside the slice, as checked.
         unsafe { run_points(isa, &job, tile) }
@@ -82,14 +82,7 @@ unsafe fn points_body<L: Lanes>(job: &Points<'_>, tile: Tile) {
                     taps.reverse();
                 }
                 let (points, stride) = (job.points.add(row * PANEL + col), job.stride);
-                match tile {
-                    Tile::Whole => square(&Taps::<L, Whole> { taps, n, points, stride, rule: PhantomData }),
-                    Tile::Two => square(&Taps::<L, Two> { taps, n, points, stride, rule: PhantomData }),
-                    Tile::Four => square(&Taps::<L, Four<Plain>> { taps, n, points, stride, rule: PhantomData }),
-                    Tile::FourBalanced => {
-                        square(&Taps::<L, Four<Balanced>> { taps, n, points, stride, rule: PhantomData });
-                    }
-                }
+                by_rule!(tile, R => square(&Taps::<L, R> { taps, n, points, stride, rule: PhantomData }));
             }
         }
     }
@@ -106,20 +99,20 @@ struct Taps<L: Lanes, R> {
 
 impl<L: Lanes, R: Rule> Square<L> for Taps<L, R> {
     const IN: usize = 3;
-    const OUT: usize = R::POINTS;
+    const OUT: usize = R::WEIGHTS;
     #[inline(always)]
     unsafe fn load(&self, i: usize, j: usize) -> L::V {
         self.taps[i * 3 + j]
     }
     #[inline(always)]
-    unsafe fn line(x: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn line(x: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe { R::g::<L>(x) }
     }
     #[inline(always)]
     unsafe fn store(&self, i: usize, j: usize, v: L::V) {
         // SAFETY: every point has its place.
-        unsafe { store::<L>(self.points.add((i * R::POINTS + j) * self.stride), v, self.n) }
+        unsafe { store::<L>(self.points.add((i * R::WEIGHTS + j) * self.stride), v, self.n) }
     }
 }
 
@@ -143,7 +136,7 @@ pub(crate) fn weight_grad(
 ) {
     let (o, i) = (points.out_channels, points.in_channels);
     assert!(o > 0 && (o - 1) * dw_row + i * 9 <= dw.len(), "rows of the gradient");
-    let last = (tile.points() - 1) * points.stride + (o - 1) * points.row + i;
+    let last = (tile.weights() - 1) * points.stride + (o - 1) * points.row + i;
     assert!(last <= points.data.len(), "every point");
     // SAFETY: all points and all rows lie inside the slices, as checked.
     unsafe { run_grad(isa, tile, points, dw, dw_row, write) }
@@ -163,12 +156,7 @@ unsafe fn grad_body<L: Lanes>(tile: Tile, points: &GradPoints<'_>, dw: &mut [f32
             unsafe {
                 let from = points.data.as_ptr().add(o * points.row + i);
                 let at = Narrow { points: from, stride: points.stride, n, taps: taps.as_mut_ptr() };
-                match tile {
-                    Tile::Whole => square::<L, _>(&NarrowBy::<Whole>(at, PhantomData)),
-                    Tile::Two => square::<L, _>(&NarrowBy::<Two>(at, PhantomData)),
-                    Tile::Four => square::<L, _>(&NarrowBy::<Four<Plain>>(at, PhantomData)),
-                    Tile::FourBalanced => square::<L, _>(&NarrowBy::<Four<Balanced>>(at, PhantomData)),
-                }
+                by_rule!(tile, R => square::<L, _>(&NarrowBy::<R>(at, PhantomData)));
             }
             let dw = &mut dw[o * dw_row + i * 9..][..n * 9];
             for (lane, dw) in dw.as_chunks_mut::<9>().0.iter_mut().enumerate() {
@@ -191,15 +179,15 @@ struct Narrow {
 struct NarrowBy<R>(Narrow, PhantomData<R>);
 
 impl<L: Lanes, R: Rule> Square<L> for NarrowBy<R> {
-    const IN: usize = R::POINTS;
+    const IN: usize = R::WEIGHTS;
     const OUT: usize = 3;
     #[inline(always)]
     unsafe fn load(&self, i: usize, j: usize) -> L::V {
         // SAFETY: every point has its place.
-        unsafe { load::<L>(self.0.points.add((i * R::POINTS + j) * self.0.stride), self.0.n) }
+        unsafe { load::<L>(self.0.points.add((i * R::WEIGHTS + j) * self.0.stride), self.0.n) }
     }
     #[inline(always)]
-    unsafe fn line(x: [L::V; 6]) -> [L::V; 6] {
+    unsafe fn line(x: [L::V; LINE]) -> [L::V; LINE] {
         // SAFETY: the caller has the instruction set.
         unsafe { R::gt::<L>(x) }
     }
