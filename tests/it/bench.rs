@@ -96,7 +96,37 @@ fn what_cannot_be_measured_is_refused() {
         "bench --only train --against-onnxruntime python",
         "bench --precision f16",
     ];
-    let expected = [expect![[r#""#]], expect![[r#""#]], expect![[r#""#]], expect![[r#""#]]];
+    let expected = [
+        expect![[r#"
+        --- stderr
+        error: `--steps 0` cannot be measured
+
+        hint: use a number from 1 to 1000000
+        --- exit 2
+    "#]],
+        expect![[r#"
+        --- stderr
+        error: `--layers` takes the steps of this program apart, not those of others
+
+        hint: leave `--layers` or `--against-...` out
+        --- exit 2
+    "#]],
+        expect![[r#"
+        --- stderr
+        error: `--against-onnxruntime` compares inference in f32, which the other flags leave out
+
+        hint: leave out that flag, or `--only`, `--precision` or `--frozen`
+        --- exit 2
+    "#]],
+        expect![[r#"
+        --- stderr
+        error: cannot measure the precision `f16`
+        cause: `f16` is no precision, expected `f32` or `bf16`
+
+        hint: use f32 or bf16
+        --- exit 2
+    "#]],
+    ];
     for (line, expected) in lines.into_iter().zip(expected) {
         check(&place, line, expected);
     }
