@@ -7,6 +7,7 @@ use crate::parallel::{map_pieces, rows_per_piece};
 use crate::simd::norm as vector;
 use crate::{Float, Isa};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// What follows the affine map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,16 @@ pub struct BatchNorm<'a, T> {
     pub eps: f64,
     /// What follows, after the residual is added.
     pub activation: Activation,
+}
+
+impl<T: Float> BatchNorm<'_, T> {
+    /// The norm with these moments as a scale and a shift of each channel.
+    fn affine(&self, moments: &Moments<T>) -> [Vec<T>; 2] {
+        let channels = 0..self.gamma.len();
+        let scale: Vec<T> = channels.clone().map(|c| self.gamma[c] * moments.inv_std[c]).collect();
+        let shift = channels.map(|c| self.beta[c] - moments.mean[c] * scale[c]).collect();
+        [scale, shift]
+    }
 }
 
 /// Moments of a batch, one value a channel.
@@ -107,8 +118,7 @@ pub fn forward<T: Float>(bn: &BatchNorm<'_, T>, moments: &Moments<T>, x: &[T], r
     let channels = bn.gamma.len();
     assert!(x.len() == y.len() && x.len().is_multiple_of(channels), "equal, whole rows");
     assert!(residual.is_none_or(|r| r.len() == x.len()), "length of the residual");
-    let scale: Vec<T> = (0..channels).map(|c| bn.gamma[c] * moments.inv_std[c]).collect();
-    let shift: Vec<T> = (0..channels).map(|c| bn.beta[c] - moments.mean[c] * scale[c]).collect();
+    let [scale, shift] = bn.affine(moments);
     let piece = rows_per_piece(channels) * channels;
     y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| {
         let range = i * piece..i * piece + y.len();
@@ -175,8 +185,9 @@ impl Activation {
 pub struct Saved<'a, T> {
     /// Input of the forward pass, `(rows, C)`.
     pub x: &'a [T],
-    /// Output of the forward pass, `(rows, C)`; only read under [`Activation::Relu`].
-    pub y: &'a [T],
+    /// Output of the forward pass, `(rows, C)`, where a residual was added; without one the sign of the output, which
+    /// [`Activation::Relu`] asks for, is computed again from `x`.
+    pub y: Option<&'a [T]>,
     /// Moments that the forward pass used.
     pub moments: &'a Moments<T>,
     /// Whether the moments came from this batch, and so depend on `x`.
@@ -213,9 +224,14 @@ pub struct Gradients<'a, T> {
 pub fn backward<T: Float>(bn: &BatchNorm<'_, T>, saved: &Saved<'_, T>, dy: &[T], out: Gradients<'_, T>) {
     let channels = bn.gamma.len();
     assert!(dy.len() == saved.x.len() && dy.len() == out.dx.len(), "equal lengths");
-    assert!(bn.activation == Activation::Identity || saved.y.len() == dy.len(), "length of the output");
-    let y = if bn.activation == Activation::Relu { saved.y } else { dy };
-    let (sum_g, sum_gx) = sums(bn, saved, y, dy);
+    assert!(saved.y.is_none_or(|y| y.len() == dy.len()), "length of the output");
+    let affine = bn.affine(saved.moments);
+    let mask = match (bn.activation, saved.y) {
+        (Activation::Identity, _) => Mask::All,
+        (Activation::Relu, Some(y)) => Mask::Output(y),
+        (Activation::Relu, None) => Mask::Affine([&affine[0], &affine[1]]),
+    };
+    let (sum_g, sum_gx) = sums(saved, mask, dy);
     let rows = (dy.len() / channels) as f64;
     let moments = saved.moments;
     // dx = a g + b (x - mean) + c, with one a, b, c for each channel, as a g + b x + shift.
@@ -229,7 +245,7 @@ pub fn backward<T: Float>(bn: &BatchNorm<'_, T>, saved: &Saved<'_, T>, dy: &[T],
     let piece = rows_per_piece(channels) * channels;
     let rows_of = |i: usize, len: usize| {
         let r = i * piece..i * piece + len;
-        Rows { x: &saved.x[r.clone()], y: &y[r.clone()], dy: &dy[r], activation: bn.activation }
+        Rows { x: &saved.x[r.clone()], dy: &dy[r.clone()], mask: mask.of(r) }
     };
     let pieces = out.dx.par_chunks_mut(piece).enumerate();
     match out.d_residual {
@@ -245,12 +261,12 @@ pub fn backward<T: Float>(bn: &BatchNorm<'_, T>, saved: &Saved<'_, T>, dy: &[T],
 }
 
 /// Sums over the rows of the masked gradient `g`, and of `g * xhat`.
-fn sums<T: Float>(bn: &BatchNorm<'_, T>, saved: &Saved<'_, T>, y: &[T], dy: &[T]) -> (Vec<f64>, Vec<f64>) {
-    let channels = bn.gamma.len();
+fn sums<T: Float>(saved: &Saved<'_, T>, mask: Mask<'_, T>, dy: &[T]) -> (Vec<f64>, Vec<f64>) {
+    let channels = saved.moments.mean.len();
     let rows = dy.len() / channels;
     let pieces = map_pieces(rows, rows_per_piece(channels), |r| {
         let r = r.start * channels..r.end * channels;
-        let rows = Rows { x: &saved.x[r.clone()], y: &y[r.clone()], dy: &dy[r], activation: bn.activation };
+        let rows = Rows { x: &saved.x[r.clone()], dy: &dy[r.clone()], mask: mask.of(r) };
         rows.sums(&saved.moments.mean)
     });
     let (mut sum_g, mut sum_gx) = (vec![0.0; channels], vec![0.0; channels]);
@@ -263,18 +279,53 @@ fn sums<T: Float>(bn: &BatchNorm<'_, T>, saved: &Saved<'_, T>, y: &[T], dy: &[T]
     (sum_g, sum_gx)
 }
 
+/// Where the gradient of an output passes.
+#[derive(Clone, Copy)]
+enum Mask<'a, T> {
+    All,
+    /// Where these outputs are above 0, or NaN.
+    Output(&'a [T]),
+    /// Where `scale x + shift` is, which the forward pass computed.
+    Affine([&'a [T]; 2]),
+}
+
+impl<'a, T: Float> Mask<'a, T> {
+    /// That of some rows.
+    fn of(self, elements: Range<usize>) -> Self {
+        match self {
+            Self::Output(y) => Self::Output(&y[elements]),
+            mask => mask,
+        }
+    }
+
+    /// `dy` of element `i` of the rows, of channel `c`, where it passes.
+    fn apply(self, i: usize, c: usize, x: T, dy: T) -> T {
+        match self {
+            Self::All => dy,
+            Self::Output(y) => Activation::Relu.mask(y[i], dy),
+            Self::Affine([scale, shift]) => Activation::Relu.mask(scale[c] * x + shift[c], dy),
+        }
+    }
+
+    fn vectors(self) -> Option<vector::Mask<'a>> {
+        Some(match self {
+            Self::All => vector::Mask::All,
+            Self::Output(y) => vector::Mask::Output(T::as_f32(y)?),
+            Self::Affine([scale, shift]) => vector::Mask::Affine { scale: T::as_f32(scale)?, shift: T::as_f32(shift)? },
+        })
+    }
+}
+
 /// Some rows of what a backward pass reads.
 struct Rows<'a, T> {
     x: &'a [T],
-    y: &'a [T],
     dy: &'a [T],
-    activation: Activation,
+    mask: Mask<'a, T>,
 }
 
 impl<T: Float> Rows<'_, T> {
     fn vectors(&self) -> Option<vector::Grad<'_>> {
-        let (x, y, dy) = (T::as_f32(self.x)?, T::as_f32(self.y)?, T::as_f32(self.dy)?);
-        Some(vector::Grad { x, y, dy, activation: self.activation })
+        Some(vector::Grad { x: T::as_f32(self.x)?, dy: T::as_f32(self.dy)?, mask: self.mask.vectors()? })
     }
 
     /// For each channel, the sums of `g` and of `g (x - mean)`.
@@ -287,7 +338,8 @@ impl<T: Float> Rows<'_, T> {
             vector::grad_sums(Isa::current(), &rows, mean, g_sum, gx_sum);
         } else {
             for (i, x) in self.x.iter().enumerate() {
-                let (c, g) = (i % channels, self.activation.mask(self.y[i], self.dy[i]));
+                let c = i % channels;
+                let g = self.mask.apply(i, c, *x, self.dy[i]);
                 g_sum[c] += g;
                 gx_sum[c] += g * (*x - mean[c]);
             }
@@ -305,12 +357,13 @@ impl<T: Float> Rows<'_, T> {
             return vector::grad(Isa::current(), &rows, &map, dx, d_residual.and_then(T::as_f32_mut));
         }
         let channels = a.len();
+        let g = |i: usize| self.mask.apply(i, i % channels, self.x[i], self.dy[i]);
         for (i, dx) in dx.iter_mut().enumerate() {
-            let (c, g) = (i % channels, self.activation.mask(self.y[i], self.dy[i]));
-            *dx = a[c] * g + b[c] * self.x[i] + shift[c];
+            let c = i % channels;
+            *dx = a[c] * g(i) + b[c] * self.x[i] + shift[c];
         }
         if let Some(d) = d_residual {
-            d.iter_mut().enumerate().for_each(|(i, d)| *d = self.activation.mask(self.y[i], self.dy[i]));
+            d.iter_mut().enumerate().for_each(|(i, d)| *d = g(i));
         }
     }
 }

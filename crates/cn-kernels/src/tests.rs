@@ -43,7 +43,7 @@ fn norms_do_not_depend_on_threads() {
                 norm::forward(&bn, &moments, &x, Some(&residual), &mut y);
                 let (mut dx, mut dr) = (vec![0.0; n], vec![0.0; n]);
                 let (mut dgamma, mut dbeta) = (vec![0.0; channels], vec![0.0; channels]);
-                let saved = Saved { x: &x, y: &y, moments: &moments, source };
+                let saved = Saved { x: &x, y: Some(&y), moments: &moments, source };
                 let out = Gradients { dx: &mut dx, d_residual: Some(&mut dr), dgamma: &mut dgamma, dbeta: &mut dbeta };
                 norm::backward(&bn, &saved, &dy, out);
                 vec![moments.mean.clone(), moments.var.clone(), y, dx, dr, dgamma, dbeta]

@@ -42,7 +42,7 @@ pub struct BatchNorm {
 
 struct Saved {
     x: Activation,
-    /// Kept for the mask of the ReLU.
+    /// Kept for the mask of the ReLU, where a residual was added.
     y: Option<Activation>,
     /// `Moments` of the element type.
     moments: Box<dyn Any + Send>,
@@ -144,7 +144,8 @@ impl BatchNorm {
             write::<T, _>(&y, |y| norm::forward(&bn, &moments, &xs, residual.as_deref(), y))?;
             Ok::<Box<dyn Any + Send>, Error>(Box::new(moments))
         })?;
-        let mask = (self.activation == norm::Activation::Relu).then(|| y.clone());
+        // Without a residual the sign of the output follows from `x`.
+        let mask = (self.activation == norm::Activation::Relu && residual.is_some()).then(|| y.clone());
         self.saved = pass.saves.then(|| Saved { x: x.clone(), y: mask, moments, source });
         Ok(y)
     }
@@ -193,7 +194,7 @@ impl BatchNorm {
                     norm::BatchNorm { gamma: &gamma, beta: &beta, eps: self.config.eps, activation: self.activation };
                 let (x, dy) = (read::<T>(&saved.x)?, read::<T>(dy)?);
                 let y = saved.y.as_ref().map(|y| read::<T>(y)).transpose()?;
-                let saved = norm::Saved { x: &x, y: y.as_deref().unwrap_or_default(), moments, source: saved.source };
+                let saved = norm::Saved { x: &x, y: y.as_deref(), moments, source: saved.source };
                 let mut run = |dx: &mut [T], d_residual: Option<&mut [T]>| {
                     let (dgamma, dbeta) = (&mut dgamma[..], &mut dbeta[..]);
                     norm::backward(&bn, &saved, &dy, Gradients { dx, d_residual, dgamma, dbeta });

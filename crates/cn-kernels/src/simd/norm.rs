@@ -194,18 +194,86 @@ unsafe fn affine_in_place_body<L: Lanes>(after: &After<'_>, y: &mut [f32]) {
     }
 }
 
-/// What the backward loops read: `g` is `dy` where `y` is above 0 (or everywhere without a ReLU).
+/// Where the gradient of an output passes.
+#[derive(Clone, Copy)]
+pub(crate) enum Mask<'a> {
+    /// Everywhere: there was no ReLU.
+    All,
+    /// Where these outputs are above 0.
+    Output(&'a [f32]),
+    /// Where `scale x + shift` is, which is computed once more: cheaper than to read what it gave.
+    Affine { scale: &'a [f32], shift: &'a [f32] },
+}
+
+/// What the backward loops read: `g` is `dy` where the mask lets it pass.
 pub(crate) struct Grad<'a> {
     pub x: &'a [f32],
-    pub y: &'a [f32],
     pub dy: &'a [f32],
-    pub activation: Activation,
+    pub mask: Mask<'a>,
+}
+
+impl Grad<'_> {
+    fn check(&self, channels: usize) {
+        assert!(self.x.len().is_multiple_of(channels) && self.dy.len() == self.x.len(), "whole rows");
+        match self.mask {
+            Mask::All => {}
+            Mask::Output(y) => assert!(y.len() == self.x.len(), "length of the output"),
+            Mask::Affine { scale, shift } => {
+                assert!(scale.len() == channels && shift.len() == channels, "one value a channel");
+            }
+        }
+    }
+}
+
+/// How a loop masks, for the compiler.
+trait Masking<L: Lanes> {
+    /// `dy` where it passes: `n` channels from `c` on, at `at` of the rows.
+    ///
+    /// # Safety
+    ///
+    /// As [`Lanes`]; both places lie inside.
+    unsafe fn apply(&self, at: usize, c: usize, n: usize, x: L::V, dy: L::V) -> L::V;
+}
+
+struct All;
+
+impl<L: Lanes> Masking<L> for All {
+    #[inline(always)]
+    unsafe fn apply(&self, _: usize, _: usize, _: usize, _: L::V, dy: L::V) -> L::V {
+        dy
+    }
+}
+
+struct Output<'a>(&'a [f32]);
+
+impl<L: Lanes> Masking<L> for Output<'_> {
+    #[inline(always)]
+    unsafe fn apply(&self, at: usize, _: usize, n: usize, _: L::V, dy: L::V) -> L::V {
+        // SAFETY: as the trait demands.
+        unsafe { L::where_positive(load::<L>(self.0.as_ptr().add(at), n), dy) }
+    }
+}
+
+struct Again<'a> {
+    scale: &'a [f32],
+    shift: &'a [f32],
+}
+
+impl<L: Lanes> Masking<L> for Again<'_> {
+    #[inline(always)]
+    unsafe fn apply(&self, _: usize, c: usize, n: usize, x: L::V, dy: L::V) -> L::V {
+        // SAFETY: as the trait demands. The same operation as in `affine_rows`, and so the same sign.
+        unsafe {
+            let (scale, shift) = (self.scale.as_ptr().add(c), self.shift.as_ptr().add(c));
+            L::where_positive(L::fma(x, load::<L>(scale, n), load::<L>(shift, n)), dy)
+        }
+    }
 }
 
 /// Adds, for each channel, the sums of `g` and of `g (x - mean)` over the rows.
 pub(crate) fn grad_sums(isa: Isa, job: &Grad<'_>, mean: &[f32], g_sums: &mut [f32], gx_sums: &mut [f32]) {
     let channels = mean.len();
-    assert!(job.x.len().is_multiple_of(channels) && job.y.len() == job.x.len() && job.dy.len() == job.x.len(), "rows");
+    job.check(channels);
     assert!(g_sums.len() == channels && gx_sums.len() == channels, "one sum a channel");
     // SAFETY: all slices hold the same whole rows of `channels`, as checked.
     unsafe { run_grad_sums(isa, job, mean, g_sums, gx_sums) }
@@ -217,28 +285,48 @@ for_each_isa! {
 
 #[inline(always)]
 unsafe fn grad_sums_body<L: Lanes>(job: &Grad<'_>, mean: &[f32], g_sums: &mut [f32], gx_sums: &mut [f32]) {
+    // SAFETY: as `grad_sums`.
+    unsafe {
+        match job.mask {
+            Mask::All => grad_sums_by::<L, _>(job, &All, mean, g_sums, gx_sums),
+            Mask::Output(y) => grad_sums_by::<L, _>(job, &Output(y), mean, g_sums, gx_sums),
+            Mask::Affine { scale, shift } => {
+                grad_sums_by::<L, _>(job, &Again { scale, shift }, mean, g_sums, gx_sums);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn grad_sums_by<L: Lanes, M: Masking<L>>(
+    job: &Grad<'_>,
+    mask: &M,
+    mean: &[f32],
+    g_sums: &mut [f32],
+    gx_sums: &mut [f32],
+) {
     let channels = mean.len();
     let mut c = 0;
     // SAFETY: columns `c` and up to `GROUP` vectors after it are inside a row.
     unsafe {
         while c + GROUP * L::N <= channels {
-            grad_columns::<L, GROUP>(job, mean, g_sums, gx_sums, c, 0);
+            grad_columns::<L, M, GROUP>(job, mask, mean, [g_sums, gx_sums], c, 0);
             c += GROUP * L::N;
         }
         while c < channels {
             let left = channels - c;
-            grad_columns::<L, 1>(job, mean, g_sums, gx_sums, c, if left < L::N { left } else { 0 });
+            grad_columns::<L, M, 1>(job, mask, mean, [g_sums, gx_sums], c, if left < L::N { left } else { 0 });
             c += L::N;
         }
     }
 }
 
 #[inline(always)]
-unsafe fn grad_columns<L: Lanes, const G: usize>(
+unsafe fn grad_columns<L: Lanes, M: Masking<L>, const G: usize>(
     job: &Grad<'_>,
+    mask: &M,
     mean: &[f32],
-    g_sums: &mut [f32],
-    gx_sums: &mut [f32],
+    [g_sums, gx_sums]: [&mut [f32]; 2],
     c: usize,
     part: usize,
 ) {
@@ -247,16 +335,14 @@ unsafe fn grad_columns<L: Lanes, const G: usize>(
     unsafe {
         let zero = [L::zero(); G];
         let (mut means, mut sum, mut sum_x) = (zero, zero, zero);
-        let (mut x, mut y, mut dy) = (zero, zero, zero);
+        let (mut x, mut dy) = (zero, zero);
         read::<L, G>(mean.as_ptr().add(c), part, &mut means);
         for row in (c..job.x.len()).step_by(channels) {
             read::<L, G>(job.dy.as_ptr().add(row), part, &mut dy);
             read::<L, G>(job.x.as_ptr().add(row), part, &mut x);
-            if job.activation == Activation::Relu {
-                read::<L, G>(job.y.as_ptr().add(row), part, &mut y);
-                for g in 0..G {
-                    dy[g] = L::where_positive(y[g], dy[g]);
-                }
+            for g in 0..G {
+                let n = if g + 1 == G && part > 0 { part } else { L::N };
+                dy[g] = mask.apply(row + g * L::N, c + g * L::N, n, x[g], dy[g]);
             }
             for g in 0..G {
                 sum[g] = L::add(sum[g], dy[g]);
@@ -278,7 +364,7 @@ pub(crate) struct GradMap<'a> {
 /// `dx = map.g g + map.x x + map.shift`, and `d_residual = g` where it is wanted.
 pub(crate) fn grad(isa: Isa, job: &Grad<'_>, map: &GradMap<'_>, dx: &mut [f32], d_residual: Option<&mut [f32]>) {
     let channels = map.g.len();
-    assert!(job.x.len().is_multiple_of(channels) && job.y.len() == job.x.len() && job.dy.len() == job.x.len(), "rows");
+    job.check(channels);
     assert!(dx.len() == job.x.len() && map.x.len() == channels && map.shift.len() == channels, "rows and channels");
     assert!(d_residual.as_ref().is_none_or(|d| d.len() == dx.len()), "length of the residual's gradient");
     // SAFETY: all slices hold the same whole rows of `channels`, as checked.
@@ -293,18 +379,23 @@ for_each_isa! {
 unsafe fn grad_body<L: Lanes>(job: &Grad<'_>, map: &GradMap<'_>, dx: &mut [f32], d_residual: Option<&mut [f32]>) {
     // SAFETY: as `grad`.
     unsafe {
-        match (d_residual, job.activation) {
-            (None, Activation::Identity) => grad_rows::<L, false>(job, map, dx, None),
-            (None, Activation::Relu) => grad_rows::<L, true>(job, map, dx, None),
-            (Some(d), Activation::Identity) => grad_rows::<L, false>(job, map, dx, Some(d)),
-            (Some(d), Activation::Relu) => grad_rows::<L, true>(job, map, dx, Some(d)),
+        match (d_residual, job.mask) {
+            (None, Mask::All) => grad_rows::<L, _>(job, &All, map, dx, None),
+            (None, Mask::Output(y)) => grad_rows::<L, _>(job, &Output(y), map, dx, None),
+            (None, Mask::Affine { scale, shift }) => grad_rows::<L, _>(job, &Again { scale, shift }, map, dx, None),
+            (Some(d), Mask::All) => grad_rows::<L, _>(job, &All, map, dx, Some(d)),
+            (Some(d), Mask::Output(y)) => grad_rows::<L, _>(job, &Output(y), map, dx, Some(d)),
+            (Some(d), Mask::Affine { scale, shift }) => {
+                grad_rows::<L, _>(job, &Again { scale, shift }, map, dx, Some(d));
+            }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn grad_rows<L: Lanes, const RELU: bool>(
+unsafe fn grad_rows<L: Lanes, M: Masking<L>>(
     job: &Grad<'_>,
+    mask: &M,
     map: &GradMap<'_>,
     dx: &mut [f32],
     mut d_residual: Option<&mut [f32]>,
@@ -315,15 +406,13 @@ unsafe fn grad_rows<L: Lanes, const RELU: bool>(
             let (n, at) = ((channels - c).min(L::N), row + c);
             // SAFETY: `at` and `n` numbers after it are inside every slice of rows, `c` inside those of channels.
             unsafe {
-                let mut g = load::<L>(job.dy.as_ptr().add(at), n);
-                if RELU {
-                    g = L::where_positive(load::<L>(job.y.as_ptr().add(at), n), g);
-                }
+                let x = load::<L>(job.x.as_ptr().add(at), n);
+                let g = mask.apply(at, c, n, x, load::<L>(job.dy.as_ptr().add(at), n));
                 if let Some(d) = &mut d_residual {
                     store::<L>(d.as_mut_ptr().add(at), g, n);
                 }
                 let shift = load::<L>(map.shift.as_ptr().add(c), n);
-                let scaled = L::fma(load::<L>(job.x.as_ptr().add(at), n), load::<L>(map.x.as_ptr().add(c), n), shift);
+                let scaled = L::fma(x, load::<L>(map.x.as_ptr().add(c), n), shift);
                 store::<L>(dx.as_mut_ptr().add(at), L::fma(g, load::<L>(map.g.as_ptr().add(c), n), scaled), n);
             }
         }

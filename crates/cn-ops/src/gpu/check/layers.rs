@@ -71,7 +71,7 @@ fn norm(lab: &mut Lab<'_>, element: Element, case: NormCase) -> Result<()> {
     let out = Gradients { dx: &dx, d_residual: Some(&rest), dgamma: &dgamma, dbeta: &dbeta };
     norm.backward(&gamma, Saved { x: &x, y: &y, dy: &dy }, out)?;
     let y_host = y.read(element)?;
-    let saved = cpu::Saved { x: &x_host, y: &y_host, moments: &moments, source: Source::Batch };
+    let saved = cpu::Saved { x: &x_host, y: Some(&y_host), moments: &moments, source: Source::Batch };
     let (mut dx_host, mut rest_host) = (vec![0.0; n], vec![0.0; n]);
     let (mut dgamma_host, mut dbeta_host) = (vec![0.0; channels], vec![0.0; channels]);
     let d_residual = Some(&mut rest_host[..]);
