@@ -176,8 +176,7 @@ impl Filter<'_> {
     }
 
     fn by_panel(&self, x: &[f32], y: &mut [f32], write: Write) {
-        let (points, weights) = (self.tile.points(), self.tile.weights());
-        let (c, n) = (self.from.channels, self.to.channels);
+        let (points, weights, c, n) = (self.tile.points(), self.tile.weights(), self.from.channels, self.to.channels);
         let batch = Batch { map: Map::Input, tile: self.tile, plane: self.from, images: self.batch };
         let k = self.isa.places(c);
         let from = Points::of(self.isa, batch, Along::Rows, x);
