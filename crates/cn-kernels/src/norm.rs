@@ -4,7 +4,7 @@
 //! variance receives the unbiased one (Ioffe & Szegedy, arXiv:1502.03167, with PyTorch's conventions).
 
 use crate::parallel::{map_pieces, rows_per_piece};
-use crate::simd::norm as vector;
+use crate::simd::norm::{self as vector, Mask};
 use crate::{Float, Isa};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -225,18 +225,17 @@ pub fn backward<T: Float>(bn: &BatchNorm<'_, T>, saved: &Saved<'_, T>, dy: &[T],
     let channels = bn.gamma.len();
     assert!(dy.len() == saved.x.len() && dy.len() == out.dx.len(), "equal lengths");
     assert!(saved.y.is_none_or(|y| y.len() == dy.len()), "length of the output");
-    let affine = bn.affine(saved.moments);
+    let [a, offset] = bn.affine(saved.moments);
     let mask = match (bn.activation, saved.y) {
         (Activation::Identity, _) => Mask::All,
         (Activation::Relu, Some(y)) => Mask::Output(y),
-        (Activation::Relu, None) => Mask::Affine([&affine[0], &affine[1]]),
+        (Activation::Relu, None) => Mask::Affine { scale: &a, shift: &offset },
     };
     let (sum_g, sum_gx) = sums(saved, mask, dy);
     let rows = (dy.len() / channels) as f64;
     let moments = saved.moments;
     // dx = a g + b (x - mean) + c, with one a, b, c for each channel, as a g + b x + shift.
     let batch = if saved.source == Source::Batch { 1.0 } else { 0.0 };
-    let a: Vec<T> = (0..channels).map(|c| bn.gamma[c] * moments.inv_std[c]).collect();
     let coefficient = |c: usize, sum: f64| -batch * a[c].to_f64() * sum / rows;
     let b: Vec<f64> = (0..channels).map(|c| coefficient(c, sum_gx[c] * moments.inv_std[c].to_f64())).collect();
     let shift = |c: usize| T::from_f64(coefficient(c, sum_g[c]) - b[c] * moments.mean[c].to_f64());
@@ -279,16 +278,6 @@ fn sums<T: Float>(saved: &Saved<'_, T>, mask: Mask<'_, T>, dy: &[T]) -> (Vec<f64
     (sum_g, sum_gx)
 }
 
-/// Where the gradient of an output passes.
-#[derive(Clone, Copy)]
-enum Mask<'a, T> {
-    All,
-    /// Where these outputs are above 0, or NaN.
-    Output(&'a [T]),
-    /// Where `scale x + shift` is, which the forward pass computed.
-    Affine([&'a [T]; 2]),
-}
-
 impl<'a, T: Float> Mask<'a, T> {
     /// That of some rows.
     fn of(self, elements: Range<usize>) -> Self {
@@ -303,15 +292,15 @@ impl<'a, T: Float> Mask<'a, T> {
         match self {
             Self::All => dy,
             Self::Output(y) => Activation::Relu.mask(y[i], dy),
-            Self::Affine([scale, shift]) => Activation::Relu.mask(scale[c] * x + shift[c], dy),
+            Self::Affine { scale, shift } => Activation::Relu.mask(scale[c] * x + shift[c], dy),
         }
     }
 
-    fn vectors(self) -> Option<vector::Mask<'a>> {
+    fn vectors(self) -> Option<Mask<'a, f32>> {
         Some(match self {
-            Self::All => vector::Mask::All,
-            Self::Output(y) => vector::Mask::Output(T::as_f32(y)?),
-            Self::Affine([scale, shift]) => vector::Mask::Affine { scale: T::as_f32(scale)?, shift: T::as_f32(shift)? },
+            Self::All => Mask::All,
+            Self::Output(y) => Mask::Output(T::as_f32(y)?),
+            Self::Affine { scale, shift } => Mask::Affine { scale: T::as_f32(scale)?, shift: T::as_f32(shift)? },
         })
     }
 }

@@ -32,11 +32,11 @@ struct Filter<'a> {
 enum Source<'a> {
     /// They are made on the way.
     Raw(Weight<'a>),
-    /// They are there, `(panels, points, c, PANEL)`.
+    /// They are there, `(panels, Tile::weights, c, PANEL)`.
     Points(&'a [f32]),
 }
 
-/// The transformed weights of a forward pass, `(panels, points, I, PANEL)`.
+/// The transformed weights of a forward pass, `(panels, Tile::weights, I, PANEL)`.
 pub(super) fn weights(isa: Isa, tile: Tile, in_channels: usize, w: &[f32]) -> Vec<f32> {
     let weight = Weight { data: w, in_channels, direction: Direction::Forward };
     let (len, o) = (tile.weights() * isa.places(in_channels) * PANEL, w.len() / (9 * in_channels));

@@ -196,20 +196,20 @@ unsafe fn affine_in_place_body<L: Lanes>(after: &After<'_>, y: &mut [f32]) {
 
 /// Where the gradient of an output passes.
 #[derive(Clone, Copy)]
-pub(crate) enum Mask<'a> {
+pub(crate) enum Mask<'a, T> {
     /// Everywhere: there was no ReLU.
     All,
-    /// Where these outputs are above 0.
-    Output(&'a [f32]),
+    /// Where these outputs are above 0, or NaN.
+    Output(&'a [T]),
     /// Where `scale x + shift` is, which is computed once more: cheaper than to read what it gave.
-    Affine { scale: &'a [f32], shift: &'a [f32] },
+    Affine { scale: &'a [T], shift: &'a [T] },
 }
 
 /// What the backward loops read: `g` is `dy` where the mask lets it pass.
 pub(crate) struct Grad<'a> {
     pub x: &'a [f32],
     pub dy: &'a [f32],
-    pub mask: Mask<'a>,
+    pub mask: Mask<'a, f32>,
 }
 
 impl Grad<'_> {

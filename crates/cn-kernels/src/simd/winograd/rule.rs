@@ -36,14 +36,21 @@ pub(super) trait Rule {
     unsafe fn gt<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE];
 }
 
-/// A line that begins with `n` numbers.
-#[inline(always)]
-pub(super) unsafe fn line<L: Lanes, const N: usize>(n: [L::V; N]) -> [L::V; LINE] {
-    // SAFETY: the caller has the instruction set.
-    let mut line = [unsafe { L::zero() }; LINE];
-    line[..N].copy_from_slice(&n);
-    line
+/// Defines maps of a line by what they give, filled up with zeros: `name(line) = [...];`.
+macro_rules! lines {
+    ($($name:ident($line:ident) = $numbers:expr;)*) => {$(
+        #[inline(always)]
+        unsafe fn $name<L: Lanes>($line: [L::V; LINE]) -> [L::V; LINE] {
+            // SAFETY: the caller has the instruction set.
+            unsafe {
+                let (mut line, numbers) = ([L::zero(); LINE], $numbers);
+                line[..numbers.len()].copy_from_slice(&numbers);
+                line
+            }
+        }
+    )*};
 }
+pub(super) use lines;
 
 /// Two outputs from the same two inputs between zeros: `y0 = g1 d0 + g2 d1`, `y1 = g0 d0 + g1 d1`.
 ///
@@ -55,30 +62,12 @@ impl Rule for Whole {
     const POINTS: usize = 3;
     const IN: usize = 2;
     const BEFORE: usize = 0;
-    #[inline(always)]
-    unsafe fn bt<L: Lanes>(d: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 3>([L::add(d[0], d[1]), d[1], d[0]]) }
-    }
-    #[inline(always)]
-    unsafe fn at<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 2>([L::add(m[0], m[1]), L::add(m[0], m[2])]) }
-    }
-    #[inline(always)]
-    unsafe fn a<L: Lanes>(dy: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 3>([L::add(dy[0], dy[1]), dy[0], dy[1]]) }
-    }
-    #[inline(always)]
-    unsafe fn g<L: Lanes>(g: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 3>([g[1], L::sub(g[2], g[1]), L::sub(g[0], g[1])]) }
-    }
-    #[inline(always)]
-    unsafe fn gt<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 3>([m[2], L::sub(m[0], L::add(m[1], m[2])), m[1]]) }
+    lines! {
+        bt(d) = [L::add(d[0], d[1]), d[1], d[0]];
+        at(m) = [L::add(m[0], m[1]), L::add(m[0], m[2])];
+        a(dy) = [L::add(dy[0], dy[1]), dy[0], dy[1]];
+        g(g) = [g[1], L::sub(g[2], g[1]), L::sub(g[0], g[1])];
+        gt(m) = [m[2], L::sub(m[0], L::add(m[1], m[2])), m[1]];
     }
 }
 
@@ -90,40 +79,22 @@ impl Rule for Two {
     const POINTS: usize = 4;
     const IN: usize = 4;
     const BEFORE: usize = 1;
-    #[inline(always)]
-    unsafe fn bt<L: Lanes>(d: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 4>([L::sub(d[0], d[2]), L::add(d[1], d[2]), L::sub(d[2], d[1]), L::sub(d[1], d[3])]) }
-    }
-    #[inline(always)]
-    unsafe fn at<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe {
+    lines! {
+        bt(d) = [L::sub(d[0], d[2]), L::add(d[1], d[2]), L::sub(d[2], d[1]), L::sub(d[1], d[3])];
+        at(m) = {
             let (sum, diff) = (L::add(m[1], m[2]), L::sub(m[1], m[2]));
-            line::<L, 2>([L::add(m[0], sum), L::sub(diff, m[3])])
-        }
-    }
-    #[inline(always)]
-    unsafe fn a<L: Lanes>(dy: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 4>([dy[0], L::add(dy[0], dy[1]), L::sub(dy[0], dy[1]), L::sub(L::zero(), dy[1])]) }
-    }
-    #[inline(always)]
-    unsafe fn g<L: Lanes>(g: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe {
+            [L::add(m[0], sum), L::sub(diff, m[3])]
+        };
+        a(dy) = [dy[0], L::add(dy[0], dy[1]), L::sub(dy[0], dy[1]), L::sub(L::zero(), dy[1])];
+        g(g) = {
             let (ends, half) = (L::add(g[0], g[2]), L::splat(0.5));
             let (plus, minus) = (L::mul(half, L::add(ends, g[1])), L::mul(half, L::sub(ends, g[1])));
-            line::<L, 4>([g[0], plus, minus, g[2]])
-        }
-    }
-    #[inline(always)]
-    unsafe fn gt<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe {
+            [g[0], plus, minus, g[2]]
+        };
+        gt(m) = {
             let (half, sum, diff) = (L::splat(0.5), L::add(m[1], m[2]), L::sub(m[1], m[2]));
-            line::<L, 3>([L::fma(half, sum, m[0]), L::mul(half, diff), L::fma(half, sum, m[3])])
-        }
+            [L::fma(half, sum, m[0]), L::mul(half, diff), L::fma(half, sum, m[3])]
+        };
     }
 }
 
@@ -157,58 +128,44 @@ impl<P: Points> Rule for Four<P> {
     const POINTS: usize = 6;
     const IN: usize = 6;
     const BEFORE: usize = 1;
-    #[inline(always)]
-    unsafe fn bt<L: Lanes>(d: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe {
+    lines! {
+        bt(d) = {
             let (a, b) = (L::splat(P::A), L::splat(P::B));
             let (minus_a2, minus_b2) = (L::splat(-P::A * P::A), L::splat(-P::B * P::B));
             let (product, minus_sum) = (L::splat(P::A * P::A * P::B * P::B), L::splat(-P::A * P::A - P::B * P::B));
             let (even_a, odd_a) = (L::fma(minus_b2, d[2], d[4]), L::mul(a, L::fma(minus_b2, d[1], d[3])));
             let (even_b, odd_b) = (L::fma(minus_a2, d[2], d[4]), L::mul(b, L::fma(minus_a2, d[1], d[3])));
-            line::<L, 6>([
+            [
                 L::fma(product, d[0], L::fma(minus_sum, d[2], d[4])),
                 L::add(even_a, odd_a),
                 L::sub(even_a, odd_a),
                 L::add(even_b, odd_b),
                 L::sub(even_b, odd_b),
                 L::fma(product, d[1], L::fma(minus_sum, d[3], d[5])),
-            ])
-        }
-    }
-    #[inline(always)]
-    unsafe fn at<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe {
+            ]
+        };
+        at(m) = {
             let scaled = |by: f32, v| L::mul(L::splat(by), v);
             let (sum_a, sum_b) = (L::add(m[1], m[2]), L::add(m[3], m[4]));
             let (diff_a, diff_b) = (L::sub(m[1], m[2]), L::sub(m[3], m[4]));
             let (a1, a2, a3) = (P::A, P::A * P::A, P::A * P::A * P::A);
             let [b1, b2, b3] = [P::B, P::B * P::B, P::B * P::B * P::B].map(|b| L::splat(b));
-            line::<L, 4>([
+            [
                 L::add(L::add(m[0], sum_a), sum_b),
                 L::fma(b1, diff_b, scaled(a1, diff_a)),
                 L::fma(b2, sum_b, scaled(a2, sum_a)),
                 L::add(L::fma(b3, diff_b, scaled(a3, diff_a)), m[5]),
-            ])
-        }
-    }
-    #[inline(always)]
-    unsafe fn a<L: Lanes>(dy: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe {
+            ]
+        };
+        a(dy) = {
             let even = |x: f32| L::fma(L::splat(x * x), dy[2], dy[0]);
             let odd = |x: f32| L::mul(L::splat(x), L::fma(L::splat(x * x), dy[3], dy[1]));
             let (even_a, odd_a, even_b, odd_b) = (even(P::A), odd(P::A), even(P::B), odd(P::B));
             let [plus_a, minus_a] = [L::add(even_a, odd_a), L::sub(even_a, odd_a)];
             let [plus_b, minus_b] = [L::add(even_b, odd_b), L::sub(even_b, odd_b)];
-            line::<L, 6>([dy[0], plus_a, minus_a, plus_b, minus_b, dy[3]])
-        }
-    }
-    #[inline(always)]
-    unsafe fn g<L: Lanes>(g: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe {
+            [dy[0], plus_a, minus_a, plus_b, minus_b, dy[3]]
+        };
+        g(g) = {
             let (a2, b2) = (f64::from(P::A * P::A), f64::from(P::B * P::B));
             let scale_a = L::splat((0.5 / (a2 * (a2 - b2))) as f32);
             let ends = L::fma(L::splat(P::A * P::A), g[2], g[0]);
@@ -219,31 +176,27 @@ impl<P: Points> Rule for Four<P> {
                 L::mul(L::splat((0.5 / (b2 - a2)) as f32), g[2]),
             );
             let odd = L::mul(L::splat((0.5 / (f64::from(P::B) * (b2 - a2))) as f32), g[1]);
-            line::<L, 6>([
+            [
                 L::mul(L::splat((1.0 / (a2 * b2)) as f32), g[0]),
                 L::mul(scale_a, L::add(ends, middle)),
                 L::mul(scale_a, L::sub(ends, middle)),
                 L::add(even, odd),
                 L::sub(even, odd),
                 g[2],
-            ])
-        }
-    }
-    #[inline(always)]
-    unsafe fn gt<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe {
+            ]
+        };
+        gt(m) = {
             let (a, b) = (f64::from(P::A), f64::from(P::B));
             let (in_a, in_b) = (0.5 / (a * a * (a * a - b * b)), 0.5 / (b * b * (b * b - a * a)));
             let (sum_a, sum_b) = (L::add(m[1], m[2]), L::add(m[3], m[4]));
             let (diff_a, diff_b) = (L::sub(m[1], m[2]), L::sub(m[3], m[4]));
             let splat = |x: f64| L::splat(x as f32);
             let first = L::fma(splat(in_a), sum_a, L::mul(splat(in_b), sum_b));
-            line::<L, 3>([
+            [
                 L::fma(splat(1.0 / (a * a * b * b)), m[0], first),
                 L::fma(splat(in_a * a), diff_a, L::mul(splat(in_b * b), diff_b)),
                 L::fma(splat(in_b * b * b), L::sub(sum_b, sum_a), m[5]),
-            ])
-        }
+            ]
+        };
     }
 }

@@ -6,7 +6,7 @@
 //! one. So two outputs of a line take five products in place of six, 25 in place of 36 for a square; the two of the
 //! middle have the same weight. Nothing but sums: hardly an error.
 
-use super::rule::{LINE, Rule, line};
+use super::rule::{LINE, Rule, lines};
 use crate::simd::lanes::Lanes;
 
 /// From an image to one of half its size: `y[j] = g0 x[2 j - 1] + g1 x[2 j] + g2 x[2 j + 1]`.
@@ -16,18 +16,6 @@ pub(super) struct Step;
 /// with the taps turned around.
 pub(super) struct Spread;
 
-#[inline(always)]
-unsafe fn weights<L: Lanes>(g: [L::V; LINE]) -> [L::V; LINE] {
-    // SAFETY: the caller has the instruction set.
-    unsafe { line::<L, 4>([g[0], L::add(g[0], g[2]), g[2], g[1]]) }
-}
-
-#[inline(always)]
-unsafe fn weight_grad<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
-    // SAFETY: the caller has the instruction set.
-    unsafe { line::<L, 3>([L::add(m[0], m[1]), m[3], L::add(m[1], m[2])]) }
-}
-
 impl Rule for Step {
     const OUT: usize = 2;
     const POINTS: usize = 5;
@@ -35,30 +23,12 @@ impl Rule for Step {
     const IN: usize = 5;
     const NEXT: usize = 4;
     const BEFORE: usize = 1;
-    #[inline(always)]
-    unsafe fn bt<L: Lanes>(d: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 5>([L::sub(d[0], d[2]), d[2], L::sub(d[4], d[2]), d[1], d[3]]) }
-    }
-    #[inline(always)]
-    unsafe fn at<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 2>([L::add(L::add(m[0], m[1]), m[3]), L::add(L::add(m[1], m[2]), m[4])]) }
-    }
-    #[inline(always)]
-    unsafe fn a<L: Lanes>(dy: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 5>([dy[0], L::add(dy[0], dy[1]), dy[1], dy[0], dy[1]]) }
-    }
-    #[inline(always)]
-    unsafe fn g<L: Lanes>(g: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { weights::<L>(g) }
-    }
-    #[inline(always)]
-    unsafe fn gt<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { weight_grad::<L>(m) }
+    lines! {
+        bt(d) = [L::sub(d[0], d[2]), d[2], L::sub(d[4], d[2]), d[1], d[3]];
+        at(m) = [L::add(L::add(m[0], m[1]), m[3]), L::add(L::add(m[1], m[2]), m[4])];
+        a(dy) = [dy[0], L::add(dy[0], dy[1]), dy[1], dy[0], dy[1]];
+        g(g) = [g[0], L::add(g[0], g[2]), g[2], g[1]];
+        gt(m) = [L::add(m[0], m[1]), m[3], L::add(m[1], m[2])];
     }
 }
 
@@ -69,29 +39,11 @@ impl Rule for Spread {
     const IN: usize = 3;
     const NEXT: usize = 2;
     const BEFORE: usize = 0;
-    #[inline(always)]
-    unsafe fn bt<L: Lanes>(d: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 5>([L::sub(d[0], d[1]), d[1], L::sub(d[2], d[1]), d[0], d[1]]) }
-    }
-    #[inline(always)]
-    unsafe fn at<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 4>([m[3], L::add(m[0], m[1]), m[4], L::add(m[1], m[2])]) }
-    }
-    #[inline(always)]
-    unsafe fn a<L: Lanes>(dy: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { line::<L, 5>([dy[1], L::add(dy[1], dy[3]), dy[3], dy[0], dy[2]]) }
-    }
-    #[inline(always)]
-    unsafe fn g<L: Lanes>(g: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { weights::<L>(g) }
-    }
-    #[inline(always)]
-    unsafe fn gt<L: Lanes>(m: [L::V; LINE]) -> [L::V; LINE] {
-        // SAFETY: the caller has the instruction set.
-        unsafe { weight_grad::<L>(m) }
+    lines! {
+        bt(d) = [L::sub(d[0], d[1]), d[1], L::sub(d[2], d[1]), d[0], d[1]];
+        at(m) = [m[3], L::add(m[0], m[1]), m[4], L::add(m[1], m[2])];
+        a(dy) = [dy[1], L::add(dy[1], dy[3]), dy[3], dy[0], dy[2]];
+        g(g) = [g[0], L::add(g[0], g[2]), g[2], g[1]];
+        gt(m) = [L::add(m[0], m[1]), m[3], L::add(m[1], m[2])];
     }
 }
