@@ -2,7 +2,7 @@
 
 use crate::launch::{Args, Grid};
 use crate::{ConvShape, Element, Result};
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
 /// Which product of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +26,29 @@ pub(crate) struct ConvJob {
     pub element: Element,
     /// Arithmetic of `f32` products.
     pub products: Products,
+}
+
+impl fmt::Display for ConvJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            ConvKind::Forward => "forward",
+            ConvKind::DataGrad => "data gradient",
+            ConvKind::WeightGrad => "weight gradient",
+        };
+        let s = &self.shape;
+        let ([kh, kw], [sy, _]) = (s.kernel, s.stride);
+        let (i, o, h, w) = (s.in_channels, s.out_channels, s.out_height(), s.out_width());
+        write!(f, "cuDNN {kind} {kh}x{kw}/{sy} {i} to {o}, {h}x{w}")
+    }
+}
+
+/// What one launch took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timing {
+    /// Kernel, or product and shape where a library does it.
+    pub name: String,
+    /// Milliseconds on the device, some microseconds of starting among them.
+    pub ms: f64,
 }
 
 /// How products of `f32` are computed.
@@ -77,4 +100,8 @@ pub(crate) trait Backend: Send + Sync + Debug {
     fn end_capture(&self) -> Result<u64>;
     fn replay(&self, graph: u64) -> Result<()>;
     fn destroy_graph(&self, graph: u64);
+    /// Begins to time every launch; `false` if this device has no clock.
+    fn begin_timing(&self) -> Result<bool>;
+    /// Ends it, and waits for what was timed.
+    fn end_timing(&self) -> Result<Vec<Timing>>;
 }

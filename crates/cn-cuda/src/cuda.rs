@@ -6,13 +6,14 @@ mod cudnn;
 #[path = "cuda/cudnn_off.rs"]
 mod cudnn;
 
-use crate::backend::{Backend, ConvAddresses, ConvJob};
+use crate::backend::{Backend, ConvAddresses, ConvJob, Timing};
 use crate::launch::{Args, Grid};
 use crate::{Device, Error, Result};
 use cudarc::driver::{DriverError, result, sys};
 use cudnn::Convolutions;
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All kernels: code for capability 9.0 and PTX for 8.0, which the driver compiles for other GPUs.
@@ -69,7 +70,13 @@ struct Gpu {
     module: sys::CUmodule,
     functions: Mutex<HashMap<String, Function>>,
     convolutions: Mutex<Convolutions>,
+    /// What is timed, with the events before and after; `None` while nothing is.
+    timed: Mutex<Option<Vec<Timed>>>,
 }
+
+/// A launch between two events.
+#[derive(Debug)]
+struct Timed(String, [sys::CUevent; 2]);
 
 #[derive(Clone, Copy, Debug)]
 struct Function(sys::CUfunction);
@@ -101,7 +108,16 @@ impl Gpu {
         let module = unsafe { result::module::load_data(KERNELS.as_ptr().cast()) }.call("cuModuleLoadData")?;
         let name = format!("{name} (compute capability {major}.{minor})");
         let convolutions = Mutex::new(Convolutions::new(stream)?);
-        Ok(Self { name, device, context, stream, module, functions: Mutex::default(), convolutions })
+        Ok(Self {
+            name,
+            device,
+            context,
+            stream,
+            module,
+            functions: Mutex::default(),
+            convolutions,
+            timed: Mutex::default(),
+        })
     }
 
     /// Makes the context that of this thread.
@@ -121,6 +137,26 @@ impl Gpu {
         let function = unsafe { result::module::get_function(self.module, name) }.map_err(|_| missing)?;
         functions.insert(kernel.into(), Function(function));
         Ok(Function(function))
+    }
+
+    fn timed(&self) -> MutexGuard<'_, Option<Vec<Timed>>> {
+        self.timed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `launch`, between two events if launches are timed.
+    fn watch<T>(&self, name: impl Display, launch: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut timed = self.timed();
+        let Some(timed) = timed.as_mut() else { return launch() };
+        let event = || {
+            let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT).call("cuEventCreate")?;
+            // SAFETY: the event was just made, and the stream lives as long as `self`.
+            unsafe { result::event::record(event, self.stream) }.call("cuEventRecord")?;
+            Ok(event)
+        };
+        let before = event()?;
+        let result = launch()?;
+        timed.push(Timed(name.to_string(), [before, event()?]));
+        Ok(result)
     }
 
     fn convolutions(&self) -> MutexGuard<'_, Convolutions> {
@@ -200,8 +236,10 @@ impl Backend for Gpu {
         let mut pointers = args.pointers();
         // SAFETY: the launchers of this crate pass the arguments of the kernel's parameters, and have checked that
         // buffers hold what it reads and writes; the driver copies the arguments before it returns.
-        unsafe { result::launch_kernel(function, (bx, by, bz), (tx, ty, tz), 0, self.stream, &mut pointers) }
-            .call("cuLaunchKernel")
+        self.watch(kernel, || {
+            unsafe { result::launch_kernel(function, (bx, by, bz), (tx, ty, tz), 0, self.stream, &mut pointers) }
+                .call("cuLaunchKernel")
+        })
     }
 
     fn synchronise(&self) -> Result<()> {
@@ -222,7 +260,7 @@ impl Backend for Gpu {
 
     fn convolve(&self, job: &ConvJob, at: ConvAddresses) -> Result<bool> {
         self.enter()?;
-        self.convolutions().run(job, at)
+        self.watch(job, || self.convolutions().run(job, at))
     }
 
     fn begin_capture(&self) -> Result<bool> {
@@ -254,5 +292,26 @@ impl Backend for Gpu {
     fn destroy_graph(&self, graph: u64) {
         // SAFETY: as above; the `Graph` is being dropped.
         let _ = self.enter().map(|()| unsafe { result::graph::exec_destroy(graph as sys::CUgraphExec) });
+    }
+
+    fn begin_timing(&self) -> Result<bool> {
+        *self.timed() = Some(Vec::new());
+        Ok(true)
+    }
+
+    fn end_timing(&self) -> Result<Vec<Timing>> {
+        let timed = self.timed().take().unwrap_or_default();
+        self.synchronise()?;
+        let end = |Timed(name, [before, after])| {
+            // SAFETY: both events were recorded in the stream, which has come past them, and are not used again.
+            let ms = unsafe {
+                let ms = result::event::elapsed(before, after).call("cuEventElapsedTime");
+                let _ = result::event::destroy(before);
+                let _ = result::event::destroy(after);
+                ms
+            };
+            Ok(Timing { name, ms: f64::from(ms?) })
+        };
+        timed.into_iter().map(end).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! A device, its memory, and graphs of launches.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Timing};
 use crate::launch::{Args, Grid, Plain, bytes_of, bytes_of_mut};
 use crate::{Error, Result};
 use std::ops::Range;
@@ -169,6 +169,19 @@ impl Device {
         let graph = self.0.end_capture();
         result?;
         Ok(Some(Graph { device: self.clone(), handle: graph? }))
+    }
+
+    /// Runs `work` and times every launch in it, in order; `None` where the device has no clock. Then `work` has run too.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns, or if the device fails.
+    pub fn time<E: From<Error>>(&self, work: impl FnOnce() -> Result<(), E>) -> Result<Option<Vec<Timing>>, E> {
+        let has_clock = self.0.begin_timing()?;
+        let result = work();
+        let timings = if has_clock { Some(self.0.end_timing()) } else { None };
+        result?;
+        Ok(timings.transpose()?)
     }
 }
 

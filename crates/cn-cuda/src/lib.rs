@@ -54,7 +54,7 @@ pub mod pool;
 pub mod train;
 
 pub use augment::{Augment, Geometry, ImageStack, Plane};
-pub use backend::Products;
+pub use backend::{Products, Timing};
 pub use cn_kernels::{conv::ConvShape, pool::PoolShape};
 pub use conv::{Convolution, LinearShape, Write};
 pub use device::{Buffer, Device, Element, Graph};

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-pub(crate) use measuring::{BenchArgs, GpuCheckArgs, Work};
+pub(crate) use measuring::{BenchArgs, GpuCheckArgs, GpuPrecision, Work};
 
 /// Trains image classifiers, and says honestly how good they are.
 ///

@@ -7,7 +7,7 @@ use super::program::{Context, Grad, Pass, Step, Writer, hold};
 use super::spec::Spec;
 use crate::{Adam, AdamConfig, Entry, Error, Hyper, Loss, Model, Network, Result};
 use candle_core::Tensor;
-use cn_cuda::{AdamRates, Buffer, Device, Element, Graph, Products, StepState};
+use cn_cuda::{AdamRates, Buffer, Device, Element, Graph, Products, StepState, Timing};
 use cn_kernels::optim::AdamStep;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -231,6 +231,24 @@ impl GpuNetwork {
         training.program.run(&self.device, &|| make_batch(images))?;
         self.parameters.count_batches(1);
         Ok(())
+    }
+
+    /// As [`GpuNetwork::step`], launch by launch, each of them timed; `None` where the device has no clock.
+    ///
+    /// # Errors
+    ///
+    /// As [`GpuNetwork::step`].
+    pub fn time_step(
+        &mut self,
+        step: &GpuStep<'_>,
+        make_batch: impl Fn(&Buffer) -> Result<()>,
+    ) -> Result<Option<Vec<Timing>>> {
+        self.prepare(step)?;
+        let training = self.training.as_mut().ok_or_else(no_training)?;
+        let images = &training.images;
+        let timings = self.device.time(|| training.program.launch_each(&|| make_batch(images)))?;
+        self.parameters.count_batches(1);
+        Ok(timings)
     }
 
     /// Uploads what changes from step to step; a step of other sizes is written down anew.

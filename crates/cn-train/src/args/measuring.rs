@@ -12,6 +12,30 @@ pub(crate) struct GpuCheckArgs {
     /// Python with torch and torchvision that does the same work beside [default: python3, if it has them]
     #[arg(long, value_name = "PYTHON", conflicts_with = "only_check")]
     pub(crate) against_torch: Option<PathBuf>,
+    /// Instead: what each kind of launch takes of a training step
+    #[arg(long, conflicts_with_all = ["only_check", "against_torch"])]
+    pub(crate) layers: bool,
+    /// Side of the images of that step, in pixels
+    #[arg(long, value_name = "PX", default_value_t = 128, requires = "layers")]
+    pub(crate) image_size: usize,
+    /// Images of that step
+    #[arg(long, value_name = "N", default_value_t = 256, requires = "layers")]
+    pub(crate) batch_size: usize,
+    /// Precision of that step
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t, requires = "layers")]
+    pub(crate) precision: GpuPrecision,
+}
+
+/// What a GPU computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GpuPrecision {
+    /// 24 bits throughout
+    F32,
+    /// Operands of products rounded to 11 bits
+    Tf32,
+    /// Images, activations and operands of 8 bits
+    #[default]
+    Bf16,
 }
 
 #[derive(Clone, Debug, ClapArgs)]

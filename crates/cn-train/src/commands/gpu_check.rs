@@ -1,6 +1,7 @@
 //! `gpu-check`: everything that runs on a GPU, checked against the CPU, trained, and measured.
 
 mod job;
+mod layers;
 mod measure;
 mod torch;
 
@@ -29,6 +30,12 @@ pub(super) fn run(context: &Context<'_>, args: &GpuCheckArgs) -> Result<u8> {
     let mut report = Report { ui: context.ui, failed: Vec::new(), results: Map::new() };
     report.set("device", json!(device.name()));
     report.ui.say(format_args!("checking {}", device.name()));
+    if args.layers {
+        let timed = layers::time(&device, args)?;
+        report.ui.result(layers::text(&timed));
+        report.set("layers", json!(timed));
+        return Ok(report.finish());
+    }
     compare(&device, &mut report)?;
     train_twice(&device, &mut report)?;
     if !args.only_check {

@@ -1,10 +1,12 @@
 //! Images a second on the GPU.
 
 use super::NETWORK;
+use crate::args::GpuPrecision;
 use crate::output::Ui;
 use anyhow::Result;
 use candle_core::{DType, Device as Candle};
-use cn_cuda::{Device, Element, Products};
+use clap::ValueEnum;
+use cn_cuda::{Buffer, Device, Element, Products, Timing};
 use cn_ops::gpu::{GpuConfig, GpuNetwork, GpuStep};
 use cn_ops::{AdamConfig, Hyper, Loss, Model};
 use serde::Serialize;
@@ -16,7 +18,7 @@ const BATCHES: [usize; 2] = [64, 256];
 /// Steps before the clock starts: kernels are loaded, libraries asked, launches recorded.
 const WARM_UP: usize = 5;
 /// Shortest time that is measured, in seconds, and steps at most.
-const SHORTEST: f64 = 1.0;
+const SHORTEST: f64 = 0.5;
 const MAX_STEPS: usize = 500;
 const CLASSES: usize = 15;
 
@@ -43,15 +45,12 @@ pub(super) fn name_of(element: Element) -> &'static str {
 
 /// Measures every size, batch and precision.
 pub(super) fn table(device: &Device, ui: Ui) -> Result<Vec<Line>> {
-    let precisions = [
-        ("f32", Element::F32, Products::Exact),
-        ("tf32", Element::F32, Products::Tf32),
-        ("bf16", Element::Bf16, Products::Exact),
-    ];
     let mut lines = Vec::new();
     for image_size in SIZES {
         for batch_size in BATCHES {
-            for (precision, element, products) in precisions {
+            for precision in GpuPrecision::value_variants() {
+                let setup = Setup { precision: *precision, image_size, batch_size };
+                let precision = setup.precision_name();
                 let line = Line {
                     work: "train",
                     precision,
@@ -61,7 +60,6 @@ pub(super) fn table(device: &Device, ui: Ui) -> Result<Vec<Line>> {
                     torch_eager_img_s: None,
                     torch_compile_img_s: None,
                 };
-                let setup = Setup { element, products, image_size, batch_size };
                 match setup.measure(device) {
                     Ok([train, infer]) => {
                         lines.push(Line { img_s: train, ..line.clone() });
@@ -75,41 +73,98 @@ pub(super) fn table(device: &Device, ui: Ui) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-struct Setup {
+/// A network, and the batches that it works on.
+pub(super) struct Setup {
+    pub(super) precision: GpuPrecision,
+    pub(super) image_size: usize,
+    pub(super) batch_size: usize,
+}
+
+/// A network on the device with a batch, ready to step.
+pub(super) struct Ready {
+    gpu: GpuNetwork,
+    batch: Batch,
+}
+
+struct Batch {
     element: Element,
-    products: Products,
-    image_size: usize,
-    batch_size: usize,
+    images: [usize; 4],
+    lr: Vec<f64>,
+    ids: Vec<u32>,
+    targets: Vec<f32>,
+    pixels: Vec<f32>,
 }
 
 impl Setup {
+    fn precision_name(&self) -> &'static str {
+        match self.precision {
+            GpuPrecision::F32 => "f32",
+            GpuPrecision::Tf32 => "tf32",
+            GpuPrecision::Bf16 => "bf16",
+        }
+    }
+
+    /// Builds the network on the device.
+    pub(super) fn ready(&self, device: &Device) -> Result<Ready> {
+        let Self { precision, image_size, batch_size: batch } = *self;
+        let (element, products) = match precision {
+            GpuPrecision::F32 => (Element::F32, Products::Exact),
+            GpuPrecision::Tf32 => (Element::F32, Products::Tf32),
+            GpuPrecision::Bf16 => (Element::Bf16, Products::Exact),
+        };
+        let mut network = NETWORK.build(42, DType::F32, &Candle::Cpu)?;
+        let gpu = GpuNetwork::new(device, &mut network, GpuConfig { element, products })?;
+        let images = [batch, image_size, image_size, 3];
+        let mut pixels = vec![0.0; images.iter().product()];
+        cn_random::fill_normal(1, "gpu-check.pixels", 1.0, &mut pixels);
+        let lr = vec![1e-4; network.parameters().n_groups()];
+        let ids = (0..batch as u32).collect();
+        let is_target = |i: usize| i % CLASSES == i / CLASSES % CLASSES;
+        let targets = (0..batch * CLASSES).map(|i| f32::from(u8::from(is_target(i)))).collect();
+        Ok(Ready { gpu, batch: Batch { element, images, lr, ids, targets, pixels } })
+    }
+
     /// Images a second of training and of use, with images that lie there.
     fn measure(&self, device: &Device) -> Result<[f64; 2]> {
-        let Self { element, products, image_size, batch_size: batch } = *self;
-        let mut network = NETWORK.build(42, DType::F32, &Candle::Cpu)?;
-        let (images, adam) = ([batch, image_size, image_size, 3], AdamConfig::default());
-        let mut gpu = GpuNetwork::new(device, &mut network, GpuConfig { element, products })?;
-        let lr = vec![1e-4; network.parameters().n_groups()];
-        let ids: Vec<u32> = (0..batch as u32).collect();
-        let targets: Vec<f32> =
-            (0..batch * CLASSES).map(|i| f32::from(u8::from(i % CLASSES == i / CLASSES % CLASSES))).collect();
-        let pixels = vec![0.25; batch * image_size * image_size * 3];
+        let mut ready = self.ready(device)?;
         // Written once: as with PyTorch, the images are on the device already.
         let mut written = false;
-        let train = rate(device, batch, || {
-            let (ids, targets, hyper) = (&ids[..], &targets[..], Hyper { lr: &lr, beta1: 0.9 });
-            let input = GpuStep { images, seed: 1, epoch: 0, ids, targets, loss: Loss::Bce, adam, hyper };
-            let first = !std::mem::replace(&mut written, true);
-            gpu.step(&input, |to| if first { Ok(to.write(element, &pixels)?) } else { Ok(()) })?;
-            Ok(())
-        })?;
+        let train = rate(device, self.batch_size, || ready.step(!std::mem::replace(&mut written, true)))?;
         let mut written = false;
-        let infer = rate(device, batch, || {
-            let first = !std::mem::replace(&mut written, true);
-            gpu.launch_judging(images, |to| if first { Ok(to.write(element, &pixels)?) } else { Ok(()) })?;
-            Ok(())
-        })?;
+        let infer = rate(device, self.batch_size, || ready.judge(!std::mem::replace(&mut written, true)))?;
         Ok([train, infer])
+    }
+}
+
+impl Ready {
+    /// One training step; the first one writes the images.
+    fn step(&mut self, first: bool) -> Result<()> {
+        let Self { gpu, batch } = self;
+        Ok(gpu.step(&batch.input(), |to| batch.write(first, to))?)
+    }
+
+    /// One step, launch by launch.
+    pub(super) fn time_step(&mut self) -> Result<Option<Vec<Timing>>> {
+        let Self { gpu, batch } = self;
+        Ok(gpu.time_step(&batch.input(), |_| Ok(()))?)
+    }
+
+    /// One step of use; the first one writes the images.
+    fn judge(&mut self, first: bool) -> Result<()> {
+        let Self { gpu, batch } = self;
+        Ok(gpu.launch_judging(batch.images, |to| batch.write(first, to))?)
+    }
+}
+
+impl Batch {
+    fn input(&self) -> GpuStep<'_> {
+        let (adam, hyper) = (AdamConfig::default(), Hyper { lr: &self.lr, beta1: 0.9 });
+        let Self { images, ids, targets, .. } = self;
+        GpuStep { images: *images, seed: 1, epoch: 0, ids, targets, loss: Loss::Bce, adam, hyper }
+    }
+
+    fn write(&self, first: bool, to: &Buffer) -> cn_ops::Result<()> {
+        if first { Ok(to.write(self.element, &self.pixels)?) } else { Ok(()) }
     }
 }
 

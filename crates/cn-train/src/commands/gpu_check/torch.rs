@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 /// One line of the script's output.
 #[derive(Deserialize)]
 struct Measured {
+    /// Position of the job.
+    line: usize,
     eager: Option<f64>,
     compiled: Option<f64>,
     problem: Option<String>,
@@ -37,10 +39,15 @@ pub(super) fn add(python: &Path, ui: Ui, table: &mut [Line]) -> Result<()> {
         .map_err(|e| Problem::failure(format!("cannot start `{}`", python.display())).caused_by(e))?;
     let output = child.stdout.take().map(BufReader::new);
     let answers = output.into_iter().flat_map(BufRead::lines);
-    for (line, answer) in table.iter_mut().zip(answers) {
+    for answer in answers {
         let measured: Measured = serde_json::from_str(&answer?)
             .map_err(|e| Problem::failure("PyTorch answers with something else").caused_by(e))?;
-        (line.torch_eager_img_s, line.torch_compile_img_s) = (measured.eager, measured.compiled);
+        let n_lines = table.len();
+        let line = table
+            .get_mut(measured.line)
+            .ok_or_else(|| Problem::failure(format!("PyTorch answers about job {} of {n_lines}", measured.line)))?;
+        line.torch_eager_img_s = measured.eager.or(line.torch_eager_img_s);
+        line.torch_compile_img_s = measured.compiled.or(line.torch_compile_img_s);
         if let Some(problem) = measured.problem {
             ui.warn(format_args!("PyTorch, {} px, batch {}: {problem}", line.image_size, line.batch_size));
         }

@@ -1,0 +1,71 @@
+//! What each kind of launch takes of a training step on the GPU.
+
+use super::measure::Setup;
+use crate::args::GpuCheckArgs;
+use crate::problem::Problem;
+use anyhow::Result;
+use cn_cuda::{Device, Timing};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Steps before the clock starts, and steps that are timed.
+const WARM_UP: usize = 3;
+const STEPS: usize = 9;
+
+/// All launches of one name in a step.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Kind {
+    name: String,
+    /// Launches a step.
+    launches: usize,
+    /// Milliseconds a step, the median of several.
+    ms: f64,
+}
+
+/// Times steps launch by launch.
+pub(super) fn time(device: &Device, args: &GpuCheckArgs) -> Result<Vec<Kind>> {
+    let setup = Setup { precision: args.precision, image_size: args.image_size, batch_size: args.batch_size };
+    let mut ready = setup.ready(device)?;
+    let mut steps = Vec::new();
+    for step in 0..WARM_UP + STEPS {
+        let timings = ready.time_step()?.ok_or_else(|| Problem::failure("this device has no clock"))?;
+        if step >= WARM_UP {
+            steps.push(by_name(timings));
+        }
+    }
+    let names: Vec<String> = steps.first().map(|step| step.keys().cloned().collect()).unwrap_or_default();
+    let mut kinds: Vec<Kind> = names
+        .into_iter()
+        .map(|name| {
+            let mut all: Vec<(usize, f64)> = steps.iter().filter_map(|step| step.get(&name).copied()).collect();
+            all.sort_by(|a, b| a.1.total_cmp(&b.1));
+            let (launches, ms) = all[all.len() / 2];
+            Kind { name, launches, ms }
+        })
+        .collect();
+    kinds.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    Ok(kinds)
+}
+
+/// Launches and milliseconds of each name.
+fn by_name(timings: Vec<Timing>) -> BTreeMap<String, (usize, f64)> {
+    let mut kinds = BTreeMap::new();
+    for Timing { name, ms } in timings {
+        let (launches, sum) = kinds.entry(name).or_insert((0, 0.0));
+        *launches += 1;
+        *sum += ms;
+    }
+    kinds
+}
+
+/// The table for people.
+pub(super) fn text(kinds: &[Kind]) -> String {
+    let all: f64 = kinds.iter().map(|kind| kind.ms).sum();
+    let mut text = String::from("      ms   share  launches  of a training step\n");
+    for Kind { name, launches, ms } in kinds {
+        let _ = writeln!(text, "{ms:>8.3} {:>6.1}%  {launches:>8}  {name}", 100.0 * ms / all);
+    }
+    let _ = writeln!(text, "{all:>8.3}  in all, launch by launch");
+    text
+}
