@@ -62,14 +62,6 @@ struct WeightOperands {
     MEMBER float right(int64_t k, int64_t n) const { return forward.left(k, n); }
 };
 
-// Matrices with strides, in elements.
-struct DenseOperands {
-    const float *a, *b;
-    int64_t a_row, a_column, b_row, b_column;
-    MEMBER float left(int64_t m, int64_t k) const { return a[m * a_row + k * a_column]; }
-    MEMBER float right(int64_t k, int64_t n) const { return b[k * b_row + n * b_column]; }
-};
-
 // One 64 x 64 tile of a product, summed over [begin, end); 256 threads, 16 products each a step. Every element is summed
 // in the order of k.
 template <class Operands>
@@ -98,28 +90,41 @@ DEVICE void tile_product(const Operands &operands, int64_t rows, int64_t columns
     }
 }
 
-// Writes the tile: to (rows, columns), added to what is there if `add`, plus a value a column if there is a bias.
+// What happens to a product on its way to memory; pointers may be null.
 template <class T>
-DEVICE void write_tile(float (*sums)[PER_THREAD], int64_t rows, int64_t columns, const float *bias, int add, T *out) {
+struct Epilogue {
+    const float *bias;
+    const T *residual;
+    // Whether it is added to what is there, and rectified.
+    int add, relu;
+};
+
+// Writes the tile to (rows, columns).
+template <class T>
+DEVICE void write_tile(float (*sums)[PER_THREAD], int64_t rows, int64_t columns, const Epilogue<T> &e, T *out) {
     int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
     for (int i = 0; i < PER_THREAD; i++) {
         int64_t row = (int64_t)blockIdx.x * TILE + ty * PER_THREAD + i;
         for (int j = 0; j < PER_THREAD; j++) {
             int64_t column = (int64_t)blockIdx.y * TILE + tx + 16 * j;
             if (row >= rows || column >= columns) continue;
-            T *to = out + row * columns + column;
-            float value = sums[i][j] + (bias ? bias[column] : 0.0f);
-            store(to, add ? load(*to) + value : value);
+            int64_t at = row * columns + column;
+            float value = sums[i][j];
+            if (e.bias) value += e.bias[column];
+            if (e.residual) value += load(e.residual[at]);
+            if (e.add) value += load(out[at]);
+            store(out + at, e.relu && value < 0 ? 0.0f : value);
         }
     }
 }
 
-KERNELS_WITH_BARRIER(conv_forward, (const T *x, const T *w, ConvShape s, T *y), {
+KERNELS_WITH_BARRIER(conv_forward, (const T *x, const T *w, ConvShape s, const float *bias, const T *residual, int relu, T *y), {
     ForwardOperands<T> operands = {x, w, s};
     float sums[PER_THREAD][PER_THREAD];
     int64_t rows = (int64_t)s.batch * s.out_height * s.out_width;
     tile_product(operands, rows, s.out_channels, 0, (int64_t)s.kernel_y * s.kernel_x * s.in_channels, sums);
-    write_tile<T>(sums, rows, s.out_channels, nullptr, 0, y);
+    Epilogue<T> e = {bias, residual, 0, relu};
+    write_tile<T>(sums, rows, s.out_channels, e, y);
 })
 
 KERNELS_WITH_BARRIER(conv_data_grad, (const T *dy, const T *w, ConvShape s, int add, T *dx), {
@@ -127,7 +132,8 @@ KERNELS_WITH_BARRIER(conv_data_grad, (const T *dy, const T *w, ConvShape s, int 
     float sums[PER_THREAD][PER_THREAD];
     int64_t rows = (int64_t)s.batch * s.height * s.width;
     tile_product(operands, rows, s.in_channels, 0, (int64_t)s.kernel_y * s.kernel_x * s.out_channels, sums);
-    write_tile<T>(sums, rows, s.in_channels, nullptr, add, dx);
+    Epilogue<T> e = {nullptr, nullptr, add, 0};
+    write_tile<T>(sums, rows, s.in_channels, e, dx);
 })
 
 // Piece z of the positions goes to partial[z], (O, Kh * Kw * I).
@@ -139,7 +145,36 @@ KERNELS_WITH_BARRIER(conv_weight_grad, (const T *x, const T *dy, ConvShape s, in
     int64_t begin = blockIdx.z * piece;
     int64_t end = begin + piece < positions ? begin + piece : positions;
     tile_product(operands, s.out_channels, columns, begin, end, sums);
-    write_tile<float>(sums, s.out_channels, columns, nullptr, 0, partial + (int64_t)blockIdx.z * s.out_channels * columns);
+    Epilogue<float> e = {nullptr, nullptr, 0, 0};
+    write_tile<float>(sums, s.out_channels, columns, e, partial + (int64_t)blockIdx.z * s.out_channels * columns);
+})
+
+// A convolution and the norm behind it, as one: scales each output of the weight (O, taps, I) and leaves the bias, in f32
+// and in T. `to` has I + more channels, of which the last are zeros.
+KERNELS(fold_norm, (const float *w, const float *conv_bias, const float *gamma, const float *beta, const float *mean, const float *var, double eps, int outputs, int taps, int channels, int padded, T *to, float *bias, T *narrow_bias), {
+    int64_t n = (int64_t)outputs * taps * padded;
+    for (int64_t i = first_item(); i < n; i += item_step()) {
+        int c = (int)(i % padded);
+        int64_t row = i / padded;
+        int o = (int)(row / taps);
+        float inv_std = (float)(1.0 / sqrt((double)var[o] + eps));
+        float scale = gamma[o] * inv_std;
+        store(to + i, c < channels ? w[row * channels + c] * scale : 0.0f);
+        if (i % ((int64_t)taps * padded) == 0) {
+            float value = beta[o] + ((conv_bias ? conv_bias[o] : 0.0f) - mean[o]) * scale;
+            bias[o] = value;
+            store(narrow_bias + o, value);
+        }
+    }
+})
+
+// Rows of `from` channels to rows of `to` channels: the first ones, and zeros.
+KERNELS(copy_channels, (const T *x, int64_t rows, int from, int to, T *y), {
+    for (int64_t i = first_item(); i < rows * to; i += item_step()) {
+        int c = (int)(i % to);
+        float value = c < from ? load(x[i / to * from + c]) : 0.0f;
+        store(y + i, value);
+    }
 })
 
 // Sums the pieces in order.
@@ -151,11 +186,82 @@ KERNEL(sum_pieces, (const float *partial, int64_t n, int pieces, float *out), {
     }
 })
 
+// A matrix with strides, in elements.
+struct Strided {
+    const float *at;
+    int64_t row, column, rows, columns;
+    // 0 outside.
+    MEMBER float get(int64_t r, int64_t c) const { return r < rows && c < columns ? at[r * row + c * column] : 0.0f; }
+};
+
+#define DENSE_TILE 32
+#define DENSE_DEPTH 32
+#define DENSE_THREADS 256
+#define DENSE_LOADS (DENSE_TILE * DENSE_DEPTH / DENSE_THREADS)
+
+// Positions in a tile of 32 x 32: neighbouring threads read along the dimension that lies close in memory.
+DEVICE void dense_position(int i, bool along_second, int *first, int *second) {
+    int t = threadIdx.x + i * DENSE_THREADS, high = t / 32, low = t % 32;
+    *first = along_second ? high : low;
+    *second = along_second ? low : high;
+}
+
+// Products of small matrices, (rows, depth) by (depth, columns): tiles of 32 x 32, so that a batch of some hundred rows
+// fills a GPU. The next pieces of both are on their way while one is multiplied. Sums run in the order of depth.
 KERNEL_WITH_BARRIER(dense, (const float *a, const float *b, int64_t a_row, int64_t a_column, int64_t b_row, int64_t b_column, int64_t rows, int64_t columns, int64_t depth, const float *bias, float *out), {
-    DenseOperands operands = {a, b, a_row, a_column, b_row, b_column};
-    float sums[PER_THREAD][PER_THREAD];
-    tile_product(operands, rows, columns, 0, depth, sums);
-    write_tile<float>(sums, rows, columns, bias, 0, out);
+    SHARED float left[DENSE_DEPTH][DENSE_TILE + 1];
+    SHARED float right[DENSE_DEPTH][DENSE_TILE + 1];
+    Strided a_matrix = {a, a_row, a_column, rows, depth};
+    Strided b_matrix = {b, b_row, b_column, depth, columns};
+    int64_t row0 = (int64_t)blockIdx.x * DENSE_TILE;
+    int64_t column0 = (int64_t)blockIdx.y * DENSE_TILE;
+    int tx = threadIdx.x % 16 * 2;
+    int ty = threadIdx.x / 16 * 2;
+    float sums[2][2] = {{0, 0}, {0, 0}};
+    float next_left[DENSE_LOADS];
+    float next_right[DENSE_LOADS];
+    bool a_along = a_column == 1;
+    bool b_along = b_column == 1;
+    for (int64_t k0 = -DENSE_DEPTH; k0 < depth; k0 += DENSE_DEPTH) {
+        if (k0 >= 0) {
+            for (int i = 0; i < DENSE_LOADS; i++) {
+                int m;
+                int k;
+                dense_position(i, a_along, &m, &k);
+                left[k][m] = next_left[i];
+                int n;
+                dense_position(i, b_along, &k, &n);
+                right[k][n] = next_right[i];
+            }
+        }
+        BARRIER();
+        for (int i = 0; i < DENSE_LOADS; i++) {
+            int m;
+            int k;
+            dense_position(i, a_along, &m, &k);
+            next_left[i] = a_matrix.get(row0 + m, k0 + DENSE_DEPTH + k);
+            int n;
+            dense_position(i, b_along, &k, &n);
+            next_right[i] = b_matrix.get(k0 + DENSE_DEPTH + k, column0 + n);
+        }
+        if (k0 >= 0) {
+            for (int d = 0; d < DENSE_DEPTH; d++) {
+                float l[2] = {left[d][ty], left[d][ty + 1]};
+                float r[2] = {right[d][tx], right[d][tx + 1]};
+                for (int i = 0; i < 2; i++) {
+                    for (int j = 0; j < 2; j++) sums[i][j] = fused(l[i], r[j], sums[i][j]);
+                }
+            }
+        }
+        BARRIER();
+    }
+    for (int i = 0; i < 2; i++) {
+        for (int j = 0; j < 2; j++) {
+            int64_t row = row0 + ty + i;
+            int64_t column = column0 + tx + j;
+            if (row < rows && column < columns) out[row * columns + column] = sums[i][j] + (bias ? bias[column] : 0.0f);
+        }
+    }
 })
 
 // Sums of the rows of (rows, columns), in order; a thread a column.

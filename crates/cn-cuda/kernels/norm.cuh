@@ -1,72 +1,136 @@
 // Batch normalisation over the rows of (rows, C), with an optional residual sum and ReLU.
 //
-// Sums over rows go through pieces of fixed size: a block adds up one piece for 32 channels, and a second kernel joins
+// Sums over rows go through pieces of fixed size: a block adds up one piece for some channels, and a second kernel joins
 // the pieces in order, so that the bits depend on the shape alone.
 #pragma once
 #include "portable.cuh"
 
-#define NORM_CHANNELS 32
-#define NORM_ROWS 8
+// Threads of a block that sums: packs of channels, and rows.
+#define NORM_LANES 8
+#define NORM_ROWS 32
+// Threads of a block that joins pieces: channels, and pieces at a time.
+#define JOIN_CHANNELS 8
+#define JOIN_THREADS 32
 
-// Sums around the first row of the piece, since a large mean would eat the variance. Block (32, 8), grid
-// (channels / 32, pieces); `partial` is (pieces, 2, C): the mean of each piece and its sum of squares about that.
-template <class T>
+// The rows that a block sums.
+struct Piece {
+    int64_t begin, end;
+    MEMBER Piece(int64_t rows, int piece) {
+        begin = (int64_t)blockIdx.y * piece;
+        end = begin + piece < rows ? begin + piece : rows;
+    }
+};
+
+// Adds up two sums of V channels over the rows of a block, in order: of channel t of the block in thread t, true where
+// there is such a channel.
+template <int V>
+DEVICE bool sum_rows(const float *a, const float *b, float *a_sum, float *b_sum) {
+    SHARED float shared[2][NORM_ROWS][NORM_LANES * V];
+    for (int v = 0; v < V; v++) {
+        shared[0][threadIdx.y][threadIdx.x * V + v] = a[v];
+        shared[1][threadIdx.y][threadIdx.x * V + v] = b[v];
+    }
+    BARRIER();
+    int t = threadIdx.y * NORM_LANES + threadIdx.x;
+    if (t >= NORM_LANES * V) return false;
+    *a_sum = 0, *b_sum = 0;
+    for (int i = 0; i < NORM_ROWS; i++) {
+        *a_sum += shared[0][i][t];
+        *b_sum += shared[1][i][t];
+    }
+    return true;
+}
+
+// Sums around the first row of the piece, since a large mean would eat the variance. Block (8, 32), V channels a thread,
+// grid (channels / 8V, pieces); `partial` is (pieces, 2, C): the mean of each piece and its sum of squares about that.
+template <class T, int V>
 DEVICE void norm_moments(const T *x, int64_t rows, int channels, int piece, float *partial) {
-    SHARED float sums[NORM_ROWS][NORM_CHANNELS], squares[NORM_ROWS][NORM_CHANNELS];
-    int c = blockIdx.x * NORM_CHANNELS + threadIdx.x;
-    int64_t begin = (int64_t)blockIdx.y * piece, end = begin + piece < rows ? begin + piece : rows;
-    float sum = 0, square = 0, origin = 0;
+    typedef Pack<T, V> P;
+    int first = blockIdx.x * NORM_LANES * V, c = first + threadIdx.x * V;
+    Piece p(rows, piece);
+    float sum[V], square[V], origin[V];
+    for (int v = 0; v < V; v++) sum[v] = square[v] = origin[v] = 0;
     if (c < channels) {
-        origin = load(x[begin * channels + c]);
-        for (int64_t r = begin + threadIdx.y; r < end; r += NORM_ROWS) {
-            float d = load(x[r * channels + c]) - origin;
-            sum += d;
-            square += d * d;
+        P row = *(const P *)(x + p.begin * channels + c);
+        for (int v = 0; v < V; v++) origin[v] = load(row.values[v]);
+        UNROLL_4
+        for (int64_t r = p.begin + threadIdx.y; r < p.end; r += NORM_ROWS) {
+            P in = *(const P *)(x + r * channels + c);
+            for (int v = 0; v < V; v++) {
+                float d = load(in.values[v]) - origin[v];
+                sum[v] += d;
+                square[v] = fused(d, d, square[v]);
+            }
         }
     }
-    sums[threadIdx.y][threadIdx.x] = sum;
-    squares[threadIdx.y][threadIdx.x] = square;
-    BARRIER();
-    if (threadIdx.y == 0 && c < channels) {
-        for (int i = 1; i < NORM_ROWS; i++) {
-            sum += sums[i][threadIdx.x];
-            square += squares[i][threadIdx.x];
-        }
-        float n = (float)(end - begin), about = square - sum * sum / n;
-        float *to = partial + (int64_t)blockIdx.y * 2 * channels + c;
-        to[0] = origin + sum / n;
+    int own = first + threadIdx.y * NORM_LANES + threadIdx.x;
+    float all, squares;
+    if (sum_rows<V>(sum, square, &all, &squares) && own < channels) {
+        float n = (float)(p.end - p.begin), about = squares - all * all / n;
+        float *to = partial + (int64_t)blockIdx.y * 2 * channels + own;
+        to[0] = load(x[p.begin * channels + own]) + all / n;
         to[channels] = about > 0 ? about : (about == about ? 0 : about);
     }
 }
 
-KERNELS_WITH_BARRIER(norm_moments, (const T *x, int64_t rows, int channels, int piece, float *partial), {
-    norm_moments<T>(x, rows, channels, piece, partial);
+KERNELS_WITH_BARRIER(norm_moments, (const T *x, int64_t rows, int channels, int piece, int wide, float *partial), {
+    if (wide) {
+        norm_moments<T, WIDE>(x, rows, channels, piece, partial);
+    } else {
+        norm_moments<T, 1>(x, rows, channels, piece, partial);
+    }
 })
 
+// The sum of a number of each thread (x, y) over y, always in the same order.
+DEVICE double join_sum(double value) {
+    SHARED double shared[JOIN_THREADS][JOIN_CHANNELS];
+    shared[threadIdx.y][threadIdx.x] = value;
+    BARRIER();
+    for (int half = JOIN_THREADS / 2; half > 0; half /= 2) {
+        if (threadIdx.y < half) shared[threadIdx.y][threadIdx.x] += shared[threadIdx.y + half][threadIdx.x];
+        BARRIER();
+    }
+    double sum = shared[0][threadIdx.x];
+    BARRIER();
+    return sum;
+}
+
 // Joins the pieces (Chan, Golub & LeVeque 1979), moves the running moments, and leaves for each channel what the other
-// kernels read: `saved` is (4, C): mean, 1 / std, scale, shift. One thread a channel.
-KERNEL(norm_join, (const float *partial, int64_t rows, int channels, int piece, int pieces, const float *gamma, const float *beta, double eps, double momentum, float *running_mean, float *running_var, float *saved), {
-    int c = (int)first_item();
-    if (c >= channels) return;
-    double n = 0, mean = 0, about = 0;
-    for (int i = 0; i < pieces; i++) {
+// kernels read: `saved` is (4, C): mean, 1 / std, scale, shift. Block (8, 32), 8 channels a block.
+KERNEL_WITH_BARRIER(norm_join, (const float *partial, int64_t rows, int channels, int piece, int pieces, const float *gamma, const float *beta, double eps, double momentum, float *running_mean, float *running_var, float *saved), {
+    int c = (int)blockIdx.x * JOIN_CHANNELS + (int)threadIdx.x;
+    double sum = 0;
+    double about = 0;
+    UNROLL_4
+    for (int i = threadIdx.y; i < pieces; i += JOIN_THREADS) {
         int64_t left = rows - (int64_t)i * piece;
         double k = (double)(left < piece ? left : piece);
-        double d = (double)partial[(int64_t)i * 2 * channels + c] - mean;
-        mean += d * k / (n + k);
-        about += (double)partial[((int64_t)i * 2 + 1) * channels + c] + d * d * n * k / (n + k);
-        n += k;
+        if (c < channels) sum += k * (double)partial[(int64_t)i * 2 * channels + c];
     }
-    double var = about / (double)rows;
-    float inv_std = (float)(1.0 / sqrt(var + eps)), centre = (float)mean;
-    float scale = gamma[c] * inv_std;
-    saved[c] = centre;
-    saved[channels + c] = inv_std;
-    saved[2 * channels + c] = scale;
-    saved[3 * channels + c] = beta[c] - centre * scale;
-    double unbiased = rows > 1 ? (double)rows / (double)(rows - 1) : 1.0;
-    running_mean[c] = (float)((1.0 - momentum) * running_mean[c] + momentum * centre);
-    running_var[c] = (float)((1.0 - momentum) * running_var[c] + momentum * ((double)(float)var * unbiased));
+    double mean = join_sum(sum) / (double)rows;
+    UNROLL_4
+    for (int i = threadIdx.y; i < pieces; i += JOIN_THREADS) {
+        int64_t left = rows - (int64_t)i * piece;
+        double k = (double)(left < piece ? left : piece);
+        if (c < channels) {
+            double d = (double)partial[(int64_t)i * 2 * channels + c] - mean;
+            about += (double)partial[((int64_t)i * 2 + 1) * channels + c] + k * (d * d);
+        }
+    }
+    about = join_sum(about);
+    if (threadIdx.y == 0 && c < channels) {
+        double var = about / (double)rows;
+        float inv_std = (float)(1.0 / sqrt(var + eps));
+        float centre = (float)mean;
+        float scale = gamma[c] * inv_std;
+        saved[c] = centre;
+        saved[channels + c] = inv_std;
+        saved[2 * channels + c] = scale;
+        saved[3 * channels + c] = beta[c] - centre * scale;
+        double unbiased = rows > 1 ? (double)rows / (double)(rows - 1) : 1.0;
+        running_mean[c] = (float)((1.0 - momentum) * running_mean[c] + momentum * centre);
+        running_var[c] = (float)((1.0 - momentum) * running_var[c] + momentum * ((double)(float)var * unbiased));
+    }
 })
 
 // The same (4, C) from running moments.
@@ -80,17 +144,25 @@ KERNEL(norm_running, (const float *running_mean, const float *running_var, int c
     saved[3 * channels + c] = beta[c] - running_mean[c] * scale;
 })
 
+// The first of the V channels of this thread. The threads of the grid are as many as make whole rows, so that each keeps
+// its channels.
+DEVICE int own_channel(int channels, int v) { return (int)((uint32_t)first_item() % (uint32_t)(channels / v)) * v; }
+
 // y = activation(scale x + shift + residual), V channels a thread; NaN passes through the ReLU.
 template <class T, int V>
 DEVICE void norm_apply(const T *x, const T *residual, const float *saved, int channels, int64_t n, int relu, T *y) {
     typedef Pack<T, V> P;
-    const float *scale = saved + 2 * channels, *shift = saved + 3 * channels;
+    int c = own_channel(channels, V);
+    float scale[V], shift[V];
+    for (int v = 0; v < V; v++) {
+        scale[v] = saved[2 * channels + c + v];
+        shift[v] = saved[3 * channels + c + v];
+    }
     for (int64_t i = first_item(); i < n / V; i += item_step()) {
-        int c = (int)(i * V % channels);
         P in = ((const P *)x)[i], add, out;
         if (residual) add = ((const P *)residual)[i];
         for (int v = 0; v < V; v++) {
-            float value = scale[c + v] * load(in.values[v]) + shift[c + v];
+            float value = fused(scale[v], load(in.values[v]), shift[v]);
             if (residual) value += load(add.values[v]);
             store(&out.values[v], relu && value < 0 ? 0.0f : value);
         }
@@ -98,80 +170,126 @@ DEVICE void norm_apply(const T *x, const T *residual, const float *saved, int ch
     }
 }
 
-KERNELS(norm_apply, (const T *x, const T *residual, const float *saved, int channels, int64_t n, int relu, T *y), {
-    if (channels % 4 == 0) {
-        norm_apply<T, 4>(x, residual, saved, channels, n, relu, y);
+KERNELS(norm_apply, (const T *x, const T *residual, const float *saved, int channels, int64_t n, int relu, int wide, T *y), {
+    if (wide) {
+        norm_apply<T, WIDE>(x, residual, saved, channels, n, relu, y);
     } else {
         norm_apply<T, 1>(x, residual, saved, channels, n, relu, y);
     }
 })
 
-// Sums of the masked gradient g and of g (x - mean), by pieces as in norm_moments; `partial` is (pieces, 2, C).
-template <class T>
-DEVICE void norm_grad_sums(const T *x, const T *y, const T *dy, const float *saved, int64_t rows, int channels, int piece, int relu, float *partial) {
-    SHARED float g_sums[NORM_ROWS][NORM_CHANNELS], gx_sums[NORM_ROWS][NORM_CHANNELS];
-    int c = blockIdx.x * NORM_CHANNELS + threadIdx.x;
-    int64_t begin = (int64_t)blockIdx.y * piece, end = begin + piece < rows ? begin + piece : rows;
-    float g_sum = 0, gx_sum = 0;
-    if (c < channels) {
-        float mean = saved[c];
-        for (int64_t r = begin + threadIdx.y; r < end; r += NORM_ROWS) {
-            int64_t i = r * channels + c;
-            float g = relu && load(y[i]) <= 0 ? 0.0f : load(dy[i]);
-            g_sum += g;
-            gx_sum += g * (load(x[i]) - mean);
+// What the backward pass does to the gradient of the output before all else: nothing, or the ReLU's mask. Without a
+// residual the sign of the output follows from x, and y is not read.
+template <class T, int V>
+struct NormMask {
+    typedef Pack<T, V> P;
+    const T *y;
+    int relu;
+    float scale[V], shift[V];
+    MEMBER NormMask(const T *y, const float *saved, int channels, int c, int relu) : y(y), relu(relu) {
+        for (int v = 0; v < V; v++) {
+            scale[v] = relu && !y && c < channels ? saved[2 * channels + c + v] : 0;
+            shift[v] = relu && !y && c < channels ? saved[3 * channels + c + v] : 0;
         }
     }
-    g_sums[threadIdx.y][threadIdx.x] = g_sum;
-    gx_sums[threadIdx.y][threadIdx.x] = gx_sum;
-    BARRIER();
-    if (threadIdx.y == 0 && c < channels) {
-        for (int i = 1; i < NORM_ROWS; i++) {
-            g_sum += g_sums[i][threadIdx.x];
-            gx_sum += gx_sums[i][threadIdx.x];
+    MEMBER P at(int64_t i) const {
+        P out;
+        if (relu && y) out = *(const P *)(y + i);
+        return out;
+    }
+    MEMBER float apply(const P &outputs, int v, float x, float dy) const {
+        if (!relu) return dy;
+        float output = y ? load(outputs.values[v]) : fused(scale[v], x, shift[v]);
+        return output <= 0 ? 0.0f : dy;
+    }
+};
+
+// Sums of the masked gradient g and of g (x - mean), by pieces as in norm_moments; `partial` is (pieces, 2, C).
+template <class T, int V>
+DEVICE void norm_grad_sums(const T *x, const T *y, const T *dy, const float *saved, int64_t rows, int channels, int piece, int relu, float *partial) {
+    typedef Pack<T, V> P;
+    int first = blockIdx.x * NORM_LANES * V, c = first + threadIdx.x * V;
+    Piece p(rows, piece);
+    NormMask<T, V> mask(y, saved, channels, c, relu);
+    float g_sum[V], gx_sum[V], mean[V];
+    for (int v = 0; v < V; v++) {
+        g_sum[v] = gx_sum[v] = 0;
+        mean[v] = c < channels ? saved[c + v] : 0;
+    }
+    if (c < channels) {
+        UNROLL_4
+        for (int64_t r = p.begin + threadIdx.y; r < p.end; r += NORM_ROWS) {
+            int64_t i = r * channels + c;
+            P in = *(const P *)(x + i), grad = *(const P *)(dy + i), outputs = mask.at(i);
+            for (int v = 0; v < V; v++) {
+                float value = load(in.values[v]), g = mask.apply(outputs, v, value, load(grad.values[v]));
+                g_sum[v] += g;
+                gx_sum[v] = fused(g, value - mean[v], gx_sum[v]);
+            }
         }
-        float *to = partial + (int64_t)blockIdx.y * 2 * channels + c;
-        to[0] = g_sum;
-        to[channels] = gx_sum;
+    }
+    int own = first + threadIdx.y * NORM_LANES + threadIdx.x;
+    float g_all, gx_all;
+    if (sum_rows<V>(g_sum, gx_sum, &g_all, &gx_all) && own < channels) {
+        float *to = partial + (int64_t)blockIdx.y * 2 * channels + own;
+        to[0] = g_all;
+        to[channels] = gx_all;
     }
 }
 
-KERNELS_WITH_BARRIER(norm_grad_sums, (const T *x, const T *y, const T *dy, const float *saved, int64_t rows, int channels, int piece, int relu, float *partial), {
-    norm_grad_sums<T>(x, y, dy, saved, rows, channels, piece, relu, partial);
+KERNELS_WITH_BARRIER(norm_grad_sums, (const T *x, const T *y, const T *dy, const float *saved, int64_t rows, int channels, int piece, int relu, int wide, float *partial), {
+    if (wide) {
+        norm_grad_sums<T, WIDE>(x, y, dy, saved, rows, channels, piece, relu, partial);
+    } else {
+        norm_grad_sums<T, 1>(x, y, dy, saved, rows, channels, piece, relu, partial);
+    }
 })
 
 // Joins the pieces in order: gradients of scale and shift (overwritten), and (3, C) factors so that the gradient of x is
-// factors[0] g + factors[1] x + factors[2].
-KERNEL(norm_grad_join, (const float *partial, int64_t rows, int channels, int pieces, const float *gamma, const float *saved, float *dgamma, float *dbeta, float *factors), {
-    int c = (int)first_item();
-    if (c >= channels) return;
-    double sum_g = 0, sum_gx = 0;
-    double mean = saved[c], inv_std = saved[channels + c];
-    for (int i = 0; i < pieces; i++) {
+// factors[0] g + factors[1] x + factors[2]. Block (8, 32), 8 channels a block.
+KERNEL_WITH_BARRIER(norm_grad_join, (const float *partial, int64_t rows, int channels, int pieces, const float *gamma, const float *saved, float *dgamma, float *dbeta, float *factors), {
+    int c = (int)blockIdx.x * JOIN_CHANNELS + (int)threadIdx.x;
+    double sum_g = 0;
+    double sum_gx = 0;
+    UNROLL_4
+    for (int i = threadIdx.y; i < pieces; i += JOIN_THREADS) {
+        if (c >= channels) continue;
         sum_g += (double)partial[(int64_t)i * 2 * channels + c];
-        sum_gx += (double)partial[((int64_t)i * 2 + 1) * channels + c] * inv_std;
+        sum_gx += (double)partial[((int64_t)i * 2 + 1) * channels + c];
     }
-    float a = gamma[c] * saved[channels + c];
-    double b = -(double)a * sum_gx * inv_std / (double)rows;
-    factors[c] = a;
-    factors[channels + c] = (float)b;
-    factors[2 * channels + c] = (float)(-(double)a * sum_g / (double)rows - b * mean);
-    dgamma[c] = (float)sum_gx;
-    dbeta[c] = (float)sum_g;
+    sum_g = join_sum(sum_g);
+    sum_gx = join_sum(sum_gx);
+    if (threadIdx.y == 0 && c < channels) {
+        double mean = saved[c];
+        double inv_std = saved[channels + c];
+        sum_gx *= inv_std;
+        float a = gamma[c] * saved[channels + c];
+        double b = -(double)a * sum_gx * inv_std / (double)rows;
+        factors[c] = a;
+        factors[channels + c] = (float)b;
+        factors[2 * channels + c] = (float)(-(double)a * sum_g / (double)rows - b * mean);
+        dgamma[c] = (float)sum_gx;
+        dbeta[c] = (float)sum_g;
+    }
 })
 
 // dx = a g + b x + shift, and the residual's gradient g where it is wanted.
 template <class T, int V>
-DEVICE void norm_grad_apply(const T *x, const T *y, const T *dy, const float *factors, int channels, int64_t n, int relu, T *dx, T *d_residual) {
+DEVICE void norm_grad_apply(const T *x, const T *y, const T *dy, const float *saved, const float *factors, int channels, int64_t n, int relu, T *dx, T *d_residual) {
     typedef Pack<T, V> P;
+    int c = own_channel(channels, V);
+    NormMask<T, V> mask(y, saved, channels, c, relu);
+    float a[V], b[V], shift[V];
+    for (int v = 0; v < V; v++) {
+        a[v] = factors[c + v];
+        b[v] = factors[channels + c + v];
+        shift[v] = factors[2 * channels + c + v];
+    }
     for (int64_t i = first_item(); i < n / V; i += item_step()) {
-        int c = (int)(i * V % channels);
-        P in = ((const P *)x)[i], grad = ((const P *)dy)[i], out, mask, rest;
-        if (relu) mask = ((const P *)y)[i];
+        P in = ((const P *)x)[i], grad = ((const P *)dy)[i], outputs = mask.at(i * V), out, rest;
         for (int v = 0; v < V; v++) {
-            float g = relu && load(mask.values[v]) <= 0 ? 0.0f : load(grad.values[v]);
-            float value = factors[c + v] * g + factors[channels + c + v] * load(in.values[v]) + factors[2 * channels + c + v];
-            store(&out.values[v], value);
+            float value = load(in.values[v]), g = mask.apply(outputs, v, value, load(grad.values[v]));
+            store(&out.values[v], fused(a[v], g, fused(b[v], value, shift[v])));
             store(&rest.values[v], g);
         }
         ((P *)dx)[i] = out;
@@ -179,10 +297,10 @@ DEVICE void norm_grad_apply(const T *x, const T *y, const T *dy, const float *fa
     }
 }
 
-KERNELS(norm_grad_apply, (const T *x, const T *y, const T *dy, const float *factors, int channels, int64_t n, int relu, T *dx, T *d_residual), {
-    if (channels % 4 == 0) {
-        norm_grad_apply<T, 4>(x, y, dy, factors, channels, n, relu, dx, d_residual);
+KERNELS(norm_grad_apply, (const T *x, const T *y, const T *dy, const float *saved, const float *factors, int channels, int64_t n, int relu, int wide, T *dx, T *d_residual), {
+    if (wide) {
+        norm_grad_apply<T, WIDE>(x, y, dy, saved, factors, channels, n, relu, dx, d_residual);
     } else {
-        norm_grad_apply<T, 1>(x, y, dy, factors, channels, n, relu, dx, d_residual);
+        norm_grad_apply<T, 1>(x, y, dy, saved, factors, channels, n, relu, dx, d_residual);
     }
 })

@@ -8,57 +8,91 @@ struct PoolShape {
     int out_height, out_width;
 };
 
-// The largest value of each window and its place there; the first of equal values wins, NaN over all. A thread makes one
-// output.
-KERNELS(max_pool, (const T *x, PoolShape s, T *y, uint8_t *winners), {
-    int64_t n = (int64_t)s.batch * s.out_height * s.out_width * s.channels;
-    for (int64_t i = first_item(); i < n; i += item_step()) {
-        int c = (int)(i % s.channels);
-        int ox = (int)(i / s.channels % s.out_width);
-        int oy = (int)(i / s.channels / s.out_width % s.out_height);
-        int64_t b = i / s.channels / s.out_width / s.out_height;
-        float best = -INFINITY;
-        int winner = -1;
+// The largest value of each window and its place there; the first of equal values wins, NaN over all. A thread makes V
+// channels of an output.
+template <class T, int V>
+DEVICE void max_pool(const T *x, const PoolShape &s, T *y, uint8_t *winners) {
+    typedef Pack<T, V> P;
+    typedef Pack<uint8_t, V> Winners;
+    uint32_t lanes = s.channels / V, n = (uint32_t)(s.batch * s.out_height * s.out_width) * lanes;
+    for (uint32_t i = (uint32_t)first_item(); i < n; i += (uint32_t)item_step()) {
+        uint32_t lane = i % lanes, at = i / lanes;
+        int ox = (int)(at % s.out_width), oy = (int)(at / s.out_width % s.out_height), b = (int)(at / s.out_width / s.out_height);
+        float best[V];
+        int winner[V];
+        for (int v = 0; v < V; v++) best[v] = -INFINITY, winner[v] = -1;
         for (int ky = 0; ky < s.kernel_y; ky++) {
             int iy = oy * s.stride_y + ky - s.padding_y;
             if (iy < 0 || iy >= s.height) continue;
             for (int kx = 0; kx < s.kernel_x; kx++) {
                 int ix = ox * s.stride_x + kx - s.padding_x;
                 if (ix < 0 || ix >= s.width) continue;
-                float value = load(x[((b * s.height + iy) * s.width + ix) * s.channels + c]);
-                if (winner < 0 || value > best || value != value) {
-                    best = value;
-                    winner = ky * s.kernel_x + kx;
+                P in = ((const P *)x)[(uint32_t)((b * s.height + iy) * s.width + ix) * lanes + lane];
+                for (int v = 0; v < V; v++) {
+                    float value = load(in.values[v]);
+                    if (winner[v] < 0 || value > best[v] || value != value) {
+                        best[v] = value;
+                        winner[v] = ky * s.kernel_x + kx;
+                    }
                 }
             }
         }
-        store(y + i, best);
-        winners[i] = (uint8_t)winner;
+        P out;
+        Winners places;
+        for (int v = 0; v < V; v++) {
+            store(&out.values[v], best[v]);
+            places.values[v] = (uint8_t)winner[v];
+        }
+        ((P *)y)[i] = out;
+        ((Winners *)winners)[i] = places;
+    }
+}
+
+KERNELS(max_pool, (const T *x, PoolShape s, int wide, T *y, uint8_t *winners), {
+    if (wide) {
+        max_pool<T, WIDE>(x, s, y, winners);
+    } else {
+        max_pool<T, 1>(x, s, y, winners);
     }
 })
 
-// Each input gathers from the windows that it won, in order: no two threads write to one place.
-KERNELS(max_pool_grad, (const T *dy, const uint8_t *winners, PoolShape s, T *dx), {
-    int64_t n = (int64_t)s.batch * s.height * s.width * s.channels;
-    for (int64_t i = first_item(); i < n; i += item_step()) {
-        int c = (int)(i % s.channels);
-        int ix = (int)(i / s.channels % s.width);
-        int iy = (int)(i / s.channels / s.width % s.height);
-        int64_t b = i / s.channels / s.width / s.height;
-        float sum = 0;
+// Each input gathers from the windows that it won, in order: no two threads write to one place. V channels a thread.
+template <class T, int V>
+DEVICE void max_pool_grad(const T *dy, const uint8_t *winners, const PoolShape &s, T *dx) {
+    typedef Pack<T, V> P;
+    typedef Pack<uint8_t, V> Winners;
+    uint32_t lanes = s.channels / V, n = (uint32_t)(s.batch * s.height * s.width) * lanes;
+    for (uint32_t i = (uint32_t)first_item(); i < n; i += (uint32_t)item_step()) {
+        uint32_t lane = i % lanes, at = i / lanes;
+        int ix = (int)(at % s.width), iy = (int)(at / s.width % s.height), b = (int)(at / s.width / s.height);
+        float sum[V];
+        for (int v = 0; v < V; v++) sum[v] = 0;
         // Windows o with o * stride <= i + padding < o * stride + kernel.
-        int y = iy + s.padding_y;
-        int x = ix + s.padding_x;
+        int y = iy + s.padding_y, x = ix + s.padding_x;
         int first_y = y < s.kernel_y ? 0 : (y - s.kernel_y) / s.stride_y + 1;
         int first_x = x < s.kernel_x ? 0 : (x - s.kernel_x) / s.stride_x + 1;
         for (int oy = first_y; oy < s.out_height && oy * s.stride_y <= y; oy++) {
             for (int ox = first_x; ox < s.out_width && ox * s.stride_x <= x; ox++) {
-                int64_t o = ((b * s.out_height + oy) * s.out_width + ox) * s.channels + c;
+                uint32_t o = (uint32_t)((b * s.out_height + oy) * s.out_width + ox) * lanes + lane;
                 int tap = (y - oy * s.stride_y) * s.kernel_x + x - ox * s.stride_x;
-                if (winners[o] == tap) sum += load(dy[o]);
+                Winners places = ((const Winners *)winners)[o];
+                P grad = ((const P *)dy)[o];
+                for (int v = 0; v < V; v++) {
+                    if (places.values[v] == tap) sum[v] += load(grad.values[v]);
+                }
             }
         }
-        store(dx + i, sum);
+        P out;
+        for (int v = 0; v < V; v++) store(&out.values[v], sum[v]);
+        ((P *)dx)[i] = out;
+    }
+}
+
+KERNELS(max_pool_grad, (const T *dy, const uint8_t *winners, PoolShape s, int wide, T *dx), {
+    if (wide) {
+        max_pool_grad<T, WIDE>(dy, winners, s, dx);
+    } else {
+        max_pool_grad<T, 1>(dy, winners, s, dx);
     }
 })
 

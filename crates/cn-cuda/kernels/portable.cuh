@@ -19,8 +19,12 @@
 DEVICE double exact_add(double a, double b) { return __dadd_rn(a, b); }
 DEVICE double exact_mul(double a, double b) { return __dmul_rn(a, b); }
 DEVICE double exact_div(double a, double b) { return __ddiv_rn(a, b); }
+// One rounding, whatever a compiler does with products and sums elsewhere.
+DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
 DEVICE float from_bits(uint32_t x) { return __uint_as_float(x); }
+// Several loads in flight before the first is needed.
+#define UNROLL_4 _Pragma("unroll 4")
 
 #else
 
@@ -72,6 +76,8 @@ int register_kernel(const char *name, void (*call)(void **), int n_args, bool us
 DEVICE double exact_add(double a, double b) { return a + b; }
 DEVICE double exact_mul(double a, double b) { return a * b; }
 DEVICE double exact_div(double a, double b) { return a / b; }
+DEVICE float fused(float a, float b, float c) { return fmaf(a, b, c); }
+#define UNROLL_4
 DEVICE uint32_t bits_of(float x) {
     uint32_t bits;
     memcpy(&bits, &x, 4);
@@ -124,12 +130,16 @@ DEVICE float load(bf16 x) { return from_bits((uint32_t)x.bits << 16); }
 DEVICE void store(float *to, float x) { *to = x; }
 // Rounds to nearest, ties to even; NaN stays NaN.
 DEVICE void store(bf16 *to, float x) {
+#ifdef __CUDACC__
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(to->bits) : "f"(x));
+#else
     uint32_t bits = bits_of(x);
     if ((bits & 0x7FFFFFFFu) > 0x7F800000u) {
         to->bits = (uint16_t)((bits >> 16) | 0x40u);
     } else {
         to->bits = (uint16_t)((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
     }
+#endif
 }
 
 // `N` neighbours that one instruction moves.
@@ -137,6 +147,9 @@ template <class T, int N>
 struct alignas(sizeof(T) * N) Pack {
     T values[N];
 };
+
+// Elements of 16 bytes, the most that one instruction moves. Kernels take `wide`: whether channels and addresses allow it.
+#define WIDE ((int)(16 / sizeof(T)))
 
 // Position of this thread in the whole grid, and the step to its next piece of work.
 DEVICE int64_t first_item() { return (int64_t)blockIdx.x * blockDim.x + threadIdx.x; }

@@ -125,9 +125,16 @@ KERNEL_WITH_BARRIER(softmax_loss, (const float *logits, const float *targets, in
 
 // Notes in the state whether one of n numbers is NaN or infinite. Who finds one writes the same number, so no order
 // matters.
-KERNEL(find_not_finite, (const float *x, int64_t n, StepState *state), {
+KERNEL(find_not_finite, (const float *x, int64_t n, int wide_part, StepState *state), {
+    typedef Pack<float, 4> P;
     bool bad = false;
-    for (int64_t i = first_item(); i < n; i += item_step()) bad |= !(fabsf(x[i]) <= 3.402823466e38f);
+    int64_t wide = wide_part ? n / 4 : 0;
+    UNROLL_4
+    for (int64_t i = first_item(); i < wide; i += item_step()) {
+        P in = ((const P *)x)[i];
+        for (int v = 0; v < 4; v++) bad |= !(fabsf(in.values[v]) <= 3.402823466e38f);
+    }
+    for (int64_t i = wide * 4 + first_item(); i < n; i += item_step()) bad |= !(fabsf(x[i]) <= 3.402823466e38f);
     if (bad) state->not_finite = 1;
 })
 

@@ -1,7 +1,7 @@
 //! What a device can do, however it does it.
 
 use crate::launch::{Args, Grid};
-use crate::{ConvShape, Element, Result};
+use crate::{Activation, ConvShape, Element, Result};
 use std::fmt::{self, Debug};
 
 /// Which product of a convolution.
@@ -9,6 +9,8 @@ use std::fmt::{self, Debug};
 pub(crate) enum ConvKind {
     /// Output from input and weight.
     Forward,
+    /// Output from input, weight, bias and perhaps a residual, activated.
+    Fused(Activation),
     /// Gradient of the input from that of the output and the weight.
     DataGrad,
     /// Gradient of the weight from input and that of the output.
@@ -32,6 +34,7 @@ impl fmt::Display for ConvJob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             ConvKind::Forward => "forward",
+            ConvKind::Fused(_) => "forward in use",
             ConvKind::DataGrad => "data gradient",
             ConvKind::WeightGrad => "weight gradient",
         };
@@ -67,6 +70,9 @@ pub enum Products {
 pub(crate) struct ConvAddresses {
     pub inputs: [u64; 2],
     pub output: u64,
+    /// Of a fused product, 0 for none: bias in the type of the images, and residual.
+    pub bias: u64,
+    pub residual: u64,
     /// Whether the result is added to what is there.
     pub adds: bool,
 }

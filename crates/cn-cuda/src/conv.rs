@@ -9,6 +9,8 @@ use cn_kernels::conv::ConvShape;
 /// Side of a tile of a product, and the threads that make it; as in the kernels.
 const TILE: usize = 64;
 const TILE_THREADS: u32 = 256;
+/// The same of a product of small matrices.
+const DENSE_TILE: usize = 32;
 /// Positions that one piece of a weight's gradient sums, at least: pieces depend on the shape alone.
 const PIECE: usize = 512;
 /// Pieces of a weight's gradient, at most.
@@ -17,14 +19,14 @@ const MAX_PIECES: usize = 64;
 /// As the kernels see it.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct RawShape {
+pub(crate) struct RawShape {
     sizes: [i32; 13],
 }
 // SAFETY: numbers.
 unsafe impl Plain for RawShape {}
 
 /// What launches need to know of a shape; images are `(B, H, W, I)`, the weight `(O, Kh, Kw, I)`.
-trait Launched {
+pub(crate) trait Launched {
     /// Positions of the output in all images.
     fn positions(&self) -> usize;
     /// Elements of the weight for one output channel.
@@ -123,6 +125,17 @@ impl Convolution {
         ConvJob { kind, shape: self.shape, element: self.element, products: self.products }
     }
 
+    /// Channels that images should have for the products of these to be fast, zeros behind the `channels` that they have:
+    /// cuDNN computes images of three channels many times slower than of eight.
+    #[must_use]
+    pub fn padded_channels(channels: usize, element: Element, products: Products) -> usize {
+        /// What a tensor core multiplies at once.
+        const CHANNELS: usize = 8;
+        let on_tensor_cores = element == Element::Bf16 || products == Products::Tf32;
+        let pad = std::env::var("CN_STEM").ok().and_then(|s| s.parse().ok()).unwrap_or(CHANNELS);
+        if on_tensor_cores && channels < pad { pad } else { channels }
+    }
+
     /// The sizes.
     #[must_use]
     pub fn shape(&self) -> &ConvShape {
@@ -148,7 +161,8 @@ impl Convolution {
 
     fn by_library(&self, kind: ConvKind, inputs: [&Buffer; 2], output: &Buffer, write: Write) -> Result<bool> {
         let adds = write == Write::Add;
-        let at = ConvAddresses { inputs: inputs.map(Buffer::address), output: output.address(), adds };
+        let (inputs, output) = (inputs.map(Buffer::address), output.address());
+        let at = ConvAddresses { inputs, output, bias: 0, residual: 0, adds };
         self.device.0.convolve(&self.job(kind), at)
     }
 
@@ -163,7 +177,7 @@ impl Convolution {
             return Ok(());
         }
         let grid = tiles(self.shape.positions(), self.shape.out_channels, 1)?;
-        let args = args![x.address(), w.address(), self.shape.raw(), y.address()];
+        let args = args![x.address(), w.address(), self.shape.raw(), 0u64, 0u64, 0i32, y.address()];
         self.device.launch_for("conv_forward", self.element, grid, args)
     }
 
@@ -215,11 +229,15 @@ impl Convolution {
 }
 
 /// The grid of a product of tiles, `pieces` times.
-fn tiles(rows: usize, columns: usize, pieces: usize) -> Result<Grid> {
-    let blocks = [rows.div_ceil(TILE), columns.div_ceil(TILE), pieces];
+pub(crate) fn tiles(rows: usize, columns: usize, pieces: usize) -> Result<Grid> {
+    tiles_of(TILE, rows, columns, pieces)
+}
+
+fn tiles_of(tile: usize, rows: usize, columns: usize, pieces: usize) -> Result<Grid> {
+    let blocks = [rows.div_ceil(tile), columns.div_ceil(tile), pieces];
     if blocks[1] > 65_535 || blocks[2] > 65_535 {
         let found = format!("{rows} x {columns}");
-        return Err(Error::Setting { name: "product", found, expected: "fewer than 4 million columns" });
+        return Err(Error::Setting { name: "product", found, expected: "fewer than 2 million columns" });
     }
     Ok(Grid::of_blocks(blocks, [TILE_THREADS, 1, 1]))
 }
@@ -244,6 +262,30 @@ pub fn narrow(device: &Device, from: &Buffer, to: &Buffer) -> Result<()> {
     let n = from.len() / 4;
     to.check("to", n * 2)?;
     device.launch("narrow", Grid::over(n), args![from.address(), n as i64, to.address()])
+}
+
+/// Rows of channels to rows of another number of channels: the first ones of each, and zeros.
+///
+/// # Errors
+///
+/// If there are no channels or no whole rows, or the device fails.
+pub fn copy_channels(
+    device: &Device,
+    element: Element,
+    channels: [usize; 2],
+    from: &Buffer,
+    to: &Buffer,
+) -> Result<()> {
+    let [a, b] = channels;
+    let rows = from.len() / element.size() / a.max(1);
+    if a == 0 || b == 0 {
+        let found = format!("{a} and {b}");
+        return Err(Error::Setting { name: "channels", found, expected: "at least 1" });
+    }
+    from.check("from", rows * a * element.size())?;
+    to.check("to", rows * b * element.size())?;
+    let args = args![from.address(), rows as i64, a as i32, b as i32, to.address()];
+    device.launch_for("copy_channels", element, Grid::over(rows * b), args)
 }
 
 /// A fully connected layer, all in `f32`: `x (B, I)`, `w (O, I)`, `y (B, O)`.
@@ -274,7 +316,7 @@ pub fn linear(device: &Device, s: &LinearShape, [x, w]: [&Buffer; 2], bias: Opti
     s.check([("x", x), ("w", w), ("y", y)])?;
     bias.map_or(Ok(()), |bias| bias.check("bias", s.out_features * 4))?;
     let (i, o) = (s.in_features as i64, s.out_features as i64);
-    let grid = tiles(s.batch, s.out_features, 1)?;
+    let grid = tiles_of(DENSE_TILE, s.batch, s.out_features, 1)?;
     let args = args![x.address(), w.address(), i, 1i64, 1i64, i, s.batch as i64, o, i, address_of(bias), y.address()];
     device.launch("dense", grid, args)
 }
@@ -287,7 +329,7 @@ pub fn linear(device: &Device, s: &LinearShape, [x, w]: [&Buffer; 2], bias: Opti
 pub fn linear_data_grad(device: &Device, s: &LinearShape, [dy, w]: [&Buffer; 2], dx: &Buffer) -> Result<()> {
     s.check([("dx", dx), ("w", w), ("dy", dy)])?;
     let (i, o) = (s.in_features as i64, s.out_features as i64);
-    let grid = tiles(s.batch, s.in_features, 1)?;
+    let grid = tiles_of(DENSE_TILE, s.batch, s.in_features, 1)?;
     let args = args![dy.address(), w.address(), o, 1i64, i, 1i64, s.batch as i64, i, o, 0u64, dx.address()];
     device.launch("dense", grid, args)
 }
@@ -300,7 +342,7 @@ pub fn linear_data_grad(device: &Device, s: &LinearShape, [dy, w]: [&Buffer; 2],
 pub fn linear_weight_grad(device: &Device, s: &LinearShape, [x, dy]: [&Buffer; 2], dw: &Buffer) -> Result<()> {
     s.check([("x", x), ("dw", dw), ("dy", dy)])?;
     let (i, o) = (s.in_features as i64, s.out_features as i64);
-    let grid = tiles(s.out_features, s.in_features, 1)?;
+    let grid = tiles_of(DENSE_TILE, s.out_features, s.in_features, 1)?;
     let args = args![dy.address(), x.address(), 1i64, o, i, 1i64, o, i, s.batch as i64, 0u64, dw.address()];
     device.launch("dense", grid, args)
 }

@@ -401,3 +401,10 @@ fn round_to_bf16(x: f32) -> u16 {
 pub(crate) fn address_of(buffer: Option<&Buffer>) -> u64 {
     buffer.map_or(0, Buffer::address)
 }
+
+/// Channels that a thread takes at once: as many as 16 bytes hold where every row and buffer begins at a multiple, else 1.
+pub(crate) fn pack_of(element: Element, channels: usize, buffers: &[&Buffer]) -> usize {
+    let wide = 16 / element.size();
+    let fits = channels.is_multiple_of(wide) && buffers.iter().all(|buffer| buffer.address().is_multiple_of(16));
+    if fits { wide } else { 1 }
+}

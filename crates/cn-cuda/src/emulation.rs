@@ -83,10 +83,20 @@ fn load() -> Result<Emulate> {
     }
 }
 
+/// Bytes that a device aligns at the least where kernels ask.
+const WORD: usize = 16;
+
+/// What memory is made of, so that it is aligned.
+#[derive(Clone, Copy)]
+#[repr(C, align(16))]
+struct Word([u8; WORD]);
+// SAFETY: bytes.
+unsafe impl crate::launch::Plain for Word {}
+
 struct Emulation {
     kernels: Arc<Mutex<Emulate>>,
     /// What was allocated, by the address that was given out.
-    allocations: Mutex<BTreeMap<u64, Vec<u64>>>,
+    allocations: Mutex<BTreeMap<u64, Vec<Word>>>,
 }
 
 impl std::fmt::Debug for Emulation {
@@ -96,7 +106,7 @@ impl std::fmt::Debug for Emulation {
 }
 
 /// Bytes of an allocation, guards included.
-fn bytes(words: &mut [u64]) -> &mut [u8] {
+fn bytes(words: &mut [Word]) -> &mut [u8] {
     crate::launch::bytes_of_mut(words)
 }
 
@@ -113,7 +123,7 @@ impl Emulation {
         Ok(f(part.ok_or_else(|| failed("a copy beyond the end of an allocation"))?))
     }
 
-    fn check_guards(words: &mut [u64]) -> bool {
+    fn check_guards(words: &mut [Word]) -> bool {
         let all = bytes(words);
         let end = all.len() - GUARD;
         all[..GUARD].iter().chain(&all[end..]).all(|b| *b == GUARD_BYTE)
@@ -126,7 +136,7 @@ impl Backend for Emulation {
     }
 
     fn allocate(&self, bytes_wanted: usize, _what: &str) -> Result<u64> {
-        let mut words = vec![0u64; (bytes_wanted + 2 * GUARD).div_ceil(8)];
+        let mut words = vec![Word([0; WORD]); (bytes_wanted + 2 * GUARD).div_ceil(WORD)];
         let all = bytes(&mut words);
         let end = all.len() - GUARD;
         all.fill(GUARD_BYTE);

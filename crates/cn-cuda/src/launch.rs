@@ -24,6 +24,17 @@ impl Grid {
         Self { blocks: [blocks as u32, 1, 1], threads: [THREADS, 1, 1] }
     }
 
+    /// As [`Grid::over`] for rows of `width` items, with a number of threads that makes whole rows.
+    #[must_use]
+    pub(crate) fn over_rows(n: usize, width: usize) -> Self {
+        /// Enough to fill any GPU; each thread then takes several rows with what it has read of its column.
+        const BLOCKS: usize = 2048;
+        let (width, threads) = (width.max(1), THREADS as usize);
+        let unit = width / gcd(width, threads);
+        let blocks = n.div_ceil(threads).clamp(1, BLOCKS).next_multiple_of(unit);
+        Self::of_blocks([blocks, 1, 1], [THREADS, 1, 1])
+    }
+
     /// For kernels with one thread for each of `n` items.
     #[must_use]
     pub(crate) fn of_items(n: usize) -> Self {
@@ -36,6 +47,10 @@ impl Grid {
     pub(crate) fn of_blocks(blocks: [usize; 3], threads: [u32; 3]) -> Self {
         Self { blocks: blocks.map(|n| u32::try_from(n).unwrap_or(u32::MAX)), threads }
     }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// A type that C++ sees as it lies in memory, without padding that could be uninitialised.
@@ -128,6 +143,10 @@ mod tests {
             assert!(grid.blocks[0] as u64 == MAX_BLOCKS || grid.blocks[0] as u64 * 256 >= n as u64);
         }
         assert_eq!(Grid::of_items(257).blocks, [2, 1, 1]);
+        for (n, width) in [(1, 1), (1000, 125), (1 << 20, 64), (777, 7), (1 << 30, 513)] {
+            let grid = Grid::over_rows(n, width);
+            assert_eq!(grid.blocks[0] as usize * 256 % width, 0, "whole rows of {width}");
+        }
     }
 
     #[test]

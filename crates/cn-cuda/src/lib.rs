@@ -48,6 +48,7 @@ mod device;
 #[cfg(feature = "emulation")]
 mod emulation;
 mod error;
+mod folded;
 mod launch;
 pub mod norm;
 pub mod pool;
@@ -59,6 +60,7 @@ pub use cn_kernels::{conv::ConvShape, pool::PoolShape};
 pub use conv::{Convolution, LinearShape, Write};
 pub use device::{Buffer, Device, Element, Graph};
 pub use error::{Error, Result};
+pub use folded::{FoldedConfig, FoldedConvolution, Unfolded};
 pub use norm::{Activation, BatchNorm, BatchNormConfig};
 pub use pool::GlobalShape;
 pub use train::{Adam, AdamRates, Dropout, Loss, StepState};

@@ -1,18 +1,19 @@
 //! Batch normalisation, with an optional residual sum and ReLU in the same pass.
 
-use crate::device::address_of;
+use crate::device::{address_of, pack_of};
 use crate::launch::{Grid, args};
 use crate::{Buffer, Device, Element, Error, Result};
 
-/// Channels and threads of a block that sums rows; as in the kernels.
-const CHANNELS: usize = 32;
-const ROWS: u32 = 8;
+/// Threads of a block that sums, packs of channels and rows, and of one that joins sums; as in the kernels.
+const LANES: u32 = 8;
+const ROWS: u32 = 32;
+const JOIN: [u32; 3] = [8, 32, 1];
 /// Rows of a piece at least, and pieces at most: the shape alone decides, so the bits do not depend on the GPU.
-const MIN_PIECE: usize = 64;
-const MAX_PIECES: usize = 256;
+const MIN_PIECE: usize = 256;
+const MAX_PIECES: usize = 512;
 
 /// What follows the affine map.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// Nothing.
     #[default]
@@ -78,8 +79,8 @@ pub struct Running<'a> {
 pub struct Saved<'a> {
     /// Input.
     pub x: &'a Buffer,
-    /// Output; only read under [`Activation::Relu`].
-    pub y: &'a Buffer,
+    /// Output, where there was a residual; else its sign under [`Activation::Relu`] follows from the input.
+    pub y: Option<&'a Buffer>,
     /// Gradient of the output.
     pub dy: &'a Buffer,
 }
@@ -123,9 +124,18 @@ impl BatchNorm {
         named.iter().try_for_each(|(name, buffer)| buffer.check(name, self.channels * 4))
     }
 
-    fn sums_grid(&self) -> Grid {
+    fn sums_grid(&self, pack: usize) -> Grid {
         let (_, pieces) = pieces(self.rows);
-        Grid::of_blocks([self.channels.div_ceil(CHANNELS), pieces, 1], [CHANNELS as u32, ROWS, 1])
+        Grid::of_blocks([self.channels.div_ceil(LANES as usize * pack), pieces, 1], [LANES, ROWS, 1])
+    }
+
+    fn join_grid(&self) -> Grid {
+        Grid::of_blocks([self.channels.div_ceil(JOIN[0] as usize), 1, 1], JOIN)
+    }
+
+    /// The grid of an elementwise pass, in which each thread keeps its channels.
+    fn rows_grid(&self, pack: usize) -> Grid {
+        Grid::over_rows(self.rows * self.channels / pack, self.channels / pack)
     }
 
     fn relu(&self) -> i32 {
@@ -148,8 +158,9 @@ impl BatchNorm {
         x.check("x", self.bytes())?;
         let (piece, pieces) = pieces(self.rows);
         let (rows, channels) = (self.rows as i64, self.channels as i32);
-        let args = args![x.address(), rows, channels, piece as i32, self.partial.address()];
-        self.device.launch_for("norm_moments", self.element, self.sums_grid(), args)?;
+        let pack = pack_of(self.element, self.channels, &[x]);
+        let args = args![x.address(), rows, channels, piece as i32, i32::from(pack > 1), self.partial.address()];
+        self.device.launch_for("norm_moments", self.element, self.sums_grid(pack), args)?;
         let args = args![
             self.partial.address(),
             rows,
@@ -164,7 +175,7 @@ impl BatchNorm {
             running.var.address(),
             self.saved.address(),
         ];
-        self.device.launch("norm_join", Grid::of_items(self.channels), args)?;
+        self.device.launch("norm_join", self.join_grid(), args)?;
         self.apply(x, residual, y)
     }
 
@@ -198,17 +209,11 @@ impl BatchNorm {
         x.check("x", self.bytes())?;
         y.check("y", self.bytes())?;
         residual.map_or(Ok(()), |residual| residual.check("residual", self.bytes()))?;
-        let n = self.rows * self.channels;
-        let args = args![
-            x.address(),
-            address_of(residual),
-            self.saved.address(),
-            self.channels as i32,
-            n as i64,
-            self.relu(),
-            y.address(),
-        ];
-        self.device.launch_for("norm_apply", self.element, Grid::over(n.div_ceil(4)), args)
+        let pack = pack_of(self.element, self.channels, &[x, y, residual.unwrap_or(x)]);
+        let (n, [x, rest, y]) = (self.rows * self.channels, [x.address(), address_of(residual), y.address()]);
+        let (channels, wide) = (self.channels as i32, i32::from(pack > 1));
+        let args = args![x, rest, self.saved.address(), channels, n as i64, self.relu(), wide, y];
+        self.device.launch_for("norm_apply", self.element, self.rows_grid(pack), args)
     }
 
     /// The backward pass of the last [`BatchNorm::forward`].
@@ -218,23 +223,27 @@ impl BatchNorm {
     /// If a size does not fit, or the device fails.
     pub fn backward(&self, gamma: &Buffer, saved: Saved<'_>, out: Gradients<'_>) -> Result<()> {
         self.check_channels(&[("gamma", gamma), ("dgamma", out.dgamma), ("dbeta", out.dbeta)])?;
-        for (name, buffer) in [("x", saved.x), ("y", saved.y), ("dy", saved.dy), ("dx", out.dx)] {
+        for (name, buffer) in [("x", saved.x), ("dy", saved.dy), ("dx", out.dx)] {
             buffer.check(name, self.bytes())?;
         }
+        saved.y.map_or(Ok(()), |y| y.check("y", self.bytes()))?;
         out.d_residual.map_or(Ok(()), |d| d.check("d_residual", self.bytes()))?;
         let (piece, pieces) = pieces(self.rows);
         let (rows, channels) = (self.rows as i64, self.channels as i32);
-        let [x, y, dy] = [saved.x, saved.y, saved.dy].map(Buffer::address);
+        let (or_x, or_dx) = (saved.y.unwrap_or(saved.x), out.d_residual.unwrap_or(out.dx));
+        let pack = pack_of(self.element, self.channels, &[saved.x, saved.dy, out.dx, or_x, or_dx]);
+        let [x, y, dy] = [saved.x.address(), address_of(saved.y), saved.dy.address()];
+        let (dx, rest) = (out.dx.address(), address_of(out.d_residual));
+        let wide = i32::from(pack > 1);
         let (sums, partial) = (self.saved.address(), self.partial.address());
-        let args = args![x, y, dy, sums, rows, channels, piece as i32, self.relu(), partial];
-        self.device.launch_for("norm_grad_sums", self.element, self.sums_grid(), args)?;
+        let args = args![x, y, dy, sums, rows, channels, piece as i32, self.relu(), wide, partial];
+        self.device.launch_for("norm_grad_sums", self.element, self.sums_grid(pack), args)?;
         let (dgamma, dbeta, factors) = (out.dgamma.address(), out.dbeta.address(), self.factors.address());
         let args = args![partial, rows, channels, pieces as i32, gamma.address(), sums, dgamma, dbeta, factors];
-        self.device.launch("norm_grad_join", Grid::of_items(self.channels), args)?;
+        self.device.launch("norm_grad_join", self.join_grid(), args)?;
         let n = self.rows * self.channels;
-        let (dx, rest) = (out.dx.address(), address_of(out.d_residual));
-        let args = args![x, y, dy, factors, channels, n as i64, self.relu(), dx, rest];
-        self.device.launch_for("norm_grad_apply", self.element, Grid::over(n.div_ceil(4)), args)
+        let args = args![x, y, dy, sums, factors, channels, n as i64, self.relu(), wide, dx, rest];
+        self.device.launch_for("norm_grad_apply", self.element, self.rows_grid(pack), args)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Pools over channels-last images.
 
+use crate::device::pack_of;
 use crate::launch::{Grid, Plain, args};
 use crate::{Buffer, Device, Element, Error, Result};
 use cn_kernels::pool::PoolShape;
@@ -40,8 +41,9 @@ pub fn max_pool(device: &Device, e: Element, s: &PoolShape, x: &Buffer, [y, winn
     x.check("x", s.input_len() * e.size())?;
     y.check("y", s.output_len() * e.size())?;
     winners.check("winners", s.output_len())?;
-    let args = args![x.address(), raw(s), y.address(), winners.address()];
-    device.launch_for("max_pool", e, Grid::over(s.output_len()), args)
+    let pack = pack_of(e, s.channels, &[x, y, winners]);
+    let args = args![x.address(), raw(s), i32::from(pack > 1), y.address(), winners.address()];
+    device.launch_for("max_pool", e, Grid::over(s.output_len() / pack), args)
 }
 
 /// `dx` overwritten: each `dy` goes to the winner of its window.
@@ -60,8 +62,9 @@ pub fn max_pool_grad(
     dx.check("dx", s.input_len() * e.size())?;
     dy.check("dy", s.output_len() * e.size())?;
     winners.check("winners", s.output_len())?;
-    let args = args![dy.address(), winners.address(), raw(s), dx.address()];
-    device.launch_for("max_pool_grad", e, Grid::over(s.input_len()), args)
+    let pack = pack_of(e, s.channels, &[dx, dy, winners]);
+    let args = args![dy.address(), winners.address(), raw(s), i32::from(pack > 1), dx.address()];
+    device.launch_for("max_pool_grad", e, Grid::over(s.input_len() / pack), args)
 }
 
 /// Images as a pool over all positions sees them: `(B, P, C)`.

@@ -1,5 +1,6 @@
 //! Losses, dropout, the optimizer's step, and what lies between layers.
 
+use crate::device::pack_of;
 use crate::launch::{Grid, Plain, args};
 use crate::{Buffer, Device, Element, Error, Result};
 
@@ -43,7 +44,9 @@ impl StepState {
     /// If the device fails.
     pub fn watch(&self, x: &Buffer) -> Result<()> {
         let n = x.len() / 4;
-        self.device.launch("find_not_finite", Grid::over(n), args![x.address(), n as i64, self.words.address()])
+        let pack = pack_of(Element::F32, 4, &[x]);
+        let args = args![x.address(), n as i64, i32::from(pack > 1), self.words.address()];
+        self.device.launch("find_not_finite", Grid::over_rows(n.div_ceil(pack), 1), args)
     }
 
     /// Whether everything that was watched is finite; waits for the device.

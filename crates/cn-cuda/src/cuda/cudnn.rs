@@ -1,7 +1,7 @@
 //! Convolutions by cuDNN, channels last: one fixed, deterministic algorithm for each product, never timed at run time.
 
 use crate::backend::{ConvAddresses, ConvJob, ConvKind, Products};
-use crate::{Element, Error, Result};
+use crate::{Activation, Element, Error, Result};
 use cudarc::cudnn::{CudnnError, result, sys};
 use cudarc::driver::result as driver;
 use cudarc::driver::sys::CUstream;
@@ -34,6 +34,9 @@ struct Plan {
     weight: sys::cudnnFilterDescriptor_t,
     output: sys::cudnnTensorDescriptor_t,
     convolution: sys::cudnnConvolutionDescriptor_t,
+    /// Of a fused product alone.
+    bias: sys::cudnnTensorDescriptor_t,
+    activation: sys::cudnnActivationDescriptor_t,
     workspace: usize,
 }
 
@@ -100,13 +103,44 @@ impl Convolutions {
         let (alpha, beta) = ((&raw const alpha).cast::<c_void>(), (&raw const beta).cast::<c_void>());
         let [a, b] = at.inputs.map(|address| address as *const c_void);
         let out = at.output as *mut c_void;
-        let Plan { image: x, weight: w, output: y, convolution: conv, .. } = *plan;
+        let Plan { image: x, weight: w, output: y, convolution: conv, bias: bias_descriptor, activation, .. } = *plan;
+        let zero = 0f32;
+        let without = (&raw const zero).cast::<c_void>();
+        let bias = at.bias as *const c_void;
         // SAFETY: descriptors and handle live as long as `self`; the caller has checked that the buffers hold what the
         // shape says, which is what the descriptors were made of; the work space holds what the plan asks for.
         let status = unsafe {
             match job.kind {
                 ConvKind::Forward => {
                     result::convolution_forward(handle, alpha, x, a, w, b, conv, FORWARD, space, bytes, beta, y, out)
+                }
+                ConvKind::Fused(_) => {
+                    // Without a residual, one that counts nothing.
+                    let (share, z) = if at.residual == 0 {
+                        (without, out.cast_const())
+                    } else {
+                        (alpha, at.residual as *const c_void)
+                    };
+                    result::convolution_bias_activation_forward(
+                        handle,
+                        alpha,
+                        x,
+                        a,
+                        w,
+                        b,
+                        conv,
+                        FORWARD,
+                        space,
+                        bytes,
+                        share,
+                        y,
+                        z,
+                        bias_descriptor,
+                        bias,
+                        activation,
+                        y,
+                        out,
+                    )
                 }
                 ConvKind::DataGrad => result::convolution_backward_data(
                     handle, alpha, w, b, y, a, conv, DATA_GRAD, space, bytes, beta, x, out,
@@ -165,6 +199,8 @@ impl Plan {
             weight: result::create_filter_descriptor().call("cudnnCreateFilterDescriptor")?,
             output: result::create_tensor_descriptor().call("cudnnCreateTensorDescriptor")?,
             convolution: result::create_convolution_descriptor().call("cudnnCreateConvolutionDescriptor")?,
+            bias: result::create_tensor_descriptor().call("cudnnCreateTensorDescriptor")?,
+            activation: result::create_activation_descriptor().call("cudnnCreateActivationDescriptor")?,
             workspace: 0,
         };
         match plan.describe(job).and_then(|()| plan.workspace_of(handle, job)) {
@@ -208,7 +244,17 @@ impl Plan {
             result::set_filter4d_descriptor(self.weight, element, FORMAT, [o, c, kh, kw])?;
             result::set_tensor4d_descriptor(self.output, FORMAT, element, [b, o, ho, wo])?;
             result::set_convolution2d_descriptor(self.convolution, py, px, sy, sx, 1, 1, mode, sums)?;
-            result::set_convolution_math_type(self.convolution, math)
+            result::set_convolution_math_type(self.convolution, math)?;
+            if let ConvKind::Fused(activation) = job.kind {
+                let mode = match activation {
+                    Activation::Identity => sys::cudnnActivationMode_t::CUDNN_ACTIVATION_IDENTITY,
+                    Activation::Relu => sys::cudnnActivationMode_t::CUDNN_ACTIVATION_RELU,
+                };
+                let nan = sys::cudnnNanPropagation_t::CUDNN_PROPAGATE_NAN;
+                result::set_tensor4d_descriptor(self.bias, FORMAT, element, [1, o, 1, 1])?;
+                result::set_activation_descriptor(self.activation, mode, nan, 0.0)?;
+            }
+            Ok(())
         }
     }
 
@@ -217,7 +263,9 @@ impl Plan {
         // SAFETY: handle and descriptors are valid and described.
         unsafe {
             match job.kind {
-                ConvKind::Forward => result::get_convolution_forward_workspace_size(handle, x, w, conv, y, FORWARD),
+                ConvKind::Forward | ConvKind::Fused(_) => {
+                    result::get_convolution_forward_workspace_size(handle, x, w, conv, y, FORWARD)
+                }
                 ConvKind::DataGrad => {
                     result::get_convolution_backward_data_workspace_size(handle, w, y, conv, x, DATA_GRAD)
                 }
@@ -235,6 +283,8 @@ impl Plan {
             let _ = result::destroy_filter_descriptor(self.weight);
             let _ = result::destroy_tensor_descriptor(self.output);
             let _ = result::destroy_convolution_descriptor(self.convolution);
+            let _ = result::destroy_tensor_descriptor(self.bias);
+            let _ = result::destroy_activation_descriptor(self.activation);
         }
     }
 }

@@ -77,6 +77,9 @@ struct Training {
 /// A forward pass with running statistics.
 struct Judging {
     program: Program,
+    /// Makes weights ready when parameters have changed, and the changes at which that was done last.
+    folds: Vec<Step>,
+    folded_at: Option<u64>,
     images: Buffer,
     logits: Buffer,
 }
@@ -98,6 +101,8 @@ pub struct GpuNetwork {
     steps: Vec<u32>,
     training: Option<Training>,
     judging: HashMap<[usize; 4], Judging>,
+    /// Counts what changes parameters or running moments.
+    changes: u64,
 }
 
 impl std::fmt::Debug for GpuNetwork {
@@ -151,6 +156,7 @@ impl GpuNetwork {
             parameters,
             training: None,
             judging: HashMap::new(),
+            changes: 0,
         })
     }
 
@@ -253,6 +259,7 @@ impl GpuNetwork {
 
     /// Uploads what changes from step to step; a step of other sizes is written down anew.
     fn prepare(&mut self, step: &GpuStep<'_>) -> Result<()> {
+        self.changes += 1;
         let of = (step.images, step.loss);
         if self.training.as_ref().is_none_or(|training| training.of != of) {
             // The memory of the old one is free before that of the new one is taken.
@@ -317,6 +324,7 @@ impl GpuNetwork {
             *step -= u32::from(trained.load(Ordering::Relaxed) && *step > 0);
         }
         self.parameters.count_batches(-1);
+        self.changes += 1;
         Ok(self.parameters.put_buffers_back()?)
     }
 
@@ -363,6 +371,10 @@ impl GpuNetwork {
         let judging = self.judging.get_mut(&images).ok_or_else(no_training)?;
         // Batches of use differ in more than their buffers, so that they are made before, and not recorded.
         make_batch(&judging.images)?;
+        if judging.folded_at != Some(self.changes) {
+            judging.folds.iter_mut().try_for_each(|fold| fold())?;
+            judging.folded_at = Some(self.changes);
+        }
         judging.program.run(&self.device, &|| Ok(()))
     }
 
@@ -383,7 +395,8 @@ impl GpuNetwork {
         check_logits(&logits)?;
         drop(back);
         let program = Program { steps: std::mem::take(&mut writer.steps), ..Program::default() };
-        Ok(Judging { program, images: buffer, logits: logits.buffer() })
+        let folds = std::mem::take(&mut writer.folds);
+        Ok(Judging { program, folds, folded_at: None, images: buffer, logits: logits.buffer() })
     }
 
     /// Trains exactly the entries that `wanted` names from the next step on.
@@ -416,6 +429,7 @@ impl GpuNetwork {
     ///
     /// As [`GpuNetwork::store`].
     pub fn load(&mut self, network: &mut Network) -> Result<()> {
+        self.changes += 1;
         self.parameters.load(network)
     }
 

@@ -11,8 +11,8 @@ use crate::{Error, Result};
 use candle_core::Shape;
 use cn_cuda::norm::{Gradients, Running, Saved, ScaleShift};
 use cn_cuda::{
-    BatchNorm, BatchNormConfig, Buffer, ConvShape, Convolution, Device, Dropout, Element, GlobalShape, LinearShape,
-    PoolShape, Products, StepState, Write, conv, pool, train,
+    BatchNorm, BatchNormConfig, Buffer, ConvShape, Convolution, Device, Dropout, Element, FoldedConfig,
+    FoldedConvolution, GlobalShape, LinearShape, PoolShape, Products, StepState, Unfolded, Write, conv, pool, train,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,11 +58,13 @@ pub(super) struct Writer<'a> {
     planner: Planner,
     pass: Pass,
     pub(super) steps: Vec<Step>,
+    /// In use: what makes weights of them ready, to be run when parameters have changed.
+    pub(super) folds: Vec<Step>,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(context: &'a Context<'a>, pass: Pass) -> Self {
-        Self { context, planner: Planner::new(context.device), pass, steps: Vec::new() }
+        Self { context, planner: Planner::new(context.device), pass, steps: Vec::new(), folds: Vec::new() }
     }
 
     pub(super) fn planner(&self) -> &Planner {
@@ -150,7 +152,13 @@ impl<'a> Writer<'a> {
 
     fn sequence(&mut self, children: &'a [Spec], x: Value) -> Result<(Value, Back<'a>)> {
         let (mut x, mut backs) = (x, Vec::new());
-        for child in children {
+        let mut children = children.iter().peekable();
+        while let Some(child) = children.next() {
+            if let (Pass::Eval, Spec::Conv { .. }, Some(Spec::Norm(norm))) = (self.pass, child, children.peek()) {
+                children.next();
+                x = self.folded(child, norm, x, None)?;
+                continue;
+            }
             let (y, back) = self.layer(child, x)?;
             // In use, nothing is kept: what `back` holds is free from here on.
             if self.pass == Pass::Train {
@@ -177,6 +185,17 @@ impl<'a> Writer<'a> {
         shortcut: Option<&'a Spec>,
         x: Value,
     ) -> Result<(Value, Back<'a>)> {
+        if let (Pass::Eval, Spec::Sequence(children)) = (self.pass, branch)
+            && let Some((last @ Spec::Conv { .. }, before)) = children.split_last()
+        {
+            let (inner, _) = self.sequence(before, x.clone())?;
+            let skip = match shortcut {
+                Some(shortcut) => self.layer(shortcut, x)?.0,
+                None => x,
+            };
+            let y = self.folded(last, norm, inner, Some(&skip))?;
+            return Ok((y, Box::new(|w, dy, grad| w.give(grad, dy))));
+        }
         let (inner, branch_back) = self.layer(branch, x.clone())?;
         let (skip, shortcut_back) = match shortcut {
             Some(shortcut) => {
@@ -214,11 +233,16 @@ impl<'a> Writer<'a> {
         let (stride, padding) = (config.stride, config.padding);
         let (in_channels, out_channels, kernel) = (*in_channels, *out_channels, [*kh, *kw]);
         let shape = ConvShape { batch, height, width, in_channels, out_channels, kernel, stride, padding };
-        let convolution = Convolution::new(self.context.device, shape, x.element, self.context.products)?;
         let parameters = self.context.parameters;
         let weight = format!("{name}.weight");
         // Products read the type of the images.
         let w = if x.element == Element::F32 { parameters.value(&weight)? } else { parameters.operand(&weight)? };
+        let plain = x.clone();
+        let (x, channels) = self.padded(x)?;
+        let is_padded = channels[1] > channels[0];
+        let shape = ConvShape { in_channels: channels[1], ..shape };
+        let convolution = Convolution::new(self.context.device, shape, x.element, self.context.products)?;
+        let w = if is_padded { self.padded_buffer(x.element, channels, &w, shape.weight_len())? } else { w };
         let y = self.planner.value(&[batch, shape.out_height(), shape.out_width(), out_channels], x.element)?;
         let (forward, from, weights, to) = (convolution.clone(), x.buffer(), w.clone(), y.buffer());
         self.push(move || forward.forward(&from, &weights, &to));
@@ -231,11 +255,31 @@ impl<'a> Writer<'a> {
             let (dw, from, dy_buffer) = (writer.context.parameters.grad(&weight)?, x.buffer(), dy.buffer());
             let mut of_weight = convolution.clone();
             let dy_of_weight = dy_buffer.clone();
-            writer.push_trained(&weight, move || of_weight.weight_grad(&from, &dy_of_weight, &dw))?;
+            // The gradient of what was padded, of which the first channels are wanted.
+            let whole = if is_padded { Some(writer.planner.bytes(shape.weight_len() * 4)?) } else { None };
+            let whole = whole.map(|lease| Buffer::clone(&lease));
+            let device = writer.context.device.clone();
+            writer.push_trained(&weight, move || {
+                of_weight.weight_grad(&from, &dy_of_weight, whole.as_ref().unwrap_or(&dw))?;
+                let Some(whole) = &whole else { return Ok(()) };
+                conv::copy_channels(&device, Element::F32, [channels[1], channels[0]], whole, &dw)
+            })?;
             if let Some(bias) = &bias_name {
                 let (device, e) = (writer.context.device.clone(), dy.element);
                 let (db, dy) = (writer.context.parameters.grad(bias)?, dy_buffer.clone());
                 writer.push_trained(bias, move || conv::column_sums(&device, e, &dy, &db))?;
+            }
+            if is_padded {
+                return writer.answer(grad, &plain, |writer, dx| {
+                    let whole = writer.like(&x)?;
+                    let (device, e) = (writer.context.device.clone(), x.element);
+                    let (whole, to) = (whole.buffer(), dx.buffer());
+                    writer.push(move || {
+                        convolution.data_grad(&dy_buffer, &w, &whole, Write::Set)?;
+                        conv::copy_channels(&device, e, [channels[1], channels[0]], &whole, &to)
+                    });
+                    Ok(())
+                });
             }
             let (dx, write) = match grad {
                 Grad::Skip => return Ok(None),
@@ -249,18 +293,74 @@ impl<'a> Writer<'a> {
         Ok((y, back))
     }
 
+    /// Images with as many channels as products want, and the channels that they had and have.
+    fn padded(&mut self, x: Value) -> Result<(Value, [usize; 2])> {
+        let n = x.channels();
+        let padded = Convolution::padded_channels(n, x.element, self.context.products);
+        if padded == n {
+            return Ok((x, [n, n]));
+        }
+        let mut dims = x.dims.clone();
+        *dims.last_mut().expect("images have channels") = padded;
+        let y = self.planner.value(&dims, x.element)?;
+        let (device, e, from, to) = (self.context.device.clone(), x.element, x.buffer(), y.buffer());
+        self.push(move || conv::copy_channels(&device, e, [n, padded], &from, &to));
+        Ok((y, [n, padded]))
+    }
+
+    /// A copy of rows of channels with more of them, of `len` elements, made anew in each step.
+    fn padded_buffer(&mut self, e: Element, channels: [usize; 2], from: &Buffer, len: usize) -> Result<Buffer> {
+        let to = self.context.device.allocate(len * e.size(), "padded weights")?;
+        let (device, from, copy) = (self.context.device.clone(), from.clone(), to.clone());
+        self.push(move || conv::copy_channels(&device, e, channels, &from, &copy));
+        Ok(to)
+    }
+
+    /// A convolution and the norm behind it, in use.
+    fn folded(&mut self, conv: &'a Spec, norm: &'a NormSpec, x: Value, residual: Option<&Value>) -> Result<Value> {
+        let Spec::Conv { name, sizes: [out_channels, in_channels, kh, kw], bias, config } = conv else {
+            return Err(Error::NotOnGpu { name: norm.name.clone(), reason: "it does not follow a convolution" });
+        };
+        if x.dims.len() != 4 || x.channels() != *in_channels || norm.channels != *out_channels {
+            return Err(misfit(name, &x, &format!("(B, H, W, {in_channels})")));
+        }
+        let (x, [channels, padded]) = self.padded(x)?;
+        let &[batch, height, width, _] = x.dims.as_slice() else { return Err(misfit(name, &x, "(B, H, W, I)")) };
+        let (stride, padding, out_channels, kernel) = (config.stride, config.padding, *out_channels, [*kh, *kw]);
+        let shape = ConvShape { batch, height, width, in_channels: padded, out_channels, kernel, stride, padding };
+        let y = self.planner.value(&[batch, shape.out_height(), shape.out_width(), out_channels], x.element)?;
+        if residual.is_some_and(|residual| residual.dims != y.dims || residual.element != y.element) {
+            return Err(misfit(&norm.name, &y, "the shape of the shortcut"));
+        }
+        let (element, products, activation) = (x.element, self.context.products, activation_of(norm));
+        let config = FoldedConfig { shape, channels, element, products, activation, eps: norm.eps };
+        let folded = FoldedConvolution::new(self.context.device, config)?;
+        let parameters = self.context.parameters;
+        let weight = parameters.value(&format!("{name}.weight"))?;
+        let bias = (*bias == Bias::With).then(|| parameters.value(&format!("{name}.bias"))).transpose()?;
+        let (gamma, beta) =
+            (parameters.value(&format!("{}.weight", norm.name))?, parameters.value(&format!("{}.bias", norm.name))?);
+        let mean = parameters.buffer(&format!("{}.running_mean", norm.name))?;
+        let var = parameters.buffer(&format!("{}.running_var", norm.name))?;
+        let fold = folded.clone();
+        self.folds.push(Box::new(move || {
+            let (scales, running) = (ScaleShift { gamma: &gamma, beta: &beta }, Running { mean: &mean, var: &var });
+            fold.fold(Unfolded { weight: &weight, bias: bias.as_ref(), scales, running })
+        }));
+        let (from, rest, to) = (x.buffer(), residual.map(Value::buffer), y.buffer());
+        self.push(move || folded.run(&from, rest.as_ref(), &to));
+        Ok(y)
+    }
+
     fn norm(&mut self, spec: &'a NormSpec, x: Value, residual: Option<&Value>) -> Result<(Value, NormBack<'a>)> {
-        let NormSpec { name, channels, eps, momentum, activation } = spec;
+        let NormSpec { name, channels, eps, momentum, .. } = spec;
         if x.channels() != *channels || (self.pass == Pass::Train && x.rows() < 2) {
             return Err(misfit(name, &x, &format!("at least two rows of {channels} channels")));
         }
         if residual.is_some_and(|residual| residual.dims != x.dims || residual.element != x.element) {
             return Err(misfit(name, &x, "the shape of the shortcut"));
         }
-        let activation = match activation {
-            cn_kernels::norm::Activation::Identity => cn_cuda::Activation::Identity,
-            cn_kernels::norm::Activation::Relu => cn_cuda::Activation::Relu,
-        };
+        let activation = activation_of(spec);
         let (rows, channels, eps, momentum) = (x.rows(), *channels, *eps, *momentum);
         let config = BatchNormConfig { rows, channels, element: x.element, eps, momentum, activation };
         let norm = BatchNorm::new(self.context.device, config)?;
@@ -280,17 +380,18 @@ impl<'a> Writer<'a> {
                 Pass::Eval => layer.forward_running(tensors, &from, rest.as_ref(), &to),
             }
         });
-        let output = y.clone();
+        // Without a residual, the backward pass does not read the output.
+        let output = residual.map(|_| y.clone());
         let back: NormBack<'a> = Box::new(move |writer, dy, grad, residuum| {
             let parameters = writer.context.parameters;
             let (dgamma, dbeta) = (parameters.grad(&weight)?, parameters.grad(&bias)?);
             // The sums over the batch come with the gradient of `x`, so that it is computed even if it is not wanted.
             let dx = writer.like(&x)?;
             let rest = if residuum == Residuum::New { Some(writer.like(&x)?) } else { None };
-            let (x, y, dy, to) = (x.buffer(), output.buffer(), dy.buffer(), dx.buffer());
+            let (x, y, dy, to) = (x.buffer(), output.as_ref().map(Value::buffer), dy.buffer(), dx.buffer());
             let d_residual = rest.as_ref().map(Value::buffer);
             writer.push(move || {
-                let saved = Saved { x: &x, y: &y, dy: &dy };
+                let saved = Saved { x: &x, y: y.as_ref(), dy: &dy };
                 let d_residual = d_residual.as_ref();
                 norm.backward(&gamma, saved, Gradients { dx: &to, d_residual, dgamma: &dgamma, dbeta: &dbeta })
             });
@@ -442,6 +543,13 @@ impl<'a> Writer<'a> {
             })
         });
         Ok((y, back))
+    }
+}
+
+fn activation_of(norm: &NormSpec) -> cn_cuda::Activation {
+    match norm.activation {
+        cn_kernels::norm::Activation::Identity => cn_cuda::Activation::Identity,
+        cn_kernels::norm::Activation::Relu => cn_cuda::Activation::Relu,
     }
 }
 

@@ -10,8 +10,10 @@ use cn_kernels::pool as cpu_pool;
 
 pub(super) fn check(lab: &mut Lab<'_>, element: Element) -> Result<()> {
     for activation in [Activation::Identity, Activation::Relu] {
-        for channels in [lab.size(1, 9), 64, 4 * lab.size(1, 20)] {
-            let rows = lab.size(2, 300);
+        for (channels, rows) in
+            [(lab.size(1, 9), 300), (64, 3000), (4 * lab.size(1, 20), 300), (8 * lab.size(1, 20), 600)]
+        {
+            let rows = lab.size(2, rows);
             norm(lab, element, NormCase { rows, channels, activation })?;
         }
     }
@@ -69,7 +71,7 @@ fn norm(lab: &mut Lab<'_>, element: Element, case: NormCase) -> Result<()> {
     let (dx, rest) = (lab.room(element, n)?, lab.room(element, n)?);
     let (dgamma, dbeta) = (lab.room(e, channels)?, lab.room(e, channels)?);
     let out = Gradients { dx: &dx, d_residual: Some(&rest), dgamma: &dgamma, dbeta: &dbeta };
-    norm.backward(&gamma, Saved { x: &x, y: &y, dy: &dy }, out)?;
+    norm.backward(&gamma, Saved { x: &x, y: Some(&y), dy: &dy }, out)?;
     let y_host = y.read(element)?;
     let saved = cpu::Saved { x: &x_host, y: Some(&y_host), moments: &moments, source: Source::Batch };
     let (mut dx_host, mut rest_host) = (vec![0.0; n], vec![0.0; n]);
@@ -83,12 +85,28 @@ fn norm(lab: &mut Lab<'_>, element: Element, case: NormCase) -> Result<()> {
     lab.judge(name("gradient of the residual"), element, &rest, &rest_host)?;
     lab.compare(name("gradient of scales"), tolerance, &dgamma.read_floats()?, &dgamma_host);
     lab.compare(name("gradient of shifts"), tolerance, &dbeta.read_floats()?, &dbeta_host);
+
+    // The CPU adds to these two.
+    dgamma_host.fill(0.0);
+    dbeta_host.fill(0.0);
+    // Without a residual: the sign of the output is computed again.
+    norm.forward(parameters, &x, None, &y)?;
+    let y_host = y.read(element)?;
+    let out = Gradients { dx: &dx, d_residual: None, dgamma: &dgamma, dbeta: &dbeta };
+    norm.backward(&gamma, Saved { x: &x, y: None, dy: &dy }, out)?;
+    let saved = cpu::Saved { x: &x_host, y: Some(&y_host), moments: &moments, source: Source::Batch };
+    let out = cpu::Gradients { dx: &mut dx_host, d_residual: None, dgamma: &mut dgamma_host, dbeta: &mut dbeta_host };
+    cpu::backward(&bn, &saved, &dy_host, out);
+    lab.compare(name("gradient of a norm's input without residual"), tolerance, &dx.read(element)?, &dx_host);
+    lab.compare(name("gradient of scales without residual"), tolerance, &dgamma.read_floats()?, &dgamma_host);
     Ok(())
 }
 
 fn max_pool(lab: &mut Lab<'_>, element: Element) -> Result<()> {
-    for (kernel, stride, padding) in [([3, 3], [2, 2], [1, 1]), ([2, 3], [1, 2], [1, 0]), ([2, 2], [3, 3], [0, 0])] {
-        let [batch, height, width, channels] = [lab.size(1, 3), lab.size(3, 12), lab.size(3, 12), lab.size(1, 20)];
+    let windows = [([3, 3], [2, 2], [1, 1]), ([2, 3], [1, 2], [1, 0]), ([2, 2], [3, 3], [0, 0])];
+    let few = lab.size(1, 20);
+    for (channels, (kernel, stride, padding)) in windows.into_iter().flat_map(|w| [(few, w), (24, w)]) {
+        let [batch, height, width, channels] = [lab.size(1, 3), lab.size(3, 12), lab.size(3, 12), channels];
         let s = PoolShape { batch, height, width, channels, kernel, stride, padding };
         // Few different values, so that many are equal.
         let values: Vec<f32> = {
