@@ -284,7 +284,7 @@ impl Plan {
             let _ = result::destroy_tensor_descriptor(self.output);
             let _ = result::destroy_convolution_descriptor(self.convolution);
             let _ = result::destroy_tensor_descriptor(self.bias);
-            let _ = result::destroy_activation_descriptor(self.activation);
+            let _ = sys::cudnnDestroyActivationDescriptor(self.activation);
         }
     }
 }

@@ -20,6 +20,9 @@ use std::time::Instant;
 /// Seeds of the random shapes.
 const SEEDS: [u64; 3] = [1, 2, 3];
 
+/// Images of the steps that are compared.
+const BATCH: usize = 64;
+
 /// ResNet-18 as the recipes train it.
 const NETWORK: ResNetConfig =
     ResNetConfig { arch: Arch::ResNet18, in_channels: 3, n_classes: 15, head: Head::fastai() };
@@ -37,7 +40,9 @@ pub(super) fn run(context: &Context<'_>, args: &GpuCheckArgs) -> Result<u8> {
         return Ok(report.finish());
     }
     compare(&device, &mut report)?;
-    train_twice(&device, &mut report)?;
+    let job = Job::draw()?;
+    use_built_in(&device, &job, &mut report)?;
+    train_twice(&device, &job, &mut report)?;
     if !args.only_check {
         let mut table = measure::table(&device, report.ui)?;
         match args.against_torch.clone().or_else(torch::find) {
@@ -111,7 +116,7 @@ fn compare(device: &Device, report: &mut Report) -> Result<()> {
     }
     for element in [Element::F32, Element::Bf16] {
         let mut network = NETWORK.build(42, DType::F32, &Candle::Cpu)?;
-        for check in cn_ops::gpu::check_network(device, &mut network, [64, 64, 3], element)? {
+        for check in cn_ops::gpu::check_network(device, &mut network, [BATCH, 64, 64, 3], element)? {
             n_checks += 1;
             report.ui.say(format_args!("ResNet-18, {}: {:.1e}", check.name, check.error));
             report.check(&check);
@@ -122,11 +127,31 @@ fn compare(device: &Device, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// The built-in network in use, on drawn handwriting: its logits, and what it says each image is.
+fn use_built_in(device: &Device, job: &Job, report: &mut Report) -> Result<()> {
+    /// Share of the images of which both say the same.
+    const SAME: f64 = 0.999;
+    for (element, tolerance) in [(Element::F32, 1e-3), (Element::Bf16, 3e-2)] {
+        let name = measure::name_of(element);
+        let job::Use { n, n_same, error } = job.use_built_in(device, element)?;
+        report.ui.result(format_args!(
+            "{name}: {n_same} of {n} images are what they are on the CPU; logits of the built-in network differ by {error:.1e}\n"
+        ));
+        if (n_same as f64) < SAME * n as f64 {
+            report.fail(format!("in use, {name}: {n_same} of {n} images are the same, expected {SAME}"));
+        }
+        if error > tolerance || error.is_nan() {
+            report.fail(format!("logits in use, {name}: differ by {error:.2e}, allowed {tolerance:.0e}"));
+        }
+        report.set(&format!("use_{name}"), json!({"images": n, "same": n_same, "error": error}));
+    }
+    Ok(())
+}
+
 /// Trains twice on drawn handwriting, to a named accuracy on other writers and to the same bytes.
-fn train_twice(device: &Device, report: &mut Report) -> Result<()> {
+fn train_twice(device: &Device, job: &Job, report: &mut Report) -> Result<()> {
     /// Share of images of other writers whose best class is right: chance is 1 in 15.
     const ACCURACY: f64 = 0.9;
-    let job = Job::draw()?;
     for element in [Element::F32, Element::Bf16] {
         let name = measure::name_of(element);
         let [first, second] = [job.train(device, element, report.ui)?, job.train(device, element, report.ui)?];

@@ -9,13 +9,15 @@ use cn_random::fill_normal;
 
 const SEED: u64 = 42;
 const N_STEPS: usize = 3;
-/// What is below this stays below the noise of single steps.
 const LR: f64 = 1e-3;
+/// Far above the gradients' own size: an update is then about as large as its gradient, and tells as much of it. With the
+/// usual 1e-8 the first updates are the gradients' signs, which noise turns over.
+const EPS: f64 = 0.1;
 
 /// Trains `network` for a few steps on random images, on the device and on the CPU, and compares: logits, loss and
-/// gradients of the first step, then weights, running moments and logits in use after the last.
+/// gradients of the first step, then what all steps changed of the weights, running moments and logits in use.
 ///
-/// `image` is `[H, W, C]`. The network is trained afterwards.
+/// `images` are `[B, H, W, C]`. The network is trained afterwards.
 ///
 /// # Errors
 ///
@@ -23,15 +25,15 @@ const LR: f64 = 1e-3;
 pub fn check_network(
     device: &Device,
     network: &mut Network,
-    image: [usize; 3],
+    images: [usize; 4],
     element: Element,
 ) -> Result<Vec<Check>> {
-    let (batch, adam) = (6, AdamConfig::default());
+    let (dims, batch, adam) = (images, images[0], AdamConfig { eps: EPS, ..AdamConfig::default() });
+    let before = tensors(network)?;
     let mut gpu = GpuNetwork::new(device, network, GpuConfig { element, products: Products::Exact })?;
-    let dims = [batch, image[0], image[1], image[2]];
     let mut cpu_adam = Adam::new(network.parameters(), adam)?;
     let ids: Vec<u32> = (0..batch as u32).map(|i| i * 37).collect();
-    let mut pixels = vec![0.0; batch * image.iter().product::<usize>()];
+    let mut pixels = vec![0.0; images.iter().product::<usize>()];
     fill_normal(SEED, "gpu.check.images", 1.0, &mut pixels);
     let images = Tensor::from_slice(&pixels, &dims[..], &Candle::Cpu)?;
     let classes = network.forward(&images, Mode::Eval)?.dim(1)?;
@@ -69,12 +71,13 @@ pub fn check_network(
     let logits = gpu.judge(dims, |buffer| Ok(buffer.copy_from(&pixels_there)?))?;
     judge.compare("logits in use", [1e-2, 0.3], &logits, &expected_logits);
     gpu.store(network)?;
-    judge.compare("weights after some steps", [1e-3, 0.03], &tensors(network)?, &expected);
+    let change = |after: Vec<f32>| after.iter().zip(&before).map(|(a, b)| a - b).collect::<Vec<_>>();
+    let found = change(tensors(network)?);
+    judge.compare("changes by some steps", [1e-2, 0.3], &found, &change(expected));
     let steps = cpu_adam.steps().to_vec();
     let m = cpu_adam.m().to_vec1::<f32>()?;
     gpu.store_optimizer(network, &mut cpu_adam)?;
-    // In bf16 little is left to see: the first ones are means of noisy gradients.
-    judge.compare("moments after some steps", [1e-2, 1.0], &cpu_adam.m().to_vec1::<f32>()?, &m);
+    judge.compare("moments after some steps", [1e-2, 0.5], &cpu_adam.m().to_vec1::<f32>()?, &m);
     let as_floats = |steps: &[u32]| steps.iter().map(|s| *s as f32).collect::<Vec<_>>();
     judge.compare("counts of steps", [0.0; 2], &as_floats(cpu_adam.steps()), &as_floats(&steps));
     Ok(judge.checks)
@@ -99,8 +102,8 @@ struct Judge {
 }
 
 impl Judge {
-    /// Compares, with a tolerance for `f32` and one for bf16: a network as this one, with norms over six rows and half of
-    /// the features dropped, makes much of the rounding of its activations. Each kernel alone is judged strictly.
+    /// Compares, with a tolerance for `f32` and one for bf16: a network with norms over few rows and half of the features
+    /// dropped makes much of the rounding of its activations. Each kernel alone is judged strictly.
     fn compare(&mut self, name: &str, [f32, bf16]: [f64; 2], found: &[f32], expected: &[f32]) {
         let tolerance = if self.element == Element::F32 { f32 } else { bf16 };
         let name = format!("{name}, {}", super::name_of(self.element));

@@ -2,14 +2,16 @@
 
 use super::NETWORK;
 use crate::output::Ui;
+use crate::{glyphs, model};
 use anyhow::Result;
 use candle_core::{DType, Device as Candle};
 use cn_augment::{Batcher, DrawKey, Framing, GpuBatcher, ImageStack, Normalisation, Policy, PolicyConfig};
 use cn_cuda::{Device, Element, Products};
 use cn_ops::gpu::{GpuConfig, GpuNetwork, GpuStep};
-use cn_ops::{AdamConfig, Hyper, Loss, Model};
+use cn_ops::{AdamConfig, Hyper, Loss, Mode, Model};
 use cn_random::Purpose;
 use cn_synth::{Handwriting, Sample, Style};
+use cn_zoo::{Fit, ResNetConfig};
 use std::ops::Range;
 use std::time::Instant;
 
@@ -40,7 +42,43 @@ pub(super) struct Trained {
     pub(super) sha256: String,
 }
 
+/// How a network in use compares with the CPU's.
+pub(super) struct Use {
+    pub(super) n: usize,
+    /// Images whose best class is the same.
+    pub(super) n_same: usize,
+    /// Length of the difference of all logits, relative to that of the CPU's.
+    pub(super) error: f64,
+}
+
 impl Job {
+    /// The built-in network over all images, here and on the device.
+    pub(super) fn use_built_in(&self, device: &Device, element: Element) -> Result<Use> {
+        let (file, card) = glyphs::open()?;
+        let mut network = ResNetConfig::of_file(&file)?.build(SEED, DType::F32, &Candle::Cpu)?;
+        cn_zoo::load(&mut network, &file, Fit::Transfer)?;
+        let batcher = Batcher::new(3, model::normalisation_of(&card)?)?;
+        let stack = ImageStack::new(&self.pixels, [self.side, self.side, 1])?;
+        let mut gpu = GpuNetwork::new(device, &mut network, GpuConfig { element, products: Products::Exact })?;
+        let mut batches = GpuBatcher::new(device, &batcher, &stack, BATCH)?;
+        let policy = Policy::whole(SIZE as u32)?;
+        let (mut n_same, mut difference, mut whole) = (0, 0.0, 0.0);
+        for ids in (0..self.labels.len() as u32).collect::<Vec<_>>().chunks(BATCH) {
+            let images = stack.select(ids)?;
+            let geometry = policy.geometries(&images, 0, 0, ids)?;
+            let here = network.forward(&batcher.batch(&images, &geometry, &Candle::Cpu)?, Mode::Eval)?;
+            let here = here.flatten_all()?.to_vec1::<f32>()?;
+            batches.prepare(ids, &geometry)?;
+            let there = gpu.judge([ids.len(), SIZE, SIZE, 3], |buffer| Ok(batches.launch(element, buffer)?))?;
+            for (a, b) in here.iter().zip(&there) {
+                difference += (f64::from(*a) - f64::from(*b)).powi(2);
+                whole += f64::from(*a).powi(2);
+            }
+            n_same += here.chunks(CLASSES).zip(there.chunks(CLASSES)).filter(|(a, b)| best(a) == best(b)).count();
+        }
+        Ok(Use { n: self.labels.len(), n_same, error: (difference / whole).sqrt() })
+    }
+
     pub(super) fn draw() -> Result<Self> {
         let handwriting = Handwriting::new(SEED, Style::default())?;
         let [train, val] = WRITERS.map(|writers| Sample::pages(writers, PAGES).collect::<Vec<_>>());
