@@ -149,18 +149,16 @@ KERNELS_WITH_BARRIER(conv_weight_grad, (const T *x, const T *dy, ConvShape s, in
     write_tile<float>(sums, s.out_channels, columns, e, partial + (int64_t)blockIdx.z * s.out_channels * columns);
 })
 
-// A convolution and the norm behind it, as one: scales each output of the weight (O, taps, I) and leaves the bias, in f32
-// and in T. `to` has I + more channels, of which the last are zeros.
-KERNELS(fold_norm, (const float *w, const float *conv_bias, const float *gamma, const float *beta, const float *mean, const float *var, double eps, int outputs, int taps, int channels, int padded, T *to, float *bias, T *narrow_bias), {
-    int64_t n = (int64_t)outputs * taps * padded;
+// A convolution and the norm behind it, as one: scales each output of the weight (O, columns) and leaves the bias, in f32
+// and in T.
+KERNELS(fold_norm, (const float *w, const float *conv_bias, const float *gamma, const float *beta, const float *mean, const float *var, double eps, int outputs, int columns, T *to, float *bias, T *narrow_bias), {
+    int64_t n = (int64_t)outputs * columns;
     for (int64_t i = first_item(); i < n; i += item_step()) {
-        int c = (int)(i % padded);
-        int64_t row = i / padded;
-        int o = (int)(row / taps);
+        int o = (int)(i / columns);
         float inv_std = (float)(1.0 / sqrt((double)var[o] + eps));
         float scale = gamma[o] * inv_std;
-        store(to + i, c < channels ? w[row * channels + c] * scale : 0.0f);
-        if (i % ((int64_t)taps * padded) == 0) {
+        store(to + i, w[i] * scale);
+        if (i % columns == 0) {
             float value = beta[o] + ((conv_bias ? conv_bias[o] : 0.0f) - mean[o]) * scale;
             bias[o] = value;
             store(narrow_bias + o, value);
@@ -168,20 +166,22 @@ KERNELS(fold_norm, (const float *w, const float *conv_bias, const float *gamma, 
     }
 })
 
-// Rows of `from` channels to rows of `to` channels: the first ones, and zeros.
-KERNELS(copy_channels, (const T *x, int64_t rows, int from, int to, T *y), {
-    for (int64_t i = first_item(); i < rows * to; i += item_step()) {
-        int c = (int)(i % to);
-        float value = c < from ? load(x[i / to * from + c]) : 0.0f;
-        store(y + i, value);
-    }
-})
+#define SUM_LANES 32
+#define SUM_THREADS 8
 
-// Sums the pieces in order.
-KERNEL(sum_pieces, (const float *partial, int64_t n, int pieces, float *out), {
-    for (int64_t i = first_item(); i < n; i += item_step()) {
-        float sum = 0;
-        for (int z = 0; z < pieces; z++) sum += partial[z * n + i];
+// Sums the pieces, always in the same order: block (32, 8), 32 elements a block.
+KERNEL_WITH_BARRIER(sum_pieces, (const float *partial, int64_t n, int pieces, float *out), {
+    SHARED float shared[SUM_THREADS][SUM_LANES];
+    int64_t i = (int64_t)blockIdx.x * SUM_LANES + threadIdx.x;
+    float sum = 0;
+    UNROLL_4
+    for (int z = threadIdx.y; z < pieces; z += SUM_THREADS) {
+        if (i < n) sum += partial[z * n + i];
+    }
+    shared[threadIdx.y][threadIdx.x] = sum;
+    BARRIER();
+    if (threadIdx.y == 0 && i < n) {
+        for (int z = 1; z < SUM_THREADS; z++) sum += shared[z][threadIdx.x];
         out[i] = sum;
     }
 })

@@ -3,4 +3,5 @@
 #include "conv.cuh"
 #include "norm.cuh"
 #include "pool.cuh"
+#include "stem.cuh"
 #include "train.cuh"

@@ -10,7 +10,7 @@
 #define NORM_ROWS 32
 // Threads of a block that joins pieces: channels, and pieces at a time.
 #define JOIN_CHANNELS 8
-#define JOIN_THREADS 32
+#define JOIN_THREADS 128
 
 // The rows that a block sums.
 struct Piece {
@@ -96,7 +96,7 @@ DEVICE double join_sum(double value) {
 }
 
 // Joins the pieces (Chan, Golub & LeVeque 1979), moves the running moments, and leaves for each channel what the other
-// kernels read: `saved` is (4, C): mean, 1 / std, scale, shift. Block (8, 32), 8 channels a block.
+// kernels read: `saved` is (4, C): mean, 1 / std, scale, shift. Block (8, 128), 8 channels a block.
 KERNEL_WITH_BARRIER(norm_join, (const float *partial, int64_t rows, int channels, int piece, int pieces, const float *gamma, const float *beta, double eps, double momentum, float *running_mean, float *running_var, float *saved), {
     int c = (int)blockIdx.x * JOIN_CHANNELS + (int)threadIdx.x;
     double sum = 0;
@@ -144,9 +144,12 @@ KERNEL(norm_running, (const float *running_mean, const float *running_var, int c
     saved[3 * channels + c] = beta[c] - running_mean[c] * scale;
 })
 
-// The first of the V channels of this thread. The threads of the grid are as many as make whole rows, so that each keeps
-// its channels.
-DEVICE int own_channel(int channels, int v) { return (int)((uint32_t)first_item() % (uint32_t)(channels / v)) * v; }
+// The first of the V channels of this thread, which takes packs from the end on: what was read last before is still in the
+// cache. The threads of the grid are as many as make whole rows, so that each keeps its channels.
+DEVICE int own_channel(int channels, int v) {
+    uint32_t lanes = channels / v;
+    return (int)(lanes - 1 - (uint32_t)first_item() % lanes) * v;
+}
 
 // y = activation(scale x + shift + residual), V channels a thread; NaN passes through the ReLU.
 template <class T, int V>
@@ -158,7 +161,7 @@ DEVICE void norm_apply(const T *x, const T *residual, const float *saved, int ch
         scale[v] = saved[2 * channels + c + v];
         shift[v] = saved[3 * channels + c + v];
     }
-    for (int64_t i = first_item(); i < n / V; i += item_step()) {
+    for (int64_t i = n / V - 1 - first_item(); i >= 0; i -= item_step()) {
         P in = ((const P *)x)[i], add, out;
         if (residual) add = ((const P *)residual)[i];
         for (int v = 0; v < V; v++) {
@@ -246,7 +249,7 @@ KERNELS_WITH_BARRIER(norm_grad_sums, (const T *x, const T *y, const T *dy, const
 })
 
 // Joins the pieces in order: gradients of scale and shift (overwritten), and (3, C) factors so that the gradient of x is
-// factors[0] g + factors[1] x + factors[2]. Block (8, 32), 8 channels a block.
+// factors[0] g + factors[1] x + factors[2]. Block (8, 128), 8 channels a block.
 KERNEL_WITH_BARRIER(norm_grad_join, (const float *partial, int64_t rows, int channels, int pieces, const float *gamma, const float *saved, float *dgamma, float *dbeta, float *factors), {
     int c = (int)blockIdx.x * JOIN_CHANNELS + (int)threadIdx.x;
     double sum_g = 0;
@@ -285,7 +288,7 @@ DEVICE void norm_grad_apply(const T *x, const T *y, const T *dy, const float *sa
         b[v] = factors[channels + c + v];
         shift[v] = factors[2 * channels + c + v];
     }
-    for (int64_t i = first_item(); i < n / V; i += item_step()) {
+    for (int64_t i = n / V - 1 - first_item(); i >= 0; i -= item_step()) {
         P in = ((const P *)x)[i], grad = ((const P *)dy)[i], outputs = mask.at(i * V), out, rest;
         for (int v = 0; v < V; v++) {
             float value = load(in.values[v]), g = mask.apply(outputs, v, value, load(grad.values[v]));

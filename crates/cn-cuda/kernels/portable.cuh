@@ -25,6 +25,8 @@ DEVICE uint32_t bits_of(float x) { return __float_as_uint(x); }
 DEVICE float from_bits(uint32_t x) { return __uint_as_float(x); }
 // Several loads in flight before the first is needed.
 #define UNROLL_4 _Pragma("unroll 4")
+// Arrays that such loops index stay in registers.
+#define UNROLL _Pragma("unroll")
 
 #else
 
@@ -78,6 +80,7 @@ DEVICE double exact_mul(double a, double b) { return a * b; }
 DEVICE double exact_div(double a, double b) { return a / b; }
 DEVICE float fused(float a, float b, float c) { return fmaf(a, b, c); }
 #define UNROLL_4
+#define UNROLL
 DEVICE uint32_t bits_of(float x) {
     uint32_t bits;
     memcpy(&bits, &x, 4);

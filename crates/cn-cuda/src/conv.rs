@@ -3,7 +3,8 @@
 use crate::backend::{ConvAddresses, ConvJob, ConvKind, Products};
 use crate::device::address_of;
 use crate::launch::{Grid, Plain, args};
-use crate::{Buffer, Device, Element, Error, Result};
+use crate::stem::{Stem, is_aligned};
+use crate::{Activation, Buffer, Device, Element, Error, Result};
 use cn_kernels::conv::ConvShape;
 
 /// Side of a tile of a product, and the threads that make it; as in the kernels.
@@ -80,6 +81,8 @@ pub struct Convolution {
     shape: ConvShape,
     element: Element,
     products: Products,
+    /// Where the kernels for few channels do forward pass and gradient of the weight.
+    stem: Option<Stem>,
     /// Sums of the pieces of the weight's gradient, where kernels of this crate make it.
     partial: Option<Buffer>,
     /// A gradient in bf16, before it is widened.
@@ -103,9 +106,14 @@ impl Convolution {
     /// If the shape is not possible, or memory runs out.
     pub fn new(device: &Device, shape: ConvShape, element: Element, products: Products) -> Result<Self> {
         shape.check()?;
-        let mut new = Self { device: device.clone(), shape, element, products, partial: None, narrow: None };
-        device.0.plan(&new.job(ConvKind::Forward))?;
+        let stem = if element == Element::Bf16 { Stem::new(device, shape) } else { None };
+        let mut new = Self { device: device.clone(), shape, element, products, stem, partial: None, narrow: None };
         device.0.plan(&new.job(ConvKind::DataGrad))?;
+        if let Some(stem) = &mut new.stem {
+            stem.take_partial()?;
+            return Ok(new);
+        }
+        device.0.plan(&new.job(ConvKind::Forward))?;
         if !device.0.plan(&new.job(ConvKind::WeightGrad))? {
             new.take_partial()?;
         } else if element == Element::Bf16 {
@@ -123,17 +131,6 @@ impl Convolution {
 
     fn job(&self, kind: ConvKind) -> ConvJob {
         ConvJob { kind, shape: self.shape, element: self.element, products: self.products }
-    }
-
-    /// Channels that images should have for the products of these to be fast, zeros behind the `channels` that they have:
-    /// cuDNN computes images of three channels many times slower than of eight.
-    #[must_use]
-    pub fn padded_channels(channels: usize, element: Element, products: Products) -> usize {
-        /// What a tensor core multiplies at once.
-        const CHANNELS: usize = 8;
-        let on_tensor_cores = element == Element::Bf16 || products == Products::Tf32;
-        let pad = std::env::var("CN_STEM").ok().and_then(|s| s.parse().ok()).unwrap_or(CHANNELS);
-        if on_tensor_cores && channels < pad { pad } else { channels }
     }
 
     /// The sizes.
@@ -173,6 +170,9 @@ impl Convolution {
     /// If a size does not fit, or the device fails.
     pub fn forward(&self, x: &Buffer, w: &Buffer, y: &Buffer) -> Result<()> {
         self.check([("x", x), ("w", w), ("y", y)])?;
+        if let Some(stem) = self.stem.as_ref().filter(|_| is_aligned(&[y])) {
+            return stem.forward([x, w], (None, Activation::Identity), y);
+        }
         if self.by_library(ConvKind::Forward, [x, w], y, Write::Set)? {
             return Ok(());
         }
@@ -207,6 +207,12 @@ impl Convolution {
         x.check("x", s.input_len() * size)?;
         dy.check("dy", s.output_len() * size)?;
         dw.check("dw", s.weight_len() * 4)?;
+        if let Some(stem) = self.stem.as_mut().filter(|_| is_aligned(&[dy])) {
+            return stem.weight_grad(x, dy, dw);
+        }
+        if self.stem.is_some() && self.narrow.is_none() {
+            self.narrow = Some(self.device.allocate(s.weight_len() * 2, "gradients of weights")?);
+        }
         let to = self.narrow.as_ref().unwrap_or(dw);
         if self.by_library(ConvKind::WeightGrad, [x, dy], to, Write::Set)? {
             return match &self.narrow {
@@ -222,10 +228,16 @@ impl Convolution {
         let grid = tiles(s.out_channels, s.columns(), pieces)?;
         let args = args![x.address(), dy.address(), s.raw(), piece as i64, partial];
         self.device.launch_for("conv_weight_grad", self.element, grid, args)?;
-        let n = s.weight_len();
-        let args = args![partial, n as i64, pieces as i32, dw.address()];
-        self.device.launch("sum_pieces", Grid::over(n), args)
+        sum_pieces(&self.device, (partial, pieces), s.weight_len(), dw)
     }
+}
+
+/// Adds up pieces of `n` numbers each.
+pub(crate) fn sum_pieces(device: &Device, (partial, pieces): (u64, usize), n: usize, out: &Buffer) -> Result<()> {
+    /// Elements and threads a block; as in the kernels.
+    const BLOCK: [u32; 3] = [32, 8, 1];
+    let args = args![partial, n as i64, pieces as i32, out.address()];
+    device.launch("sum_pieces", Grid::of_blocks([n.div_ceil(BLOCK[0] as usize), 1, 1], BLOCK), args)
 }
 
 /// The grid of a product of tiles, `pieces` times.
@@ -262,30 +274,6 @@ pub fn narrow(device: &Device, from: &Buffer, to: &Buffer) -> Result<()> {
     let n = from.len() / 4;
     to.check("to", n * 2)?;
     device.launch("narrow", Grid::over(n), args![from.address(), n as i64, to.address()])
-}
-
-/// Rows of channels to rows of another number of channels: the first ones of each, and zeros.
-///
-/// # Errors
-///
-/// If there are no channels or no whole rows, or the device fails.
-pub fn copy_channels(
-    device: &Device,
-    element: Element,
-    channels: [usize; 2],
-    from: &Buffer,
-    to: &Buffer,
-) -> Result<()> {
-    let [a, b] = channels;
-    let rows = from.len() / element.size() / a.max(1);
-    if a == 0 || b == 0 {
-        let found = format!("{a} and {b}");
-        return Err(Error::Setting { name: "channels", found, expected: "at least 1" });
-    }
-    from.check("from", rows * a * element.size())?;
-    to.check("to", rows * b * element.size())?;
-    let args = args![from.address(), rows as i64, a as i32, b as i32, to.address()];
-    device.launch_for("copy_channels", element, Grid::over(rows * b), args)
 }
 
 /// A fully connected layer, all in `f32`: `x (B, I)`, `w (O, I)`, `y (B, O)`.

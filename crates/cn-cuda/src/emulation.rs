@@ -10,12 +10,14 @@ use std::fs;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-const SOURCES: [(&str, &str); 8] = [
+const SOURCES: [(&str, &str); 10] = [
     ("portable.cuh", include_str!("../kernels/portable.cuh")),
     ("augment.cuh", include_str!("../kernels/augment.cuh")),
     ("conv.cuh", include_str!("../kernels/conv.cuh")),
     ("norm.cuh", include_str!("../kernels/norm.cuh")),
     ("pool.cuh", include_str!("../kernels/pool.cuh")),
+    ("stem.cuh", include_str!("../kernels/stem.cuh")),
+    ("tensor_core.cuh", include_str!("../kernels/tensor_core.cuh")),
     ("train.cuh", include_str!("../kernels/train.cuh")),
     ("kernels.cu", include_str!("../kernels/kernels.cu")),
     ("emulation.cpp", include_str!("../kernels/emulation.cpp")),
@@ -61,7 +63,8 @@ fn load() -> Result<Emulate> {
     // Fused products would give other bits than the CPU's where these are promised.
     command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-o"]);
     let output = command.arg(&library).arg(folder.path().join("emulation.cpp")).output();
-    let output = output.map_err(|e| failed(format!("cannot run `{}`: {e}", compiler.display())))?;
+    let output =
+        output.map_err(|e| Error::NoCompiler { compiler: compiler.display().to_string(), reason: e.to_string() })?;
     if !output.status.success() {
         return Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()));
     }

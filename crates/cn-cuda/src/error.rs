@@ -96,6 +96,14 @@ pub enum Error {
         /// What is wrong.
         reason: &'static str,
     },
+    /// There is no C++ compiler for the emulation.
+    #[error("cannot run the C++ compiler `{compiler}`: {reason}")]
+    NoCompiler {
+        /// Its name.
+        compiler: String,
+        /// Why not.
+        reason: String,
+    },
     /// The kernels could not be compiled for the emulation.
     #[error("cannot emulate the kernels: {reason}")]
     Emulation {

@@ -5,7 +5,8 @@ use crate::conv::{Launched, tiles};
 use crate::device::address_of;
 use crate::launch::{Grid, args};
 use crate::norm::{Running, ScaleShift};
-use crate::{Activation, Buffer, ConvShape, Device, Element, Error, Result};
+use crate::stem::{Stem, is_aligned};
+use crate::{Activation, Buffer, ConvShape, Device, Element, Result};
 
 /// `y = activation(norm(conv(x) + bias) + residual)` with running moments, as one product.
 #[derive(Clone, Debug)]
@@ -13,8 +14,8 @@ pub struct FoldedConvolution {
     device: Device,
     job: ConvJob,
     activation: Activation,
-    /// Channels of the weight; images may have more, of zeros.
-    channels: usize,
+    /// Where the kernels for few channels do it.
+    stem: Option<Stem>,
     eps: f64,
     weight: Buffer,
     bias: Buffer,
@@ -25,10 +26,8 @@ pub struct FoldedConvolution {
 /// What a [`FoldedConvolution`] is made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FoldedConfig {
-    /// Sizes, with the channels that images have.
+    /// Sizes.
     pub shape: ConvShape,
-    /// Channels of the weight, at most those of the images.
-    pub channels: usize,
     /// Type of the images.
     pub element: Element,
     /// Arithmetic of `f32` products.
@@ -42,7 +41,7 @@ pub struct FoldedConfig {
 /// What is folded.
 #[derive(Clone, Copy, Debug)]
 pub struct Unfolded<'a> {
-    /// `(O, Kh, Kw, channels)` in `f32`.
+    /// `(O, Kh, Kw, I)` in `f32`.
     pub weight: &'a Buffer,
     /// Of the convolution, `(O)`.
     pub bias: Option<&'a Buffer>,
@@ -59,20 +58,19 @@ impl FoldedConvolution {
     ///
     /// If the shape is not possible, or memory runs out.
     pub fn new(device: &Device, config: FoldedConfig) -> Result<Self> {
-        let FoldedConfig { shape, channels, element, products, activation, eps } = config;
+        let FoldedConfig { shape, element, products, activation, eps } = config;
         shape.check()?;
-        if channels == 0 || channels > shape.in_channels {
-            let found = format!("{channels} of {}", shape.in_channels);
-            return Err(Error::Setting { name: "channels of a weight", found, expected: "1 to those of the images" });
-        }
         let job = ConvJob { kind: ConvKind::Fused(activation), shape, element, products };
-        device.0.plan(&job)?;
+        let stem = if element == Element::Bf16 { Stem::new(device, shape) } else { None };
+        if stem.is_none() {
+            device.0.plan(&job)?;
+        }
         let (o, size) = (shape.out_channels, element.size());
         Ok(Self {
             device: device.clone(),
             job,
             activation,
-            channels,
+            stem,
             eps,
             weight: device.allocate(shape.weight_len() * size, "weights in use")?,
             bias: device.allocate(o * 4, "biases in use")?,
@@ -87,8 +85,8 @@ impl FoldedConvolution {
     /// If a size does not fit, or the device fails.
     pub fn fold(&self, from: Unfolded<'_>) -> Result<()> {
         let s = &self.job.shape;
-        let (o, taps) = (s.out_channels, s.kernel[0] * s.kernel[1]);
-        from.weight.check("weight", o * taps * self.channels * 4)?;
+        let o = s.out_channels;
+        from.weight.check("weight", s.weight_len() * 4)?;
         let (norm, running) = (from.scales, from.running);
         for (name, buffer) in [("gamma", norm.gamma), ("beta", norm.beta), ("mean", running.mean), ("var", running.var)]
         {
@@ -104,9 +102,7 @@ impl FoldedConvolution {
             running.var.address(),
             self.eps,
             o as i32,
-            taps as i32,
-            self.channels as i32,
-            s.in_channels as i32,
+            (s.weight_len() / o) as i32,
             self.weight.address(),
             self.bias.address(),
             self.narrow_bias.address(),
@@ -124,6 +120,9 @@ impl FoldedConvolution {
         x.check("x", s.input_len() * size)?;
         y.check("y", s.output_len() * size)?;
         residual.map_or(Ok(()), |residual| residual.check("residual", s.output_len() * size))?;
+        if let Some(stem) = self.stem.as_ref().filter(|_| residual.is_none() && is_aligned(&[y])) {
+            return stem.forward([x, &self.weight], (Some(&self.bias), self.activation), y);
+        }
         let rest = address_of(residual);
         let at = ConvAddresses {
             inputs: [x.address(), self.weight.address()],

@@ -52,6 +52,7 @@ mod folded;
 mod launch;
 pub mod norm;
 pub mod pool;
+mod stem;
 pub mod train;
 
 pub use augment::{Augment, Geometry, ImageStack, Plane};

@@ -7,7 +7,7 @@ use crate::{Buffer, Device, Element, Error, Result};
 /// Threads of a block that sums, packs of channels and rows, and of one that joins sums; as in the kernels.
 const LANES: u32 = 8;
 const ROWS: u32 = 32;
-const JOIN: [u32; 3] = [8, 32, 1];
+const JOIN: [u32; 3] = [8, 128, 1];
 /// Rows of a piece at least, and pieces at most: the shape alone decides, so the bits do not depend on the GPU.
 const MIN_PIECE: usize = 256;
 const MAX_PIECES: usize = 512;

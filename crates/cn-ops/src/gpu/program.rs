@@ -237,12 +237,7 @@ impl<'a> Writer<'a> {
         let weight = format!("{name}.weight");
         // Products read the type of the images.
         let w = if x.element == Element::F32 { parameters.value(&weight)? } else { parameters.operand(&weight)? };
-        let plain = x.clone();
-        let (x, channels) = self.padded(x)?;
-        let is_padded = channels[1] > channels[0];
-        let shape = ConvShape { in_channels: channels[1], ..shape };
         let convolution = Convolution::new(self.context.device, shape, x.element, self.context.products)?;
-        let w = if is_padded { self.padded_buffer(x.element, channels, &w, shape.weight_len())? } else { w };
         let y = self.planner.value(&[batch, shape.out_height(), shape.out_width(), out_channels], x.element)?;
         let (forward, from, weights, to) = (convolution.clone(), x.buffer(), w.clone(), y.buffer());
         self.push(move || forward.forward(&from, &weights, &to));
@@ -255,31 +250,11 @@ impl<'a> Writer<'a> {
             let (dw, from, dy_buffer) = (writer.context.parameters.grad(&weight)?, x.buffer(), dy.buffer());
             let mut of_weight = convolution.clone();
             let dy_of_weight = dy_buffer.clone();
-            // The gradient of what was padded, of which the first channels are wanted.
-            let whole = if is_padded { Some(writer.planner.bytes(shape.weight_len() * 4)?) } else { None };
-            let whole = whole.map(|lease| Buffer::clone(&lease));
-            let device = writer.context.device.clone();
-            writer.push_trained(&weight, move || {
-                of_weight.weight_grad(&from, &dy_of_weight, whole.as_ref().unwrap_or(&dw))?;
-                let Some(whole) = &whole else { return Ok(()) };
-                conv::copy_channels(&device, Element::F32, [channels[1], channels[0]], whole, &dw)
-            })?;
+            writer.push_trained(&weight, move || of_weight.weight_grad(&from, &dy_of_weight, &dw))?;
             if let Some(bias) = &bias_name {
                 let (device, e) = (writer.context.device.clone(), dy.element);
                 let (db, dy) = (writer.context.parameters.grad(bias)?, dy_buffer.clone());
                 writer.push_trained(bias, move || conv::column_sums(&device, e, &dy, &db))?;
-            }
-            if is_padded {
-                return writer.answer(grad, &plain, |writer, dx| {
-                    let whole = writer.like(&x)?;
-                    let (device, e) = (writer.context.device.clone(), x.element);
-                    let (whole, to) = (whole.buffer(), dx.buffer());
-                    writer.push(move || {
-                        convolution.data_grad(&dy_buffer, &w, &whole, Write::Set)?;
-                        conv::copy_channels(&device, e, [channels[1], channels[0]], &whole, &to)
-                    });
-                    Ok(())
-                });
             }
             let (dx, write) = match grad {
                 Grad::Skip => return Ok(None),
@@ -293,29 +268,6 @@ impl<'a> Writer<'a> {
         Ok((y, back))
     }
 
-    /// Images with as many channels as products want, and the channels that they had and have.
-    fn padded(&mut self, x: Value) -> Result<(Value, [usize; 2])> {
-        let n = x.channels();
-        let padded = Convolution::padded_channels(n, x.element, self.context.products);
-        if padded == n {
-            return Ok((x, [n, n]));
-        }
-        let mut dims = x.dims.clone();
-        *dims.last_mut().expect("images have channels") = padded;
-        let y = self.planner.value(&dims, x.element)?;
-        let (device, e, from, to) = (self.context.device.clone(), x.element, x.buffer(), y.buffer());
-        self.push(move || conv::copy_channels(&device, e, [n, padded], &from, &to));
-        Ok((y, [n, padded]))
-    }
-
-    /// A copy of rows of channels with more of them, of `len` elements, made anew in each step.
-    fn padded_buffer(&mut self, e: Element, channels: [usize; 2], from: &Buffer, len: usize) -> Result<Buffer> {
-        let to = self.context.device.allocate(len * e.size(), "padded weights")?;
-        let (device, from, copy) = (self.context.device.clone(), from.clone(), to.clone());
-        self.push(move || conv::copy_channels(&device, e, channels, &from, &copy));
-        Ok(to)
-    }
-
     /// A convolution and the norm behind it, in use.
     fn folded(&mut self, conv: &'a Spec, norm: &'a NormSpec, x: Value, residual: Option<&Value>) -> Result<Value> {
         let Spec::Conv { name, sizes: [out_channels, in_channels, kh, kw], bias, config } = conv else {
@@ -324,16 +276,16 @@ impl<'a> Writer<'a> {
         if x.dims.len() != 4 || x.channels() != *in_channels || norm.channels != *out_channels {
             return Err(misfit(name, &x, &format!("(B, H, W, {in_channels})")));
         }
-        let (x, [channels, padded]) = self.padded(x)?;
         let &[batch, height, width, _] = x.dims.as_slice() else { return Err(misfit(name, &x, "(B, H, W, I)")) };
         let (stride, padding, out_channels, kernel) = (config.stride, config.padding, *out_channels, [*kh, *kw]);
-        let shape = ConvShape { batch, height, width, in_channels: padded, out_channels, kernel, stride, padding };
+        let shape =
+            ConvShape { batch, height, width, in_channels: *in_channels, out_channels, kernel, stride, padding };
         let y = self.planner.value(&[batch, shape.out_height(), shape.out_width(), out_channels], x.element)?;
         if residual.is_some_and(|residual| residual.dims != y.dims || residual.element != y.element) {
             return Err(misfit(&norm.name, &y, "the shape of the shortcut"));
         }
         let (element, products, activation) = (x.element, self.context.products, activation_of(norm));
-        let config = FoldedConfig { shape, channels, element, products, activation, eps: norm.eps };
+        let config = FoldedConfig { shape, element, products, activation, eps: norm.eps };
         let folded = FoldedConvolution::new(self.context.device, config)?;
         let parameters = self.context.parameters;
         let weight = parameters.value(&format!("{name}.weight"))?;

@@ -31,6 +31,22 @@ pub(super) fn check(lab: &mut Lab<'_>, element: Element) -> Result<()> {
         };
         convolution(lab, element, &shape)?;
     }
+    // First layers of networks, grey, with two planes and in colour.
+    for (in_channels, out_channels, kernel, stride) in
+        [(3, 64, 7, 2), (1, 64, 7, 2), (2, 64, 7, 2), (3, 128, 3, 2), (2, 64, 3, 1)]
+    {
+        let shape = ConvShape {
+            batch: lab.size(1, 2),
+            height: lab.size(9, 20),
+            width: lab.size(9, 36),
+            in_channels,
+            out_channels,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [kernel / 2; 2],
+        };
+        convolution(lab, element, &shape)?;
+    }
     if element == Element::F32 {
         for _ in 0..3 {
             let shape = linear::LinearShape {

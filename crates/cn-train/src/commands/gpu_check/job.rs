@@ -55,9 +55,10 @@ impl Job {
     /// The built-in network over all images, here and on the device.
     pub(super) fn use_built_in(&self, device: &Device, element: Element) -> Result<Use> {
         let (file, card) = glyphs::open()?;
-        let mut network = ResNetConfig::of_file(&file)?.build(SEED, DType::F32, &Candle::Cpu)?;
+        let config = ResNetConfig::of_file(&file)?;
+        let (channels, mut network) = (config.in_channels, config.build(SEED, DType::F32, &Candle::Cpu)?);
         cn_zoo::load(&mut network, &file, Fit::Transfer)?;
-        let batcher = Batcher::new(3, model::normalisation_of(&card)?)?;
+        let batcher = Batcher::new(channels, model::normalisation_of(&card)?)?;
         let stack = ImageStack::new(&self.pixels, [self.side, self.side, 1])?;
         let mut gpu = GpuNetwork::new(device, &mut network, GpuConfig { element, products: Products::Exact })?;
         let mut batches = GpuBatcher::new(device, &batcher, &stack, BATCH)?;
@@ -69,7 +70,7 @@ impl Job {
             let here = network.forward(&batcher.batch(&images, &geometry, &Candle::Cpu)?, Mode::Eval)?;
             let here = here.flatten_all()?.to_vec1::<f32>()?;
             batches.prepare(ids, &geometry)?;
-            let there = gpu.judge([ids.len(), SIZE, SIZE, 3], |buffer| Ok(batches.launch(element, buffer)?))?;
+            let there = gpu.judge([ids.len(), SIZE, SIZE, channels], |buffer| Ok(batches.launch(element, buffer)?))?;
             for (a, b) in here.iter().zip(&there) {
                 difference += (f64::from(*a) - f64::from(*b)).powi(2);
                 whole += f64::from(*a).powi(2);

@@ -1,0 +1,197 @@
+// Convolutions of images with few channels, on tensor cores: the first layer of a network, where libraries that want
+// multiples of 8 channels are slow.
+//
+// Of a window's row, the taps and channels lie side by side in memory. So the sum runs over rows of the window, each
+// padded to groups of 8 elements; what is read beyond the window meets weights of zero.
+#pragma once
+#include "conv.cuh"
+#include "tensor_core.cuh"
+
+#define STEM_THREADS 128
+// Output channels of a block, and outputs of a tile: 16 along x, some rows.
+#define STEM_OUT 64
+#define STEM_WIDTH 16
+#define STEM_FORWARD_ROWS 8
+#define STEM_GRAD_ROWS 4
+// Elements of a padded window, in steps of a product, and of the pixels under a tile, at most.
+#define STEM_STEPS 11
+#define STEM_DEPTH (STEM_STEPS * 16)
+#define STEM_PIXELS 3072
+// Elements from row to row in shared memory: 16 bytes more than there are, against conflicts of banks.
+#define STEM_PITCH (STEM_DEPTH + 8)
+#define STEM_OUT_PITCH (STEM_OUT + 8)
+
+// How windows lie in shared memory.
+struct StemPlan {
+    // Groups of 8 in a row of the window, and in all of it; steps of 16; elements from pixel row to pixel row.
+    int row_groups, groups, steps, pitch;
+    // Elements of a row of the window, and from output to output.
+    int taps, stride;
+    MEMBER StemPlan(const ConvShape &s) {
+        taps = s.kernel_x * s.in_channels;
+        stride = s.stride_x * s.in_channels;
+        row_groups = (taps + 7) / 8;
+        groups = s.kernel_y * row_groups;
+        steps = (groups + 1) / 2;
+        pitch = (STEM_WIDTH - 1) * stride + row_groups * 8;
+    }
+    // Where a group of the window lies; the one too many of an odd number, whose weights are zeros, at the first.
+    MEMBER int offset(int group) const {
+        return group < groups ? group / row_groups * pitch + group % row_groups * 8 : 0;
+    }
+    // The element of the weight (Kh, Kw, I) that element k of the padded window meets; -1 for none.
+    MEMBER int weight(int k) const {
+        int group = k / 8, tap = group % row_groups * 8 + k % 8;
+        return group < groups && tap < taps ? group / row_groups * taps + tap : -1;
+    }
+};
+
+// A tile of outputs.
+struct StemTile {
+    int image, y, x;
+    MEMBER StemTile(const ConvShape &s, int tile, int rows) {
+        int across = (s.out_width + STEM_WIDTH - 1) / STEM_WIDTH, down = (s.out_height + rows - 1) / rows;
+        x = tile % across * STEM_WIDTH;
+        y = tile / across % down * rows;
+        image = tile / across / down;
+    }
+    // The output of position p, or -1 outside the image.
+    MEMBER int64_t output(const ConvShape &s, int p) const {
+        int oy = y + p / STEM_WIDTH, ox = x + p % STEM_WIDTH;
+        if (oy >= s.out_height || ox >= s.out_width) return -1;
+        return ((int64_t)image * s.out_height + oy) * s.out_width + ox;
+    }
+};
+
+// The pixels under a tile, zeros outside the image; a warp takes a row.
+DEVICE void load_pixels(const bf16 *x, const ConvShape &s, const StemPlan &plan, const StemTile &tile, int rows, bf16 *pixels) {
+    int width = s.width * s.in_channels, first = (tile.x * s.stride_x - s.padding_x) * s.in_channels;
+    int n_rows = (rows - 1) * s.stride_y + s.kernel_y;
+    for (int r = threadIdx.x / 32; r < n_rows; r += STEM_THREADS / 32) {
+        int iy = tile.y * s.stride_y - s.padding_y + r;
+        const bf16 *row = x + ((int64_t)tile.image * s.height + iy) * width;
+        for (int e = threadIdx.x % 32; e < plan.pitch; e += 32) {
+            bool inside = iy >= 0 && iy < s.height && first + e >= 0 && first + e < width;
+            pixels[r * plan.pitch + e].bits = inside ? row[first + e].bits : (uint16_t)0;
+        }
+    }
+}
+
+// A block takes every so many tiles for 64 output channels; a warp two rows of a tile.
+KERNEL_WITH_BARRIER(stem_forward, (const bf16 *x, const bf16 *w, ConvShape s, int tiles, const float *bias, int relu, bf16 *y), {
+    alignas(16) SHARED bf16 weights[STEM_OUT * STEM_PITCH];
+    alignas(16) SHARED bf16 pixels[STEM_PIXELS];
+    alignas(16) SHARED bf16 out[STEM_WIDTH * STEM_FORWARD_ROWS * STEM_OUT_PITCH];
+    typedef Pack<bf16, 8> P;
+    StemPlan plan(s);
+    int t = threadIdx.x;
+    int warp = t / 32;
+    int first_out = (int)blockIdx.y * STEM_OUT;
+    for (int i = t; i < STEM_OUT * STEM_PITCH; i += STEM_THREADS) {
+        int at = plan.weight(i % STEM_PITCH);
+        weights[i].bits = at < 0 ? (uint16_t)0 : w[(int64_t)(first_out + i / STEM_PITCH) * s.kernel_y * plan.taps + at].bits;
+    }
+    for (int n = blockIdx.x; n < tiles; n += gridDim.x) {
+        StemTile tile(s, n, STEM_FORWARD_ROWS);
+        load_pixels(x, s, plan, tile, STEM_FORWARD_ROWS, pixels);
+        BARRIER();
+        float sums[2][8][4] = {};
+        const bf16 *rows = pixels + warp * 2 * s.stride_y * plan.pitch;
+        for (int step = 0; step < plan.steps; step++) {
+            int first = plan.offset(step * 2);
+            int second = plan.offset(step * 2 + 1);
+            Operand upper = left_of_rows(rows, plan.stride, first, second);
+            Operand lower = left_of_rows(rows + s.stride_y * plan.pitch, plan.stride, first, second);
+            UNROLL
+            for (int j = 0; j < 4; j++) {
+                Operand b = right_of_columns(weights + j * 16 * STEM_PITCH + step * 16, STEM_PITCH);
+                for (int half = 0; half < 2; half++) {
+                    multiply(sums[0][j * 2 + half], upper, b, half);
+                    multiply(sums[1][j * 2 + half], lower, b, half);
+                }
+            }
+        }
+        UNROLL
+        for (int i = 0; i < 2; i++) {
+            UNROLL
+            for (int j = 0; j < 8; j++) {
+                for (int v = 0; v < 4; v++) {
+                    int m = (warp * 2 + i) * STEM_WIDTH + lane_of() / 4 + v / 2 * 8;
+                    int o = j * 8 + lane_of() % 4 * 2 + v % 2;
+                    float value = sums[i][j][v] + (bias ? bias[first_out + o] : 0.0f);
+                    store(out + m * STEM_OUT_PITCH + o, relu && value < 0 ? 0.0f : value);
+                }
+            }
+        }
+        BARRIER();
+        for (int i = t; i < STEM_WIDTH * STEM_FORWARD_ROWS * STEM_OUT / 8; i += STEM_THREADS) {
+            int p = i / (STEM_OUT / 8);
+            int c = i % (STEM_OUT / 8) * 8;
+            int64_t at = tile.output(s, p);
+            if (at >= 0) *(P *)(y + at * s.out_channels + first_out + c) = *(const P *)(out + p * STEM_OUT_PITCH + c);
+        }
+    }
+})
+
+// The gradient of the weight: a block sums every so many tiles, for 64 output channels, into its piece of
+// partial (pieces, O, Kh, Kw, I); a warp takes 16 output channels.
+KERNEL_WITH_BARRIER(stem_weight_grad, (const bf16 *x, const bf16 *dy, ConvShape s, int tiles, float *partial), {
+    const int POSITIONS = STEM_WIDTH * STEM_GRAD_ROWS;
+    alignas(16) SHARED bf16 windows[STEM_WIDTH * STEM_GRAD_ROWS * STEM_PITCH];
+    alignas(16) SHARED bf16 grads[STEM_WIDTH * STEM_GRAD_ROWS * STEM_OUT_PITCH];
+    alignas(16) SHARED bf16 pixels[STEM_PIXELS];
+    typedef Pack<bf16, 8> P;
+    typedef Pack<bf16, 2> Pair;
+    StemPlan plan(s);
+    int t = threadIdx.x;
+    int warp = t / 32;
+    int first_out = (int)blockIdx.y * STEM_OUT;
+    float sums[STEM_STEPS][2][4] = {};
+    for (int n = blockIdx.x; n < tiles; n += gridDim.x) {
+        StemTile tile(s, n, STEM_GRAD_ROWS);
+        load_pixels(x, s, plan, tile, STEM_GRAD_ROWS, pixels);
+        for (int i = t; i < POSITIONS * STEM_OUT / 8; i += STEM_THREADS) {
+            int p = i / (STEM_OUT / 8);
+            int c = i % (STEM_OUT / 8) * 8;
+            int64_t at = tile.output(s, p);
+            P in;
+            for (int v = 0; v < 8; v++) in.values[v].bits = 0;
+            if (at >= 0) in = *(const P *)(dy + at * s.out_channels + first_out + c);
+            *(P *)(grads + p * STEM_OUT_PITCH + c) = in;
+        }
+        BARRIER();
+        // The windows, one a row: of every position half of the groups.
+        int p = t % POSITIONS;
+        const bf16 *window = pixels + p / STEM_WIDTH * s.stride_y * plan.pitch + p % STEM_WIDTH * plan.stride;
+        for (int group = t / POSITIONS; group < plan.steps * 2; group += STEM_THREADS / POSITIONS) {
+            const bf16 *from = window + plan.offset(group);
+            P out;
+            for (int v = 0; v < 8; v += 2) *(Pair *)(out.values + v) = *(const Pair *)(from + v);
+            *(P *)(windows + p * STEM_PITCH + group * 8) = out;
+        }
+        BARRIER();
+        for (int k = 0; k < POSITIONS; k += 16) {
+            Operand b = right_of_rows(grads + k * STEM_OUT_PITCH + warp * 16, STEM_OUT_PITCH);
+            UNROLL
+            for (int m = 0; m < STEM_STEPS; m++) {
+                if (m >= plan.steps) continue;
+                Operand a = left_of_columns(windows + k * STEM_PITCH + m * 16, STEM_PITCH);
+                multiply(sums[m][0], a, b, 0);
+                multiply(sums[m][1], a, b, 1);
+            }
+        }
+        BARRIER();
+    }
+    int64_t len = (int64_t)s.kernel_y * plan.taps;
+    float *to = partial + ((int64_t)blockIdx.x * s.out_channels + first_out) * len;
+    UNROLL
+    for (int m = 0; m < STEM_STEPS; m++) {
+        for (int half = 0; half < 2; half++) {
+            for (int v = 0; v < 4; v++) {
+                int at = plan.weight(m * 16 + lane_of() / 4 + v / 2 * 8);
+                int o = warp * 16 + half * 8 + lane_of() % 4 * 2 + v % 2;
+                if (at >= 0) to[o * len + at] = sums[m][half][v];
+            }
+        }
+    }
+})
