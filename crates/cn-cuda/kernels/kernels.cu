@@ -2,6 +2,7 @@
 #include "augment.cuh"
 #include "conv.cuh"
 #include "norm.cuh"
+#include "norm_pool.cuh"
 #include "pool.cuh"
 #include "stem.cuh"
 #include "train.cuh"

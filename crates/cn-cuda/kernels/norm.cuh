@@ -81,45 +81,45 @@ KERNELS_WITH_BARRIER(norm_moments, (const T *x, int64_t rows, int channels, int 
     }
 })
 
-// The sum of a number of each thread (x, y) over y, always in the same order.
-DEVICE double join_sum(double value) {
-    SHARED double shared[JOIN_THREADS][JOIN_CHANNELS];
-    shared[threadIdx.y][threadIdx.x] = value;
+// The sums of two numbers of each thread (x, y) over y, always in the same order.
+DEVICE void join_sums(double *a, double *b) {
+    SHARED double shared[2][JOIN_THREADS][JOIN_CHANNELS];
+    int x = threadIdx.x, y = threadIdx.y;
+    shared[0][y][x] = *a;
+    shared[1][y][x] = *b;
     BARRIER();
     for (int half = JOIN_THREADS / 2; half > 0; half /= 2) {
-        if (threadIdx.y < half) shared[threadIdx.y][threadIdx.x] += shared[threadIdx.y + half][threadIdx.x];
+        if (y < half) {
+            shared[0][y][x] += shared[0][y + half][x];
+            shared[1][y][x] += shared[1][y + half][x];
+        }
         BARRIER();
     }
-    double sum = shared[0][threadIdx.x];
-    BARRIER();
-    return sum;
+    *a = shared[0][0][x];
+    *b = shared[1][0][x];
 }
 
-// Joins the pieces (Chan, Golub & LeVeque 1979), moves the running moments, and leaves for each channel what the other
-// kernels read: `saved` is (4, C): mean, 1 / std, scale, shift. Block (8, 128), 8 channels a block.
+// Joins the pieces, moves the running moments, and leaves for each channel what the other kernels read: `saved` is (4, C):
+// mean, 1 / std, scale, shift. Sums of squares about 0 are safe in f64. Block (8, 128), 8 channels a block.
 KERNEL_WITH_BARRIER(norm_join, (const float *partial, int64_t rows, int channels, int piece, int pieces, const float *gamma, const float *beta, double eps, double momentum, float *running_mean, float *running_var, float *saved), {
     int c = (int)blockIdx.x * JOIN_CHANNELS + (int)threadIdx.x;
     double sum = 0;
-    double about = 0;
-    UNROLL_4
-    for (int i = threadIdx.y; i < pieces; i += JOIN_THREADS) {
-        int64_t left = rows - (int64_t)i * piece;
-        double k = (double)(left < piece ? left : piece);
-        if (c < channels) sum += k * (double)partial[(int64_t)i * 2 * channels + c];
-    }
-    double mean = join_sum(sum) / (double)rows;
+    double squares = 0;
     UNROLL_4
     for (int i = threadIdx.y; i < pieces; i += JOIN_THREADS) {
         int64_t left = rows - (int64_t)i * piece;
         double k = (double)(left < piece ? left : piece);
         if (c < channels) {
-            double d = (double)partial[(int64_t)i * 2 * channels + c] - mean;
-            about += (double)partial[((int64_t)i * 2 + 1) * channels + c] + k * (d * d);
+            double mean = (double)partial[(int64_t)i * 2 * channels + c];
+            sum += k * mean;
+            squares += (double)partial[((int64_t)i * 2 + 1) * channels + c] + k * mean * mean;
         }
     }
-    about = join_sum(about);
+    join_sums(&sum, &squares);
     if (threadIdx.y == 0 && c < channels) {
-        double var = about / (double)rows;
+        double mean = sum / (double)rows;
+        double var = squares / (double)rows - mean * mean;
+        if (var < 0) var = 0;
         float inv_std = (float)(1.0 / sqrt(var + eps));
         float centre = (float)mean;
         float scale = gamma[c] * inv_std;
@@ -207,9 +207,20 @@ struct NormMask {
     }
 };
 
-// Sums of the masked gradient g and of g (x - mean), by pieces as in norm_moments; `partial` is (pieces, 2, C).
+// The gradient of the output as it lies there; of one row and V channels.
 template <class T, int V>
-DEVICE void norm_grad_sums(const T *x, const T *y, const T *dy, const float *saved, int64_t rows, int channels, int piece, int relu, float *partial) {
+struct PlainGrad {
+    const T *dy;
+    int channels;
+    MEMBER void get(int64_t row, int c, float *g) const {
+        Pack<T, V> in = *(const Pack<T, V> *)(dy + row * channels + c);
+        for (int v = 0; v < V; v++) g[v] = load(in.values[v]);
+    }
+};
+
+// Sums of the masked gradient g and of g (x - mean), by pieces as in norm_moments; `partial` is (pieces, 2, C).
+template <class T, int V, class Grad>
+DEVICE void norm_grad_sums(const T *x, const T *y, const Grad &grad, const float *saved, int64_t rows, int channels, int piece, int relu, float *partial) {
     typedef Pack<T, V> P;
     int first = blockIdx.x * NORM_LANES * V, c = first + threadIdx.x * V;
     Piece p(rows, piece);
@@ -223,11 +234,13 @@ DEVICE void norm_grad_sums(const T *x, const T *y, const T *dy, const float *sav
         UNROLL_4
         for (int64_t r = p.begin + threadIdx.y; r < p.end; r += NORM_ROWS) {
             int64_t i = r * channels + c;
-            P in = *(const P *)(x + i), grad = *(const P *)(dy + i), outputs = mask.at(i);
+            P in = *(const P *)(x + i), outputs = mask.at(i);
+            float g[V];
+            grad.get(r, c, g);
             for (int v = 0; v < V; v++) {
-                float value = load(in.values[v]), g = mask.apply(outputs, v, value, load(grad.values[v]));
-                g_sum[v] += g;
-                gx_sum[v] = fused(g, value - mean[v], gx_sum[v]);
+                float value = load(in.values[v]), masked = mask.apply(outputs, v, value, g[v]);
+                g_sum[v] += masked;
+                gx_sum[v] = fused(masked, value - mean[v], gx_sum[v]);
             }
         }
     }
@@ -242,9 +255,9 @@ DEVICE void norm_grad_sums(const T *x, const T *y, const T *dy, const float *sav
 
 KERNELS_WITH_BARRIER(norm_grad_sums, (const T *x, const T *y, const T *dy, const float *saved, int64_t rows, int channels, int piece, int relu, int wide, float *partial), {
     if (wide) {
-        norm_grad_sums<T, WIDE>(x, y, dy, saved, rows, channels, piece, relu, partial);
+        norm_grad_sums<T, WIDE>(x, y, PlainGrad<T, WIDE>{dy, channels}, saved, rows, channels, piece, relu, partial);
     } else {
-        norm_grad_sums<T, 1>(x, y, dy, saved, rows, channels, piece, relu, partial);
+        norm_grad_sums<T, 1>(x, y, PlainGrad<T, 1>{dy, channels}, saved, rows, channels, piece, relu, partial);
     }
 })
 
@@ -260,8 +273,7 @@ KERNEL_WITH_BARRIER(norm_grad_join, (const float *partial, int64_t rows, int cha
         sum_g += (double)partial[(int64_t)i * 2 * channels + c];
         sum_gx += (double)partial[((int64_t)i * 2 + 1) * channels + c];
     }
-    sum_g = join_sum(sum_g);
-    sum_gx = join_sum(sum_gx);
+    join_sums(&sum_g, &sum_gx);
     if (threadIdx.y == 0 && c < channels) {
         double mean = saved[c];
         double inv_std = saved[channels + c];
@@ -277,8 +289,8 @@ KERNEL_WITH_BARRIER(norm_grad_join, (const float *partial, int64_t rows, int cha
 })
 
 // dx = a g + b x + shift, and the residual's gradient g where it is wanted.
-template <class T, int V>
-DEVICE void norm_grad_apply(const T *x, const T *y, const T *dy, const float *saved, const float *factors, int channels, int64_t n, int relu, T *dx, T *d_residual) {
+template <class T, int V, class Grad>
+DEVICE void norm_grad_apply(const T *x, const T *y, const Grad &grad, const float *saved, const float *factors, int channels, int64_t rows, int relu, T *dx, T *d_residual) {
     typedef Pack<T, V> P;
     int c = own_channel(channels, V);
     NormMask<T, V> mask(y, saved, channels, c, relu);
@@ -288,22 +300,27 @@ DEVICE void norm_grad_apply(const T *x, const T *y, const T *dy, const float *sa
         b[v] = factors[channels + c + v];
         shift[v] = factors[2 * channels + c + v];
     }
-    for (int64_t i = n / V - 1 - first_item(); i >= 0; i -= item_step()) {
-        P in = ((const P *)x)[i], grad = ((const P *)dy)[i], outputs = mask.at(i * V), out, rest;
+    uint32_t lanes = channels / V;
+    int64_t step = (uint32_t)item_step() / lanes;
+    for (int64_t r = rows - 1 - (uint32_t)first_item() / lanes; r >= 0; r -= step) {
+        int64_t i = r * channels + c;
+        P in = *(const P *)(x + i), outputs = mask.at(i), out, rest;
+        float g[V];
+        grad.get(r, c, g);
         for (int v = 0; v < V; v++) {
-            float value = load(in.values[v]), g = mask.apply(outputs, v, value, load(grad.values[v]));
-            store(&out.values[v], fused(a[v], g, fused(b[v], value, shift[v])));
-            store(&rest.values[v], g);
+            float value = load(in.values[v]), masked = mask.apply(outputs, v, value, g[v]);
+            store(&out.values[v], fused(a[v], masked, fused(b[v], value, shift[v])));
+            store(&rest.values[v], masked);
         }
-        ((P *)dx)[i] = out;
-        if (d_residual) ((P *)d_residual)[i] = rest;
+        *(P *)(dx + i) = out;
+        if (d_residual) *(P *)(d_residual + i) = rest;
     }
 }
 
-KERNELS(norm_grad_apply, (const T *x, const T *y, const T *dy, const float *saved, const float *factors, int channels, int64_t n, int relu, int wide, T *dx, T *d_residual), {
+KERNELS(norm_grad_apply, (const T *x, const T *y, const T *dy, const float *saved, const float *factors, int channels, int64_t rows, int relu, int wide, T *dx, T *d_residual), {
     if (wide) {
-        norm_grad_apply<T, WIDE>(x, y, dy, saved, factors, channels, n, relu, dx, d_residual);
+        norm_grad_apply<T, WIDE>(x, y, PlainGrad<T, WIDE>{dy, channels}, saved, factors, channels, rows, relu, dx, d_residual);
     } else {
-        norm_grad_apply<T, 1>(x, y, dy, saved, factors, channels, n, relu, dx, d_residual);
+        norm_grad_apply<T, 1>(x, y, PlainGrad<T, 1>{dy, channels}, saved, factors, channels, rows, relu, dx, d_residual);
     }
 })

@@ -8,43 +8,55 @@ struct PoolShape {
     int out_height, out_width;
 };
 
-// The largest value of each window and its place there; the first of equal values wins, NaN over all. A thread makes V
-// channels of an output.
+// An input as it is.
 template <class T, int V>
-DEVICE void max_pool(const T *x, const PoolShape &s, T *y, uint8_t *winners) {
+struct PlainInput {
+    MEMBER float get(const Pack<T, V> &in, int v) const { return load(in.values[v]); }
+};
+
+// The largest value of the window of output `at` and its place there, of the V channels of a lane; the first of equal
+// values wins, NaN over all.
+template <class T, int V, class Input>
+DEVICE void pool_window(const T *x, const Input &input, const PoolShape &s, uint32_t lane, uint32_t at, T *y, uint8_t *winners) {
     typedef Pack<T, V> P;
     typedef Pack<uint8_t, V> Winners;
-    uint32_t lanes = s.channels / V, n = (uint32_t)(s.batch * s.out_height * s.out_width) * lanes;
-    for (uint32_t i = (uint32_t)first_item(); i < n; i += (uint32_t)item_step()) {
-        uint32_t lane = i % lanes, at = i / lanes;
-        int ox = (int)(at % s.out_width), oy = (int)(at / s.out_width % s.out_height), b = (int)(at / s.out_width / s.out_height);
-        float best[V];
-        int winner[V];
-        for (int v = 0; v < V; v++) best[v] = -INFINITY, winner[v] = -1;
-        for (int ky = 0; ky < s.kernel_y; ky++) {
-            int iy = oy * s.stride_y + ky - s.padding_y;
-            if (iy < 0 || iy >= s.height) continue;
-            for (int kx = 0; kx < s.kernel_x; kx++) {
-                int ix = ox * s.stride_x + kx - s.padding_x;
-                if (ix < 0 || ix >= s.width) continue;
-                P in = ((const P *)x)[(uint32_t)((b * s.height + iy) * s.width + ix) * lanes + lane];
-                for (int v = 0; v < V; v++) {
-                    float value = load(in.values[v]);
-                    if (winner[v] < 0 || value > best[v] || value != value) {
-                        best[v] = value;
-                        winner[v] = ky * s.kernel_x + kx;
-                    }
+    uint32_t lanes = s.channels / V;
+    int ox = (int)(at % s.out_width), oy = (int)(at / s.out_width % s.out_height), b = (int)(at / s.out_width / s.out_height);
+    float best[V];
+    int winner[V];
+    for (int v = 0; v < V; v++) best[v] = -INFINITY, winner[v] = -1;
+    for (int ky = 0; ky < s.kernel_y; ky++) {
+        int iy = oy * s.stride_y + ky - s.padding_y;
+        if (iy < 0 || iy >= s.height) continue;
+        for (int kx = 0; kx < s.kernel_x; kx++) {
+            int ix = ox * s.stride_x + kx - s.padding_x;
+            if (ix < 0 || ix >= s.width) continue;
+            P in = ((const P *)x)[(uint32_t)((b * s.height + iy) * s.width + ix) * lanes + lane];
+            for (int v = 0; v < V; v++) {
+                float value = input.get(in, v);
+                if (winner[v] < 0 || value > best[v] || value != value) {
+                    best[v] = value;
+                    winner[v] = ky * s.kernel_x + kx;
                 }
             }
         }
-        P out;
-        Winners places;
-        for (int v = 0; v < V; v++) {
-            store(&out.values[v], best[v]);
-            places.values[v] = (uint8_t)winner[v];
-        }
-        ((P *)y)[i] = out;
-        ((Winners *)winners)[i] = places;
+    }
+    P out;
+    Winners places;
+    for (int v = 0; v < V; v++) {
+        store(&out.values[v], best[v]);
+        places.values[v] = (uint8_t)winner[v];
+    }
+    ((P *)y)[at * lanes + lane] = out;
+    ((Winners *)winners)[at * lanes + lane] = places;
+}
+
+template <class T, int V>
+DEVICE void max_pool(const T *x, const PoolShape &s, T *y, uint8_t *winners) {
+    uint32_t lanes = s.channels / V, n = (uint32_t)(s.batch * s.out_height * s.out_width) * lanes;
+    PlainInput<T, V> input;
+    for (uint32_t i = (uint32_t)first_item(); i < n; i += (uint32_t)item_step()) {
+        pool_window<T, V>(x, input, s, i % lanes, i / lanes, y, winners);
     }
 }
 
@@ -56,35 +68,41 @@ KERNELS(max_pool, (const T *x, PoolShape s, int wide, T *y, uint8_t *winners), {
     }
 })
 
-// Each input gathers from the windows that it won, in order: no two threads write to one place. V channels a thread.
+// The gradient of input `at` of V channels, gathered from the windows that it won, in order.
 template <class T, int V>
-DEVICE void max_pool_grad(const T *dy, const uint8_t *winners, const PoolShape &s, T *dx) {
+DEVICE void pool_gather(const T *dy, const uint8_t *winners, const PoolShape &s, uint32_t lane, uint32_t at, float *sum) {
     typedef Pack<T, V> P;
     typedef Pack<uint8_t, V> Winners;
-    uint32_t lanes = s.channels / V, n = (uint32_t)(s.batch * s.height * s.width) * lanes;
-    for (uint32_t i = (uint32_t)first_item(); i < n; i += (uint32_t)item_step()) {
-        uint32_t lane = i % lanes, at = i / lanes;
-        int ix = (int)(at % s.width), iy = (int)(at / s.width % s.height), b = (int)(at / s.width / s.height);
-        float sum[V];
-        for (int v = 0; v < V; v++) sum[v] = 0;
-        // Windows o with o * stride <= i + padding < o * stride + kernel.
-        int y = iy + s.padding_y, x = ix + s.padding_x;
-        int first_y = y < s.kernel_y ? 0 : (y - s.kernel_y) / s.stride_y + 1;
-        int first_x = x < s.kernel_x ? 0 : (x - s.kernel_x) / s.stride_x + 1;
-        for (int oy = first_y; oy < s.out_height && oy * s.stride_y <= y; oy++) {
-            for (int ox = first_x; ox < s.out_width && ox * s.stride_x <= x; ox++) {
-                uint32_t o = (uint32_t)((b * s.out_height + oy) * s.out_width + ox) * lanes + lane;
-                int tap = (y - oy * s.stride_y) * s.kernel_x + x - ox * s.stride_x;
-                Winners places = ((const Winners *)winners)[o];
-                P grad = ((const P *)dy)[o];
-                for (int v = 0; v < V; v++) {
-                    if (places.values[v] == tap) sum[v] += load(grad.values[v]);
-                }
+    uint32_t lanes = s.channels / V;
+    int ix = (int)(at % s.width), iy = (int)(at / s.width % s.height), b = (int)(at / s.width / s.height);
+    for (int v = 0; v < V; v++) sum[v] = 0;
+    // Windows o with o * stride <= i + padding < o * stride + kernel.
+    int y = iy + s.padding_y, x = ix + s.padding_x;
+    int first_y = y < s.kernel_y ? 0 : (y - s.kernel_y) / s.stride_y + 1;
+    int first_x = x < s.kernel_x ? 0 : (x - s.kernel_x) / s.stride_x + 1;
+    for (int oy = first_y; oy < s.out_height && oy * s.stride_y <= y; oy++) {
+        for (int ox = first_x; ox < s.out_width && ox * s.stride_x <= x; ox++) {
+            uint32_t o = (uint32_t)((b * s.out_height + oy) * s.out_width + ox) * lanes + lane;
+            int tap = (y - oy * s.stride_y) * s.kernel_x + x - ox * s.stride_x;
+            Winners places = ((const Winners *)winners)[o];
+            P grad = ((const P *)dy)[o];
+            for (int v = 0; v < V; v++) {
+                if (places.values[v] == tap) sum[v] += load(grad.values[v]);
             }
         }
-        P out;
+    }
+}
+
+// No two threads write to one place.
+template <class T, int V>
+DEVICE void max_pool_grad(const T *dy, const uint8_t *winners, const PoolShape &s, T *dx) {
+    uint32_t lanes = s.channels / V, n = (uint32_t)(s.batch * s.height * s.width) * lanes;
+    for (uint32_t i = (uint32_t)first_item(); i < n; i += (uint32_t)item_step()) {
+        float sum[V];
+        pool_gather<T, V>(dy, winners, s, i % lanes, i / lanes, sum);
+        Pack<T, V> out;
         for (int v = 0; v < V; v++) store(&out.values[v], sum[v]);
-        ((P *)dx)[i] = out;
+        ((Pack<T, V> *)dx)[i] = out;
     }
 }
 

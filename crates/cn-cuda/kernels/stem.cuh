@@ -13,9 +13,14 @@
 #define STEM_WIDTH 16
 #define STEM_FORWARD_ROWS 8
 #define STEM_GRAD_ROWS 4
-// Elements of a padded window, in steps of a product, and of the pixels under a tile, at most.
+// Loads of 16 bytes of a thread for the gradients of a tile.
+#define STEM_GRAD_LOADS (STEM_WIDTH * STEM_GRAD_ROWS * STEM_OUT / 8 / STEM_THREADS)
+// Steps of 16 elements of a padded window, at most.
 #define STEM_STEPS 11
 #define STEM_DEPTH (STEM_STEPS * 16)
+// Rows of pixels under a tile that a warp loads, elements of such a row for each thread, and all of them, at most.
+#define STEM_ROWS_A_WARP 6
+#define STEM_ROW_LOADS 4
 #define STEM_PIXELS 3072
 // Elements from row to row in shared memory: 16 bytes more than there are, against conflicts of banks.
 #define STEM_PITCH (STEM_DEPTH + 8)
@@ -63,16 +68,30 @@ struct StemTile {
     }
 };
 
-// The pixels under a tile, zeros outside the image; a warp takes a row.
+// The pixels under a tile, zeros outside the image; a warp takes a row. All loads are on their way before the first is
+// needed: a loop of single ones would wait for each.
 DEVICE void load_pixels(const bf16 *x, const ConvShape &s, const StemPlan &plan, const StemTile &tile, int rows, bf16 *pixels) {
     int width = s.width * s.in_channels, first = (tile.x * s.stride_x - s.padding_x) * s.in_channels;
-    int n_rows = (rows - 1) * s.stride_y + s.kernel_y;
-    for (int r = threadIdx.x / 32; r < n_rows; r += STEM_THREADS / 32) {
-        int iy = tile.y * s.stride_y - s.padding_y + r;
+    int n_rows = (rows - 1) * s.stride_y + s.kernel_y, warp = threadIdx.x / 32;
+    bf16 held[STEM_ROWS_A_WARP][STEM_ROW_LOADS];
+    UNROLL
+    for (int i = 0; i < STEM_ROWS_A_WARP; i++) {
+        int r = warp + i * (STEM_THREADS / 32), iy = tile.y * s.stride_y - s.padding_y + r;
         const bf16 *row = x + ((int64_t)tile.image * s.height + iy) * width;
-        for (int e = threadIdx.x % 32; e < plan.pitch; e += 32) {
-            bool inside = iy >= 0 && iy < s.height && first + e >= 0 && first + e < width;
-            pixels[r * plan.pitch + e].bits = inside ? row[first + e].bits : (uint16_t)0;
+        UNROLL
+        for (int j = 0; j < STEM_ROW_LOADS; j++) {
+            int e = lane_of() + j * 32;
+            bool inside = r < n_rows && iy >= 0 && iy < s.height && e < plan.pitch && first + e >= 0 && first + e < width;
+            held[i][j].bits = inside ? row[first + e].bits : (uint16_t)0;
+        }
+    }
+    UNROLL
+    for (int i = 0; i < STEM_ROWS_A_WARP; i++) {
+        int r = warp + i * (STEM_THREADS / 32);
+        UNROLL
+        for (int j = 0; j < STEM_ROW_LOADS; j++) {
+            int e = lane_of() + j * 32;
+            if (r < n_rows && e < plan.pitch) pixels[r * plan.pitch + e] = held[i][j];
         }
     }
 }
@@ -87,9 +106,13 @@ KERNEL_WITH_BARRIER(stem_forward, (const bf16 *x, const bf16 *w, ConvShape s, in
     int t = threadIdx.x;
     int warp = t / 32;
     int first_out = (int)blockIdx.y * STEM_OUT;
-    for (int i = t; i < STEM_OUT * STEM_PITCH; i += STEM_THREADS) {
-        int at = plan.weight(i % STEM_PITCH);
-        weights[i].bits = at < 0 ? (uint16_t)0 : w[(int64_t)(first_out + i / STEM_PITCH) * s.kernel_y * plan.taps + at].bits;
+    for (int k = lane_of(); k < STEM_PITCH; k += 32) {
+        int at = plan.weight(k);
+        const bf16 *column = w + (int64_t)first_out * s.kernel_y * plan.taps + at;
+        UNROLL
+        for (int o = warp; o < STEM_OUT; o += STEM_THREADS / 32) {
+            weights[o * STEM_PITCH + k].bits = at < 0 ? (uint16_t)0 : column[(int64_t)o * s.kernel_y * plan.taps].bits;
+        }
     }
     for (int n = blockIdx.x; n < tiles; n += gridDim.x) {
         StemTile tile(s, n, STEM_FORWARD_ROWS);
@@ -150,19 +173,22 @@ KERNEL_WITH_BARRIER(stem_weight_grad, (const bf16 *x, const bf16 *dy, ConvShape 
     for (int n = blockIdx.x; n < tiles; n += gridDim.x) {
         StemTile tile(s, n, STEM_GRAD_ROWS);
         load_pixels(x, s, plan, tile, STEM_GRAD_ROWS, pixels);
-        for (int i = t; i < POSITIONS * STEM_OUT / 8; i += STEM_THREADS) {
-            int p = i / (STEM_OUT / 8);
-            int c = i % (STEM_OUT / 8) * 8;
-            int64_t at = tile.output(s, p);
-            P in;
-            for (int v = 0; v < 8; v++) in.values[v].bits = 0;
-            if (at >= 0) in = *(const P *)(dy + at * s.out_channels + first_out + c);
-            *(P *)(grads + p * STEM_OUT_PITCH + c) = in;
+        P in[STEM_GRAD_LOADS];
+        UNROLL
+        for (int i = 0; i < STEM_GRAD_LOADS; i++) {
+            int64_t at = tile.output(s, (t + i * STEM_THREADS) / (STEM_OUT / 8));
+            for (int v = 0; v < 8; v++) in[i].values[v].bits = 0;
+            if (at >= 0) in[i] = *(const P *)(dy + at * s.out_channels + first_out + t % (STEM_OUT / 8) * 8);
+        }
+        UNROLL
+        for (int i = 0; i < STEM_GRAD_LOADS; i++) {
+            *(P *)(grads + (t + i * STEM_THREADS) / (STEM_OUT / 8) * STEM_OUT_PITCH + t % (STEM_OUT / 8) * 8) = in[i];
         }
         BARRIER();
         // The windows, one a row: of every position half of the groups.
         int p = t % POSITIONS;
         const bf16 *window = pixels + p / STEM_WIDTH * s.stride_y * plan.pitch + p % STEM_WIDTH * plan.stride;
+        UNROLL_4
         for (int group = t / POSITIONS; group < plan.steps * 2; group += STEM_THREADS / POSITIONS) {
             const bf16 *from = window + plan.offset(group);
             P out;

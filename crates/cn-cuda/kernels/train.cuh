@@ -143,6 +143,13 @@ struct Chunk {
     uint32_t entry, start, len;
 };
 
+// Gradients in bf16 to f32, one block a chunk.
+KERNEL(widen_chunks, (const Chunk *chunks, const bf16 *from, float *to), {
+    Chunk chunk = chunks[blockIdx.x];
+    UNROLL_4
+    for (uint32_t j = threadIdx.x; j < chunk.len; j += blockDim.x) to[chunk.start + j] = load(from[chunk.start + j]);
+})
+
 // What one update of one tensor uses; `trained` 0 leaves it alone.
 struct AdamRates {
     float keep, beta1, beta2, rest1, rest2, rate, unbias, eps;

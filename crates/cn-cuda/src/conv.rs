@@ -116,8 +116,6 @@ impl Convolution {
         device.0.plan(&new.job(ConvKind::Forward))?;
         if !device.0.plan(&new.job(ConvKind::WeightGrad))? {
             new.take_partial()?;
-        } else if element == Element::Bf16 {
-            new.narrow = Some(device.allocate(shape.weight_len() * 2, "gradients of weights")?);
         }
         Ok(new)
     }
@@ -197,6 +195,37 @@ impl Convolution {
         self.device.launch_for("conv_data_grad", self.element, grid, args)
     }
 
+    /// Whether the gradient of the weight comes in the type of images that are narrower than `f32`.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn has_narrow_grads(&self) -> Result<bool> {
+        let by_library = self.stem.is_none() && self.device.0.plan(&self.job(ConvKind::WeightGrad))?;
+        Ok(by_library && self.element == Element::Bf16)
+    }
+
+    /// The gradient of the weight in bf16, `dw (O, Kh, Kw, I)`, overwritten: for those who widen many at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Convolution::forward`], or if the images are not in bf16.
+    pub fn narrow_weight_grad(&mut self, x: &Buffer, dy: &Buffer, dw: &Buffer) -> Result<()> {
+        let (size, s) = (self.element.size(), self.shape);
+        if self.element != Element::Bf16 {
+            return Err(Error::Setting { name: "type of images", found: "f32".into(), expected: "bf16" });
+        }
+        x.check("x", s.input_len() * size)?;
+        dy.check("dy", s.output_len() * size)?;
+        dw.check("dw", s.weight_len() * 2)?;
+        if self.stem.is_none() && self.by_library(ConvKind::WeightGrad, [x, dy], dw, Write::Set)? {
+            return Ok(());
+        }
+        let wide = self.device.allocate(s.weight_len() * 4, "gradients of weights")?;
+        self.weight_grad(x, dy, &wide)?;
+        narrow(&self.device, &wide, dw)
+    }
+
     /// The gradient of the weight in `f32`, `dw (O, Kh, Kw, I)`, overwritten.
     ///
     /// # Errors
@@ -210,7 +239,7 @@ impl Convolution {
         if let Some(stem) = self.stem.as_mut().filter(|_| is_aligned(&[dy])) {
             return stem.weight_grad(x, dy, dw);
         }
-        if self.stem.is_some() && self.narrow.is_none() {
+        if self.element == Element::Bf16 && self.narrow.is_none() {
             self.narrow = Some(self.device.allocate(s.weight_len() * 2, "gradients of weights")?);
         }
         let to = self.narrow.as_ref().unwrap_or(dw);

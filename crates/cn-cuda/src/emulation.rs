@@ -10,11 +10,12 @@ use std::fs;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-const SOURCES: [(&str, &str); 10] = [
+const SOURCES: [(&str, &str); 11] = [
     ("portable.cuh", include_str!("../kernels/portable.cuh")),
     ("augment.cuh", include_str!("../kernels/augment.cuh")),
     ("conv.cuh", include_str!("../kernels/conv.cuh")),
     ("norm.cuh", include_str!("../kernels/norm.cuh")),
+    ("norm_pool.cuh", include_str!("../kernels/norm_pool.cuh")),
     ("pool.cuh", include_str!("../kernels/pool.cuh")),
     ("stem.cuh", include_str!("../kernels/stem.cuh")),
     ("tensor_core.cuh", include_str!("../kernels/tensor_core.cuh")),

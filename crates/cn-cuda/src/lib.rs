@@ -57,11 +57,11 @@ pub mod train;
 
 pub use augment::{Augment, Geometry, ImageStack, Plane};
 pub use backend::{Products, Timing};
-pub use cn_kernels::{conv::ConvShape, pool::PoolShape};
+pub use cn_kernels::conv::ConvShape;
 pub use conv::{Convolution, LinearShape, Write};
 pub use device::{Buffer, Device, Element, Graph};
 pub use error::{Error, Result};
 pub use folded::{FoldedConfig, FoldedConvolution, Unfolded};
 pub use norm::{Activation, BatchNorm, BatchNormConfig};
-pub use pool::GlobalShape;
-pub use train::{Adam, AdamRates, Dropout, Loss, StepState};
+pub use pool::{GlobalShape, PoolShape};
+pub use train::{Adam, AdamRates, Dropout, Loss, StepState, Widen};

@@ -2,6 +2,7 @@
 
 use crate::device::{address_of, pack_of};
 use crate::launch::{Grid, args};
+use crate::pool::{self, PoolShape};
 use crate::{Buffer, Device, Element, Error, Result};
 
 /// Threads of a block that sums, packs of channels and rows, and of one that joins sums; as in the kernels.
@@ -155,6 +156,12 @@ impl BatchNorm {
         y: &Buffer,
     ) -> Result<()> {
         self.check_channels(&[("gamma", p.gamma), ("beta", p.beta), ("mean", running.mean), ("var", running.var)])?;
+        self.moments((p, running), x)?;
+        self.apply(x, residual, y)
+    }
+
+    /// Moments of the batch, and what the other passes read of them.
+    fn moments(&self, (p, running): (ScaleShift<'_>, Running<'_>), x: &Buffer) -> Result<()> {
         x.check("x", self.bytes())?;
         let (piece, pieces) = pieces(self.rows);
         let (rows, channels) = (self.rows as i64, self.channels as i32);
@@ -175,8 +182,71 @@ impl BatchNorm {
             running.var.address(),
             self.saved.address(),
         ];
-        self.device.launch("norm_join", self.join_grid(), args)?;
-        self.apply(x, residual, y)
+        self.device.launch("norm_join", self.join_grid(), args)
+    }
+
+    /// The pool, if its images are what the norm writes, and the channels that a thread takes at once.
+    fn check_pool(&self, s: &PoolShape, [x, y, winners]: [&Buffer; 3]) -> Result<usize> {
+        pool::check(s)?;
+        if s.batch * s.height * s.width != self.rows || s.channels != self.channels {
+            let found = format!("{s:?}");
+            return Err(Error::Setting { name: "pool behind a norm", found, expected: "the norm's rows and channels" });
+        }
+        x.check("x", self.bytes())?;
+        y.check("y", s.output_len() * self.element.size())?;
+        winners.check("winners", s.output_len())?;
+        Ok(pack_of(self.element, self.channels, &[x, y, winners]))
+    }
+
+    /// `y = max_pool(activation(norm(x)))` with the moments of the batch; `winners` as [`pool::max_pool`] leaves them.
+    ///
+    /// # Errors
+    ///
+    /// If a size does not fit, or the device fails.
+    pub fn forward_pooled(
+        &self,
+        (p, running): (ScaleShift<'_>, Running<'_>),
+        x: &Buffer,
+        s: &PoolShape,
+        [y, winners]: [&Buffer; 2],
+    ) -> Result<()> {
+        self.check_channels(&[("gamma", p.gamma), ("beta", p.beta), ("mean", running.mean), ("var", running.var)])?;
+        let pack = self.check_pool(s, [x, y, winners])?;
+        self.moments((p, running), x)?;
+        let wide = i32::from(pack > 1);
+        let args =
+            args![x.address(), self.saved.address(), pool::raw(s), self.relu(), wide, y.address(), winners.address(),];
+        let grid = Grid::over_rows(s.output_len() / pack, self.channels / pack);
+        self.device.launch_for("norm_max_pool", self.element, grid, args)
+    }
+
+    /// The backward pass of the last [`BatchNorm::forward_pooled`], from the gradient of the pool.
+    ///
+    /// # Errors
+    ///
+    /// If a size does not fit, or the device fails.
+    pub fn backward_pooled(
+        &self,
+        gamma: &Buffer,
+        x: &Buffer,
+        (s, dy, winners): (&PoolShape, &Buffer, &Buffer),
+        [dx, dgamma, dbeta]: [&Buffer; 3],
+    ) -> Result<()> {
+        self.check_channels(&[("gamma", gamma), ("dgamma", dgamma), ("dbeta", dbeta)])?;
+        dx.check("dx", self.bytes())?;
+        let pack = self.check_pool(s, [x, dy, winners])?.min(pack_of(self.element, self.channels, &[dx]));
+        let wide = i32::from(pack > 1);
+        let (piece, pieces) = pieces(self.rows);
+        let (rows, channels) = (self.rows as i64, self.channels as i32);
+        let [x, dy, winners, dx] = [x, dy, winners, dx].map(Buffer::address);
+        let (sums, partial) = (self.saved.address(), self.partial.address());
+        let args = args![x, dy, winners, pool::raw(s), sums, piece as i32, self.relu(), wide, partial];
+        self.device.launch_for("norm_pool_grad_sums", self.element, self.sums_grid(pack), args)?;
+        let (dgamma, dbeta, factors) = (dgamma.address(), dbeta.address(), self.factors.address());
+        let args = args![partial, rows, channels, pieces as i32, gamma.address(), sums, dgamma, dbeta, factors];
+        self.device.launch("norm_grad_join", self.join_grid(), args)?;
+        let args = args![x, dy, winners, pool::raw(s), sums, factors, self.relu(), wide, dx];
+        self.device.launch_for("norm_pool_grad_apply", self.element, self.rows_grid(pack), args)
     }
 
     /// The same with the running moments, which stay.
@@ -241,8 +311,7 @@ impl BatchNorm {
         let (dgamma, dbeta, factors) = (out.dgamma.address(), out.dbeta.address(), self.factors.address());
         let args = args![partial, rows, channels, pieces as i32, gamma.address(), sums, dgamma, dbeta, factors];
         self.device.launch("norm_grad_join", self.join_grid(), args)?;
-        let n = self.rows * self.channels;
-        let args = args![x, y, dy, sums, factors, channels, n as i64, self.relu(), wide, dx, rest];
+        let args = args![x, y, dy, sums, factors, channels, rows, self.relu(), wide, dx, rest];
         self.device.launch_for("norm_grad_apply", self.element, self.rows_grid(pack), args)
     }
 }

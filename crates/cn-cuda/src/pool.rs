@@ -3,18 +3,18 @@
 use crate::device::pack_of;
 use crate::launch::{Grid, Plain, args};
 use crate::{Buffer, Device, Element, Error, Result};
-use cn_kernels::pool::PoolShape;
+pub use cn_kernels::pool::PoolShape;
 
 /// As the kernels see it.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct RawShape {
+pub(crate) struct RawShape {
     sizes: [i32; 12],
 }
 // SAFETY: numbers.
 unsafe impl Plain for RawShape {}
 
-fn check(s: &PoolShape) -> Result<()> {
+pub(crate) fn check(s: &PoolShape) -> Result<()> {
     if s.is_valid() && s.input_len().max(s.output_len()) < 1 << 31 {
         return Ok(());
     }
@@ -22,7 +22,7 @@ fn check(s: &PoolShape) -> Result<()> {
     Err(Error::Setting { name: "shape of a pool", found: format!("{s:?}"), expected })
 }
 
-fn raw(s: &PoolShape) -> RawShape {
+pub(crate) fn raw(s: &PoolShape) -> RawShape {
     let ([kh, kw], [sy, sx], [py, px]) = (s.kernel, s.stride, s.padding);
     let sizes = [s.batch, s.height, s.width, s.channels, kh, kw, sy, sx, py, px];
     let all = sizes.into_iter().chain([s.out_height(), s.out_width()]);

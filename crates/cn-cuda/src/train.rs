@@ -227,6 +227,57 @@ struct Chunk {
 // SAFETY: three numbers of four bytes.
 unsafe impl Plain for Chunk {}
 
+/// Pieces of tensors at these (offset, length).
+fn chunks(tensors: &[(usize, usize)]) -> Vec<Chunk> {
+    let of = |(entry, &(offset, n)): (usize, &(usize, usize))| {
+        let piece = move |at: usize| (at, CHUNK.min(n - at));
+        let chunk = move |(at, len)| Chunk { entry: entry as u32, start: (offset + at) as u32, len: len as u32 };
+        (0..n).step_by(CHUNK).map(piece).map(chunk)
+    };
+    tensors.iter().enumerate().flat_map(of).collect()
+}
+
+/// Some tensors of a flat buffer, to be widened from bf16 to `f32` in one launch.
+#[derive(Clone, Debug)]
+pub struct Widen {
+    device: Device,
+    len: usize,
+    n_chunks: usize,
+    chunks: Buffer,
+}
+
+impl Widen {
+    /// For tensors at these (offset, length), in elements, of flat buffers of `len` elements.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor does not lie in the buffer, or memory runs out.
+    pub fn new(device: &Device, tensors: &[(usize, usize)], len: usize) -> Result<Self> {
+        if tensors.iter().any(|(offset, n)| offset + n > len) || len >= 1 << 31 {
+            let found = format!("{} tensors in {len} elements", tensors.len());
+            return Err(Error::Setting { name: "gradients", found, expected: "tensors inside the flat buffer" });
+        }
+        let chunks = chunks(tensors);
+        let (n_chunks, chunks) = (chunks.len(), device.plain(&chunks, "the plan of gradients")?);
+        Ok(Self { device: device.clone(), len, n_chunks, chunks })
+    }
+
+    /// Widens these tensors of `from` into `to`; the rest of it stays.
+    ///
+    /// # Errors
+    ///
+    /// If a size does not fit, or the device fails.
+    pub fn run(&self, from: &Buffer, to: &Buffer) -> Result<()> {
+        from.check("from", self.len * 2)?;
+        to.check("to", self.len * 4)?;
+        if self.n_chunks == 0 {
+            return Ok(());
+        }
+        let grid = Grid::of_blocks([self.n_chunks, 1, 1], [256, 1, 1]);
+        self.device.launch("widen_chunks", grid, args![self.chunks.address(), from.address(), to.address()])
+    }
+}
+
 /// Adam over one flat buffer of `f32`; each tensor has its own [`AdamRates`].
 #[derive(Clone, Debug)]
 pub struct Adam {
@@ -252,17 +303,7 @@ impl Adam {
             let found = format!("{} tensors in {len} elements", tensors.len());
             return Err(Error::Setting { name: "parameters", found, expected: "tensors inside the flat buffer" });
         }
-        let chunks: Vec<Chunk> = tensors
-            .iter()
-            .enumerate()
-            .flat_map(|(entry, &(offset, n))| {
-                (0..n).step_by(CHUNK).map(move |at| Chunk {
-                    entry: entry as u32,
-                    start: (offset + at) as u32,
-                    len: CHUNK.min(n - at) as u32,
-                })
-            })
-            .collect();
+        let chunks = chunks(tensors);
         Ok(Self {
             device: device.clone(),
             n_chunks: chunks.len(),

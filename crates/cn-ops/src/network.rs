@@ -249,7 +249,7 @@ impl Model for Network {
 
     fn set_trainable(&mut self, wanted: &dyn Fn(&Entry) -> bool) -> Result<()> {
         if let Some(gpu) = &mut self.gpu {
-            gpu.set_trainable(wanted);
+            gpu.set_trainable(wanted)?;
         }
         self.parameters.set_trainable(&mut self.layer, wanted)
     }

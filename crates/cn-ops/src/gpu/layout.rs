@@ -2,16 +2,23 @@
 
 /// From the order here to that of the device.
 pub(super) fn to_device([o, i, kh, kw]: [usize; 4], weight: &[f32]) -> Vec<f32> {
-    let taps = kh * kw;
-    let at = |n: usize| (n / (taps * i) * i + n % i) * taps + n / i % taps;
-    (0..o * i * taps).map(|n| weight[at(n)]).collect()
+    transposed([o, i, kh * kw], weight)
 }
 
 /// From the order of the device to that here.
 pub(super) fn to_host([o, i, kh, kw]: [usize; 4], weight: &[f32]) -> Vec<f32> {
-    let taps = kh * kw;
-    let at = |n: usize| (n / (taps * i) * taps + n % taps) * i + n / taps % i;
-    (0..o * i * taps).map(|n| weight[at(n)]).collect()
+    transposed([o, kh * kw, i], weight)
+}
+
+/// `(O, A, B)` to `(O, B, A)`.
+fn transposed([o, a, b]: [usize; 3], weight: &[f32]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(o * a * b);
+    for of_output in weight[..o * a * b].chunks_exact((a * b).max(1)) {
+        for column in 0..b {
+            out.extend(of_output[column..].iter().step_by(b));
+        }
+    }
+    out
 }
 
 #[cfg(test)]

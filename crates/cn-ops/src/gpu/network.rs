@@ -7,7 +7,7 @@ use super::program::{Context, Grad, Pass, Step, Writer, hold};
 use super::spec::Spec;
 use crate::{Adam, AdamConfig, Entry, Error, Hyper, Loss, Model, Network, Result};
 use candle_core::Tensor;
-use cn_cuda::{AdamRates, Buffer, Device, Element, Graph, Products, StepState, Timing};
+use cn_cuda::{AdamRates, Buffer, Device, Element, Graph, Products, StepState, Timing, Widen};
 use cn_kernels::optim::AdamStep;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -189,25 +189,29 @@ impl GpuNetwork {
             (self.device.clone(), logits.buffer(), targets.clone(), loss.clone(), d_logits.buffer());
         writer.steps.push(Box::new(move || kind.run(&device, classes, [&x, &t], [&l, &d])));
         back(&mut writer, d_logits, Grad::Skip)?;
-        let mut steps = std::mem::take(&mut writer.steps);
+        let (mut steps, narrow) = (std::mem::take(&mut writer.steps), std::mem::take(&mut writer.narrow));
         drop(writer);
         let logits = logits.buffer();
-        steps.push(self.update(loss.clone()));
+        steps.push(self.update(loss.clone(), &narrow)?);
         drop(held);
         let program = Program { steps, ..Program::default() };
         Ok(Training { of, program, ids, images: buffer, targets, loss, logits })
     }
 
-    /// Watches loss and gradients, and updates.
-    fn update(&self, loss: Buffer) -> Step {
-        let GpuParameters { values, grads, copy, .. } = &self.parameters;
+    /// Widens gradients that are `narrow`, watches all of them and the loss, and updates.
+    fn update(&self, loss: Buffer, narrow: &[usize]) -> Result<Step> {
+        let GpuParameters { values, grads, copy, slots, .. } = &self.parameters;
         let (values, grads, copy) = (values.clone(), grads.clone(), copy.clone());
         let (state, optimizer) = (self.state.clone(), self.optimizer.clone());
-        Box::new(move || {
+        let tensors: Vec<_> = narrow.iter().map(|i| (slots[*i].offset, slots[*i].len)).collect();
+        let widen = Widen::new(&self.device, &tensors, self.parameters.len())?;
+        let narrow = self.parameters.narrow.clone();
+        Ok(Box::new(move || {
+            narrow.as_ref().map_or(Ok(()), |narrow| widen.run(narrow, &grads))?;
             state.watch(&loss)?;
             state.watch(&grads)?;
             optimizer.step(&state, &values, &grads, copy.as_ref())
-        })
+        }))
     }
 
     /// C of the images that its first convolution takes.
@@ -400,7 +404,11 @@ impl GpuNetwork {
     }
 
     /// Trains exactly the entries that `wanted` names from the next step on.
-    pub fn set_trainable(&mut self, wanted: impl Fn(&Entry) -> bool) {
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    pub fn set_trainable(&mut self, wanted: impl Fn(&Entry) -> bool) -> Result<()> {
         for (entry, trained) in self.entries.iter_mut().zip(self.trained.iter()) {
             entry.trainable = wanted(entry);
             trained.store(entry.trainable, Ordering::Relaxed);
@@ -412,6 +420,7 @@ impl GpuNetwork {
             training.program.has_run = false;
             training.program.not_recorded = None;
         }
+        Ok(self.parameters.zero_grads()?)
     }
 
     /// Copies values and running moments into `network`, from which this was made.

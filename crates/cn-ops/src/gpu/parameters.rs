@@ -29,6 +29,8 @@ pub(super) struct GpuParameters {
     pub(super) grads: Buffer,
     /// The values in bf16, for products.
     pub(super) copy: Option<Buffer>,
+    /// Gradients as libraries leave them in bf16, in the same order.
+    pub(super) narrow: Option<Buffer>,
     /// Parts of `moments`, by name.
     buffers: BTreeMap<String, Buffer>,
     /// All running moments, and a copy from before the last step.
@@ -53,11 +55,12 @@ impl GpuParameters {
             })
             .collect();
         let zeros = |size: usize| device.zeros(offset.max(ALIGN) * size, "parameters");
-        let copy = if element == Element::Bf16 { Some(zeros(2)?) } else { None };
+        let narrow = |is: Element| if is == Element::Bf16 { zeros(2).map(Some) } else { Ok(None) };
+        let (copy, narrow) = (narrow(element)?, narrow(element)?);
         let (values, grads) = (zeros(4)?, zeros(4)?);
         let (buffers, moments) = running_moments(device, network, &slots)?;
         let (device, n_batches) = (device.clone(), BTreeMap::new());
-        let mut new = Self { device, slots, values, grads, copy, buffers, moments, n_batches };
+        let mut new = Self { device, slots, values, grads, copy, narrow, buffers, moments, n_batches };
         new.load(network)?;
         Ok(new)
     }
@@ -98,6 +101,17 @@ impl GpuParameters {
     /// Gradients, `f32`.
     pub(super) fn grad(&self, name: &str) -> Result<Buffer> {
         self.part(&self.grads, name, 4)
+    }
+
+    /// Gradients in bf16, where there are such.
+    pub(super) fn narrow_grad(&self, name: &str) -> Result<Option<Buffer>> {
+        self.narrow.as_ref().map(|narrow| self.part(narrow, name, 2)).transpose()
+    }
+
+    /// Forgets gradients: those of what is frozen from now on are not written again.
+    pub(super) fn zero_grads(&self) -> cn_cuda::Result<()> {
+        self.narrow.as_ref().map_or(Ok(()), Buffer::zero)?;
+        self.grads.zero()
     }
 
     /// A tensor that is kept but not trained.

@@ -60,11 +60,20 @@ pub(super) struct Writer<'a> {
     pub(super) steps: Vec<Step>,
     /// In use: what makes weights of them ready, to be run when parameters have changed.
     pub(super) folds: Vec<Step>,
+    /// Parameters whose gradients are left in bf16.
+    pub(super) narrow: Vec<usize>,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(context: &'a Context<'a>, pass: Pass) -> Self {
-        Self { context, planner: Planner::new(context.device), pass, steps: Vec::new(), folds: Vec::new() }
+        Self {
+            context,
+            planner: Planner::new(context.device),
+            pass,
+            steps: Vec::new(),
+            folds: Vec::new(),
+            narrow: Vec::new(),
+        }
     }
 
     pub(super) fn planner(&self) -> &Planner {
@@ -159,6 +168,13 @@ impl<'a> Writer<'a> {
                 x = self.folded(child, norm, x, None)?;
                 continue;
             }
+            if let (Pass::Train, Spec::Norm(norm), Some(Spec::MaxPool(pool))) = (self.pass, child, children.peek()) {
+                children.next();
+                let (y, back) = self.norm_pool(norm, pool, x)?;
+                backs.push(back);
+                x = y;
+                continue;
+            }
             let (y, back) = self.layer(child, x)?;
             // In use, nothing is kept: what `back` holds is free from here on.
             if self.pass == Pass::Train {
@@ -250,7 +266,15 @@ impl<'a> Writer<'a> {
             let (dw, from, dy_buffer) = (writer.context.parameters.grad(&weight)?, x.buffer(), dy.buffer());
             let mut of_weight = convolution.clone();
             let dy_of_weight = dy_buffer.clone();
-            writer.push_trained(&weight, move || of_weight.weight_grad(&from, &dy_of_weight, &dw))?;
+            match writer.context.parameters.narrow_grad(&weight)? {
+                Some(narrow) if of_weight.has_narrow_grads()? => {
+                    let index = writer.context.parameters.index(&weight)?;
+                    writer.narrow.push(index);
+                    writer
+                        .push_trained(&weight, move || of_weight.narrow_weight_grad(&from, &dy_of_weight, &narrow))?;
+                }
+                _ => writer.push_trained(&weight, move || of_weight.weight_grad(&from, &dy_of_weight, &dw))?,
+            }
             if let Some(bias) = &bias_name {
                 let (device, e) = (writer.context.device.clone(), dy.element);
                 let (db, dy) = (writer.context.parameters.grad(bias)?, dy_buffer.clone());
@@ -304,39 +328,74 @@ impl<'a> Writer<'a> {
         Ok(y)
     }
 
-    fn norm(&mut self, spec: &'a NormSpec, x: Value, residual: Option<&Value>) -> Result<(Value, NormBack<'a>)> {
+    /// A norm for values like `x`, and its tensors.
+    fn batch_norm(&self, spec: &NormSpec, x: &Value) -> Result<(BatchNorm, NormTensors)> {
         let NormSpec { name, channels, eps, momentum, .. } = spec;
         if x.channels() != *channels || (self.pass == Pass::Train && x.rows() < 2) {
-            return Err(misfit(name, &x, &format!("at least two rows of {channels} channels")));
+            return Err(misfit(name, x, &format!("at least two rows of {channels} channels")));
         }
-        if residual.is_some_and(|residual| residual.dims != x.dims || residual.element != x.element) {
-            return Err(misfit(name, &x, "the shape of the shortcut"));
-        }
-        let activation = activation_of(spec);
         let (rows, channels, eps, momentum) = (x.rows(), *channels, *eps, *momentum);
-        let config = BatchNormConfig { rows, channels, element: x.element, eps, momentum, activation };
-        let norm = BatchNorm::new(self.context.device, config)?;
+        let config =
+            BatchNormConfig { rows, channels, element: x.element, eps, momentum, activation: activation_of(spec) };
         let parameters = self.context.parameters;
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        let (gamma, beta) = (parameters.value(&weight)?, parameters.value(&bias)?);
-        let mean = parameters.buffer(&format!("{name}.running_mean"))?;
-        let var = parameters.buffer(&format!("{name}.running_var"))?;
+        let tensors = NormTensors {
+            gamma: parameters.value(&weight)?,
+            beta: parameters.value(&bias)?,
+            mean: parameters.buffer(&format!("{name}.running_mean"))?,
+            var: parameters.buffer(&format!("{name}.running_var"))?,
+            dgamma: parameters.grad(&weight)?,
+            dbeta: parameters.grad(&bias)?,
+        };
+        Ok((BatchNorm::new(self.context.device, config)?, tensors))
+    }
+
+    /// A norm and the max pool behind it, in training.
+    fn norm_pool(
+        &mut self,
+        spec: &'a NormSpec,
+        config: &crate::MaxPool2dConfig,
+        x: Value,
+    ) -> Result<(Value, Back<'a>)> {
+        let shape = pool_shape(config, &x)?;
+        let (norm, tensors) = self.batch_norm(spec, &x)?;
+        let dims = [shape.batch, shape.out_height(), shape.out_width(), shape.channels];
+        let y = self.planner.value(&dims, x.element)?;
+        let winners = self.planner.bytes(shape.output_len())?;
+        let (forward, from, to, places, of) =
+            (norm.clone(), x.buffer(), y.buffer(), Buffer::clone(&winners), tensors.clone());
+        self.push(move || forward.forward_pooled(of.forward(), &from, &shape, [&to, &places]));
+        let back: Back<'a> = Box::new(move |writer, dy, grad| {
+            // The sums over the batch come with the gradient of `x`, so that it is computed even if it is not wanted.
+            let dx = writer.like(&x)?;
+            let (x, dy, to, places) = (x.buffer(), dy.buffer(), dx.buffer(), Buffer::clone(&winners));
+            writer.push(move || {
+                let out = [&to, &tensors.dgamma, &tensors.dbeta];
+                norm.backward_pooled(&tensors.gamma, &x, (&shape, &dy, &places), out)
+            });
+            let given = writer.give(grad, dx);
+            drop(winners);
+            given
+        });
+        Ok((y, back))
+    }
+
+    fn norm(&mut self, spec: &'a NormSpec, x: Value, residual: Option<&Value>) -> Result<(Value, NormBack<'a>)> {
+        if residual.is_some_and(|residual| residual.dims != x.dims || residual.element != x.element) {
+            return Err(misfit(&spec.name, &x, "the shape of the shortcut"));
+        }
+        let (norm, tensors) = self.batch_norm(spec, &x)?;
         let y = self.like(&x)?;
         let (layer, from, to, rest, pass) =
             (norm.clone(), x.buffer(), y.buffer(), residual.map(Value::buffer), self.pass);
-        let scales = gamma.clone();
-        self.push(move || {
-            let tensors = (ScaleShift { gamma: &scales, beta: &beta }, Running { mean: &mean, var: &var });
-            match pass {
-                Pass::Train => layer.forward(tensors, &from, rest.as_ref(), &to),
-                Pass::Eval => layer.forward_running(tensors, &from, rest.as_ref(), &to),
-            }
+        let of = tensors.clone();
+        self.push(move || match pass {
+            Pass::Train => layer.forward(of.forward(), &from, rest.as_ref(), &to),
+            Pass::Eval => layer.forward_running(of.forward(), &from, rest.as_ref(), &to),
         });
         // Without a residual, the backward pass does not read the output.
         let output = residual.map(|_| y.clone());
         let back: NormBack<'a> = Box::new(move |writer, dy, grad, residuum| {
-            let parameters = writer.context.parameters;
-            let (dgamma, dbeta) = (parameters.grad(&weight)?, parameters.grad(&bias)?);
             // The sums over the batch come with the gradient of `x`, so that it is computed even if it is not wanted.
             let dx = writer.like(&x)?;
             let rest = if residuum == Residuum::New { Some(writer.like(&x)?) } else { None };
@@ -345,7 +404,8 @@ impl<'a> Writer<'a> {
             writer.push(move || {
                 let saved = Saved { x: &x, y: y.as_ref(), dy: &dy };
                 let d_residual = d_residual.as_ref();
-                norm.backward(&gamma, saved, Gradients { dx: &to, d_residual, dgamma: &dgamma, dbeta: &dbeta })
+                let NormTensors { gamma, dgamma, dbeta, .. } = &tensors;
+                norm.backward(gamma, saved, Gradients { dx: &to, d_residual, dgamma, dbeta })
             });
             Ok((writer.give(grad, dx)?, rest))
         });
@@ -353,15 +413,9 @@ impl<'a> Writer<'a> {
     }
 
     fn max_pool(&mut self, config: &crate::MaxPool2dConfig, x: Value) -> Result<(Value, Back<'a>)> {
-        let &[batch, height, width, channels] = x.dims.as_slice() else {
-            return Err(misfit("maxpool", &x, "(B, H, W, C)"));
-        };
-        let crate::MaxPool2dConfig { kernel, stride, padding } = *config;
-        let shape = PoolShape { batch, height, width, channels, kernel, stride, padding };
-        if !shape.is_valid() {
-            return Err(Error::PoolShape(shape));
-        }
-        let y = self.planner.value(&[batch, shape.out_height(), shape.out_width(), channels], x.element)?;
+        let shape = pool_shape(config, &x)?;
+        let dims = [shape.batch, shape.out_height(), shape.out_width(), shape.channels];
+        let y = self.planner.value(&dims, x.element)?;
         let winners = self.planner.bytes(shape.output_len())?;
         let (device, e) = (self.context.device.clone(), x.element);
         let (from, to, places) = (x.buffer(), y.buffer(), Buffer::clone(&winners));
@@ -502,6 +556,32 @@ fn activation_of(norm: &NormSpec) -> cn_cuda::Activation {
     match norm.activation {
         cn_kernels::norm::Activation::Identity => cn_cuda::Activation::Identity,
         cn_kernels::norm::Activation::Relu => cn_cuda::Activation::Relu,
+    }
+}
+
+fn pool_shape(config: &crate::MaxPool2dConfig, x: &Value) -> Result<PoolShape> {
+    let &[batch, height, width, channels] = x.dims.as_slice() else {
+        return Err(misfit("maxpool", x, "(B, H, W, C)"));
+    };
+    let crate::MaxPool2dConfig { kernel, stride, padding } = *config;
+    let shape = PoolShape { batch, height, width, channels, kernel, stride, padding };
+    if shape.is_valid() { Ok(shape) } else { Err(Error::PoolShape(shape)) }
+}
+
+/// The tensors of a norm.
+#[derive(Clone)]
+struct NormTensors {
+    gamma: Buffer,
+    beta: Buffer,
+    mean: Buffer,
+    var: Buffer,
+    dgamma: Buffer,
+    dbeta: Buffer,
+}
+
+impl NormTensors {
+    fn forward(&self) -> (ScaleShift<'_>, Running<'_>) {
+        (ScaleShift { gamma: &self.gamma, beta: &self.beta }, Running { mean: &self.mean, var: &self.var })
     }
 }
 

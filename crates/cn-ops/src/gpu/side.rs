@@ -39,8 +39,8 @@ impl GpuSide {
         self.newest = Newest::Host;
     }
 
-    pub(crate) fn set_trainable(&mut self, wanted: &dyn Fn(&Entry) -> bool) {
-        self.network.set_trainable(wanted);
+    pub(crate) fn set_trainable(&mut self, wanted: &dyn Fn(&Entry) -> bool) -> Result<()> {
+        self.network.set_trainable(wanted)
     }
 
     /// Brings values to the device, if those on the host are newer.

@@ -18,6 +18,11 @@ pub(super) fn check(lab: &mut Lab<'_>, element: Element) -> Result<()> {
         }
     }
     max_pool(lab, element)?;
+    for (channels, activation) in
+        [(lab.size(1, 20), Activation::Relu), (24, Activation::Relu), (16, Activation::Identity)]
+    {
+        norm_pool(lab, element, channels, activation)?;
+    }
     global_pools(lab, element)?;
     dropout(lab, element)?;
     elementwise(lab, element)
@@ -128,6 +133,47 @@ fn max_pool(lab: &mut Lab<'_>, element: Element) -> Result<()> {
         cpu_pool::max_backward(&s, &dy_host, &winners_host, &mut expected);
         lab.judge(format!("gradient of a max pool {} {s:?}", name_of(element)), element, &dx, &expected)?;
     }
+    Ok(())
+}
+
+/// A norm and the pool behind it in one pass, against the two one after the other.
+fn norm_pool(lab: &mut Lab<'_>, element: Element, channels: usize, activation: Activation) -> Result<()> {
+    let [batch, height, width] = [lab.size(1, 3), lab.size(3, 12), lab.size(3, 12)];
+    let s = PoolShape { batch, height, width, channels, kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
+    let (e, n, rows) = (Element::F32, s.input_len(), batch * height * width);
+    let (x, _) = lab.random(element, n)?;
+    let (gamma, _) = lab.random(e, channels)?;
+    let (beta, _) = lab.random(e, channels)?;
+    let (mean, var) = (lab.device.zeros(channels * 4, "means")?, lab.device.zeros(channels * 4, "variances")?);
+    let (dy, dy_host) = lab.random(element, s.output_len())?;
+    let config = BatchNormConfig { rows, channels, element, eps: EPS, momentum: MOMENTUM, activation };
+    let norm = BatchNorm::new(lab.device, config)?;
+    let parameters = (ScaleShift { gamma: &gamma, beta: &beta }, Running { mean: &mean, var: &var });
+    let name = |what: &str| format!("{what} of a norm and a pool {} {s:?} {activation:?}", name_of(element));
+
+    let between = lab.room(element, n)?;
+    norm.forward(parameters, &x, None, &between)?;
+    let (mut expected, mut winners_host) = (vec![0.0; s.output_len()], vec![0; s.output_len()]);
+    cpu_pool::max_forward(&s, &between.read(element)?, &mut expected, &mut winners_host);
+    let (y, winners) = (lab.room(element, s.output_len())?, lab.device.zeros(s.output_len(), "winners")?);
+    norm.forward_pooled(parameters, &x, &s, [&y, &winners])?;
+    lab.compare(name("output"), 0.0, &y.read(element)?, &expected);
+    let as_floats = |bytes: Vec<u8>| bytes.into_iter().map(f32::from).collect::<Vec<_>>();
+    lab.compare(name("winners"), 0.0, &as_floats(winners.read_bytes()?), &as_floats(winners_host.clone()));
+
+    let mut gathered = vec![0.0; n];
+    cpu_pool::max_backward(&s, &dy_host, &winners_host, &mut gathered);
+    let (gathered, dx_expected) = (lab.put(element, &gathered)?.0, lab.room(element, n)?);
+    let room = |lab: &mut Lab<'_>| -> Result<_> { Ok([lab.room(e, channels)?, lab.room(e, channels)?]) };
+    let [dgamma_expected, dbeta_expected] = room(lab)?;
+    let out = Gradients { dx: &dx_expected, d_residual: None, dgamma: &dgamma_expected, dbeta: &dbeta_expected };
+    norm.backward(&gamma, Saved { x: &x, y: None, dy: &gathered }, out)?;
+    let (dx, [dgamma, dbeta]) = (lab.room(element, n)?, room(lab)?);
+    norm.backward_pooled(&gamma, &x, (&s, &dy, &winners), [&dx, &dgamma, &dbeta])?;
+    let tolerance = if element == Element::F32 { 1e-5 } else { 2.0 * super::BF16 };
+    lab.compare(name("gradient of the input"), tolerance, &dx.read(element)?, &dx_expected.read(element)?);
+    lab.compare(name("gradient of scales"), tolerance, &dgamma.read_floats()?, &dgamma_expected.read_floats()?);
+    lab.compare(name("gradient of shifts"), tolerance, &dbeta.read_floats()?, &dbeta_expected.read_floats()?);
     Ok(())
 }
 
