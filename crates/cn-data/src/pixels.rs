@@ -131,6 +131,19 @@ impl Pixels {
         ImageView { pixels, height, width, channels }
     }
 
+    /// The bytes of all images, by id, and the (height, width, channels) of each, where all have the same.
+    #[must_use]
+    pub fn packed(&self) -> Option<(&[u8], [usize; 3])> {
+        let first = self.places.first()?;
+        let (height, width) = (first.height as usize, first.width as usize);
+        let size = height * width * self.channels;
+        let fits = |(i, place): (usize, &Place)| {
+            (place.offset, place.height, place.width) == (i * size, first.height, first.width)
+        };
+        let packed = self.places.iter().enumerate().all(fits) && self.bytes.len() == self.len() * size;
+        packed.then_some((&self.bytes[..], [height, width, self.channels]))
+    }
+
     /// All images, by id.
     pub fn images(&self) -> impl ExactSizeIterator<Item = ImageView<'_>> {
         (0..self.len() as u32).map(|id| self.image(id))

@@ -2,7 +2,7 @@
 
 use crate::{Error, Result, Source};
 use candle_core::{DType, Device, Tensor};
-use cn_augment::{Batcher, Geometry, Image, Normalisation, Planes, Policy};
+use cn_augment::{Batcher, Geometry, GpuBatcher, Image, Normalisation, Planes, Policy};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -59,6 +59,14 @@ pub struct Batch {
     pub images: Tensor,
     /// Targets, `(B, K)`, `f32`.
     pub targets: Tensor,
+}
+
+/// A batch that is made elsewhere, by a geometry for each image.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedBatch {
+    pub(crate) ids: Vec<u32>,
+    pub(crate) geometry: Vec<Geometry>,
+    pub(crate) targets: Tensor,
 }
 
 /// Makes training and evaluation batches of a [`Source`].
@@ -119,9 +127,39 @@ impl Batches {
     ///
     /// If the source has no order for the epoch, or a thread is refused.
     pub fn train(&self, epoch: u32, skip: usize) -> Result<BatchStream> {
+        let part = Part::Train { seed: self.seed, epoch };
+        self.stream(self.train_ids(epoch, skip)?, move |maker, ids, free, room| maker.make(part, ids, free, room))
+    }
+
+    fn train_ids(&self, epoch: u32, skip: usize) -> Result<Vec<Vec<u32>>> {
         let order = self.maker.source.train_order(self.seed, epoch)?;
-        let ids = order.chunks_exact(self.maker.config.batch_size).skip(skip).map(<[u32]>::to_vec).collect();
-        self.stream(Part::Train { seed: self.seed, epoch }, ids)
+        Ok(order.chunks_exact(self.maker.config.batch_size).skip(skip).map(<[u32]>::to_vec).collect())
+    }
+
+    /// As [`Batches::train`], for whom has the images already.
+    pub(crate) fn plan(&self, epoch: u32, skip: usize) -> Result<BatchStream<PlannedBatch>> {
+        let part = Part::Train { seed: self.seed, epoch };
+        self.stream(self.train_ids(epoch, skip)?, move |maker, ids, _, room| {
+            let images = maker.source.images(&ids, room)?;
+            let geometry = maker.geometry(part, &ids, &images)?;
+            let targets = maker.targets(&ids)?;
+            Ok(PlannedBatch { ids, geometry, targets })
+        })
+    }
+
+    /// The images of a batch that was planned.
+    pub(crate) fn of_plan(&self, batch: &PlannedBatch) -> Result<Batch> {
+        let mut room = Vec::new();
+        let images = self.maker.source.images(&batch.ids, &mut room)?;
+        let images = self.maker.render(&images, &batch.geometry, Vec::new())?;
+        Ok(Batch { ids: batch.ids.clone(), images, targets: batch.targets.clone() })
+    }
+
+    /// All images on `device`, and what makes batches of them there; `None` where they are not one stack.
+    pub(crate) fn on_gpu(&self, device: &cn_cuda::Device) -> Result<Option<GpuBatcher>> {
+        let Some(stack) = self.maker.source.stack() else { return Ok(None) };
+        // What the planes cannot show is refused by the image when a batch is made.
+        Ok(Some(GpuBatcher::new(device, &self.maker.batcher, &stack, self.maker.config.batch_size)?))
     }
 
     /// Evaluation batches of these images, in this order.
@@ -131,7 +169,7 @@ impl Batches {
     /// If a thread is refused.
     pub fn eval(&self, ids: &[u32]) -> Result<BatchStream> {
         let ids = ids.chunks(self.maker.config.eval_batch_size).map(<[u32]>::to_vec).collect();
-        self.stream(Part::Eval, ids)
+        self.stream(ids, |maker, ids, free, room| maker.make(Part::Eval, ids, free, room))
     }
 
     /// One batch of images that belong to no data set, as evaluation sees them: `(B, S, S, C)` or `(B, S, S, P)`.
@@ -145,13 +183,17 @@ impl Batches {
         Ok(self.maker.batcher.batch(images, &geometry, &self.maker.config.device)?)
     }
 
-    fn stream(&self, part: Part, ids: Vec<Vec<u32>>) -> Result<BatchStream> {
+    fn stream<B: Send + 'static>(
+        &self,
+        ids: Vec<Vec<u32>>,
+        make: impl Fn(&Maker, Vec<u32>, Vec<Tensor>, &mut Vec<u8>) -> Result<B> + Send + Sync + 'static,
+    ) -> Result<BatchStream<B>> {
         let n_left = ids.len();
         // One batch waits while the next is made.
         let (batches, received) = sync_channel(1);
         let (give_back, free) = channel();
         let maker = Arc::clone(&self.maker);
-        let work = move || maker.make_all(part, ids, &free, &batches);
+        let work = move || maker.make_all(ids, &make, &free, &batches);
         let thread = std::thread::Builder::new().name("batches".into()).spawn(work);
         let thread = thread.map_err(|e| Error::BatchThread { source: Some(e) })?;
         Ok(BatchStream { received: Some(received), give_back, n_left, thread: Some(thread) })
@@ -181,11 +223,17 @@ struct Maker {
 
 impl Maker {
     /// Makes batches until the last one, an error, or nobody listens.
-    fn make_all(&self, part: Part, ids: Vec<Vec<u32>>, free: &Receiver<Tensor>, batches: &SyncSender<Result<Batch>>) {
+    fn make_all<B: Send>(
+        &self,
+        ids: Vec<Vec<u32>>,
+        make: &(impl Fn(&Self, Vec<u32>, Vec<Tensor>, &mut Vec<u8>) -> Result<B> + Sync),
+        free: &Receiver<Tensor>,
+        batches: &SyncSender<Result<B>>,
+    ) {
         let mut room = Vec::new();
         for ids in ids {
             let free: Vec<Tensor> = free.try_iter().collect();
-            let batch = self.threads.install(|| self.make(part, ids, free, &mut room));
+            let batch = self.threads.install(|| make(self, ids, free, &mut room));
             let failed = batch.is_err();
             if batches.send(batch).is_err() || failed {
                 return;
@@ -197,9 +245,13 @@ impl Maker {
         let images = self.source.images(&ids, room)?;
         let geometry = self.geometry(part, &ids, &images)?;
         let images = self.render(&images, &geometry, free)?;
-        let targets = self.source.targets(&ids)?;
-        let targets = Tensor::from_vec(targets, (ids.len(), self.source.n_classes()), &self.config.device)?;
+        let targets = self.targets(&ids)?;
         Ok(Batch { ids, images, targets })
+    }
+
+    fn targets(&self, ids: &[u32]) -> Result<Tensor> {
+        let targets = self.source.targets(ids)?;
+        Ok(Tensor::from_vec(targets, (ids.len(), self.source.n_classes()), &self.config.device)?)
     }
 
     fn geometry(&self, part: Part, ids: &[u32], images: &[Image<'_>]) -> Result<Vec<Geometry>> {
@@ -228,8 +280,8 @@ impl Maker {
 
 /// The batches of an epoch or of an evaluation, in order.
 #[derive(Debug)]
-pub struct BatchStream {
-    received: Option<Receiver<Result<Batch>>>,
+pub struct BatchStream<B = Batch> {
+    received: Option<Receiver<Result<B>>>,
     give_back: Sender<Tensor>,
     n_left: usize,
     thread: Option<JoinHandle<()>>,
@@ -243,8 +295,8 @@ impl BatchStream {
     }
 }
 
-impl Iterator for BatchStream {
-    type Item = Result<Batch>;
+impl<B> Iterator for BatchStream<B> {
+    type Item = Result<B>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.n_left == 0 {
@@ -264,9 +316,9 @@ impl Iterator for BatchStream {
     }
 }
 
-impl ExactSizeIterator for BatchStream {}
+impl<B> ExactSizeIterator for BatchStream<B> {}
 
-impl Drop for BatchStream {
+impl<B> Drop for BatchStream<B> {
     fn drop(&mut self) {
         // Without a receiver the thread ends at its next batch.
         self.received = None;

@@ -1,6 +1,6 @@
 //! The training loop.
 
-use crate::batches::Batch;
+use self::feed::{Fed, Resident};
 use crate::evaluation::check_outputs;
 use crate::train_loss::TrainLoss;
 use crate::{
@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 mod config;
+mod feed;
 mod finder;
 mod guard;
 mod judging;
@@ -50,6 +51,7 @@ pub struct Learner<M> {
     /// Steps left out since the last one that was taken.
     skipped: u32,
     restored_handlers: BTreeMap<String, Value>,
+    resident: Resident,
 }
 
 /// fastai's momentum before a schedule sets one.
@@ -76,6 +78,7 @@ impl<M: Model> Learner<M> {
             lr_scale: 1.0,
             skipped: 0,
             restored_handlers: BTreeMap::new(),
+            resident: Resident::Unknown,
         })
     }
 
@@ -185,15 +188,15 @@ impl<M: Model> Learner<M> {
 
     fn train_epoch(&mut self, schedule: &Schedule, handlers: &mut [&mut dyn Handler]) -> Result<Flow> {
         handlers.iter_mut().try_for_each(|handler| handler.on_epoch_start(&self.position))?;
-        let mut batches = self.batches.train(self.position.epochs_done, self.position.step)?;
-        while let Some(batch) = batches.next().transpose()? {
+        let mut batches = self.feed(self.position.epochs_done, self.position.step)?;
+        while let Some(batch) = batches.next()? {
             let hypers = self.hypers(schedule, self.step_of_phase());
             if let ControlFlow::Break(bad) = self.train_step(&batch, &hypers)? {
                 self.leave_out(bad, handlers)?;
             }
             self.position.step += 1;
             self.position.steps_done += 1;
-            let flow = self.after_step(&batch.ids, &hypers, handlers)?;
+            let flow = self.after_step(batch.ids(), &hypers, handlers)?;
             batches.give_back(batch);
             if flow > Flow::Continue {
                 return Ok(flow);
@@ -203,19 +206,21 @@ impl<M: Model> Learner<M> {
     }
 
     /// Forward, loss, backward, update; the update is left out if a number is none.
-    fn train_step(&mut self, batch: &Batch, hypers: &Hypers) -> Result<ControlFlow<NotFinite>> {
-        let draw = Draw { seed: self.batches.seed(), epoch: self.position.epochs_done, ids: &batch.ids };
+    fn train_step(&mut self, batch: &Fed, hypers: &Hypers) -> Result<ControlFlow<NotFinite>> {
+        let draw = Draw { seed: self.batches.seed(), epoch: self.position.epochs_done, ids: batch.ids() };
         let (mode, hyper) = (Mode::Train(draw), Hyper { lr: &hypers.lr, beta1: hypers.momentum });
-        let (images, targets, loss) = (&batch.images, &batch.targets, self.config.loss);
-        match self.model.train_step(&TrainStep { images, targets, draw, loss, hyper }, &mut self.optimizer)? {
-            Some(StepEnd::Updated(loss)) => return self.updated(hypers, loss),
-            Some(StepEnd::NotFinite) => return Ok(ControlFlow::Break(guard::refuse_whole(self, batch, mode)?)),
-            None => {}
+        let (targets, loss) = (batch.targets(), self.config.loss);
+        if let Some(images) = self.resident.images(batch)? {
+            match self.model.train_step(&TrainStep { images, targets, draw, loss, hyper }, &mut self.optimizer)? {
+                Some(StepEnd::Updated(loss)) => return self.updated(hypers, loss),
+                Some(StepEnd::NotFinite) => return Ok(ControlFlow::Break(guard::refuse_whole(self, batch, mode)?)),
+                None => {}
+            }
         }
         let before = Buffers::of(&mut self.model)?;
-        let logits = self.model.forward(&batch.images, mode)?;
+        let logits = self.model.forward(&batch.here(&self.batches)?, mode)?;
         check_outputs(&logits, self.batches.source().n_classes())?;
-        let (loss, d_logits) = self.config.loss.compute(&logits, &batch.targets)?;
+        let (loss, d_logits) = self.config.loss.compute(&logits, batch.targets())?;
         if !guard::is_finite(&loss)? {
             return Ok(ControlFlow::Break(guard::refuse(self, batch, mode, None, &before)?));
         }

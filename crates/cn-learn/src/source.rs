@@ -1,7 +1,7 @@
 //! Where images and targets come from.
 
 use crate::{Error, Result};
-use cn_augment::Image;
+use cn_augment::{Image, ImageStack};
 use cn_data::{Dataset, Sampler};
 
 /// Images and targets by id, and the order of an epoch.
@@ -31,6 +31,11 @@ pub trait Source: Send + Sync {
     ///
     /// If there is no such image, or the data cannot be read.
     fn images<'a>(&'a self, ids: &[u32], room: &'a mut Vec<u8>) -> Result<Vec<Image<'a>>>;
+
+    /// All images by id, where they are one stack that a GPU can hold; `None` where they are not, or are made on the spot.
+    fn stack(&self) -> Option<ImageStack<'_>> {
+        None
+    }
 
     /// Targets of these images, `(B, K)` row by row: 1 for each label of an image, else 0.
     ///
@@ -68,6 +73,11 @@ impl Source for Dataset {
     fn images<'a>(&'a self, ids: &[u32], _: &'a mut Vec<u8>) -> Result<Vec<Image<'a>>> {
         check_ids(ids, self.pixels().len())?;
         Ok(ids.iter().map(|&id| image_of(self.pixels().image(id))).collect())
+    }
+
+    fn stack(&self) -> Option<ImageStack<'_>> {
+        let (bytes, shape) = self.pixels().packed()?;
+        ImageStack::new(bytes, shape).ok()
     }
 
     fn targets(&self, ids: &[u32]) -> Result<Vec<f32>> {

@@ -90,7 +90,7 @@ pub use layer::{Affine, After, Draw, InputGrad, Layer, Mode, NotFiniteOutput, Pa
 pub use linear::Linear;
 pub use loss::{Loss, bce_with_logits, softmax_cross_entropy};
 pub use max_pool::{MaxPool2d, MaxPool2dConfig};
-pub use model::{Model, StepEnd, TrainStep};
+pub use model::{GpuImages, Images, Model, StepEnd, TrainStep};
 pub use network::{ActivationBytes, Network, Recompute};
 pub use param::{Entry, Param, Parameters};
 pub use recomputed::Recomputed;

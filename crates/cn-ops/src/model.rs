@@ -3,11 +3,37 @@
 use crate::{Activation, Adam, Draw, Entry, Hyper, Loss, Mode, NotFiniteOutput, Parameters, Result};
 use candle_core::Tensor;
 
+/// Images of a training step as a whole.
+#[derive(Clone, Copy, Debug)]
+pub enum Images<'a> {
+    /// `(B, H, W, C)`, `f32`, on the CPU.
+    Host(&'a Tensor),
+    /// Made where the model is ([`Model::gpu`]).
+    Gpu(&'a dyn GpuImages),
+}
+
+/// Makes images on a GPU.
+pub trait GpuImages: std::fmt::Debug {
+    /// B, H, W, C.
+    fn sizes(&self) -> [usize; 4];
+
+    /// A number that no other maker of this process has, at least 1: launches are recorded for one of them.
+    fn id(&self) -> u64;
+
+    /// Launches what fills `images` with elements of this type. Recorded with a step, and not called for the next: what
+    /// differs between them lies in buffers.
+    ///
+    /// # Errors
+    ///
+    /// If the device fails.
+    fn launch(&self, element: cn_cuda::Element, images: &cn_cuda::Buffer) -> cn_cuda::Result<()>;
+}
+
 /// A training step as a whole.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainStep<'a> {
-    /// Images, `(B, H, W, C)`, `f32`, on the CPU.
-    pub images: &'a Tensor,
+    /// Images, `(B, H, W, C)`.
+    pub images: Images<'a>,
     /// Targets, `(B, K)`, `f32`, on the CPU.
     pub targets: &'a Tensor,
     /// What dropout draws by.
@@ -59,6 +85,11 @@ pub trait Model: Send {
     ///
     /// If a name appears twice.
     fn named_tensors(&mut self) -> Result<Vec<(String, Tensor)>>;
+
+    /// The GPU that [`Model::train_step`] runs on, if that is where it can be given images.
+    fn gpu(&self) -> Option<&cn_cuda::Device> {
+        None
+    }
 
     /// Forward, loss, backward and update in one, for a model that does it by itself on another device; `None` for one whose
     /// caller does it.

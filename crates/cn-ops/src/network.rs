@@ -239,6 +239,10 @@ impl Model for Network {
         &self.parameters
     }
 
+    fn gpu(&self) -> Option<&cn_cuda::Device> {
+        self.gpu.as_deref().map(GpuSide::device)
+    }
+
     fn train_step(&mut self, step: &TrainStep<'_>, adam: &mut Adam) -> Result<Option<StepEnd>> {
         self.with_gpu(|gpu, network| gpu.step(network, step, adam))
     }

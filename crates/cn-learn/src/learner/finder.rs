@@ -22,8 +22,8 @@ fn trace<M: Model>(learner: &mut Learner<M>, config: &LrFindConfig) -> Result<Lr
     let n_groups = learner.model.parameters().n_groups();
     let mut tracer = Tracer::new(*config);
     loop {
-        let mut batches = learner.batches.train(learner.position.epochs_done, 0)?;
-        while let Some(batch) = batches.next().transpose()? {
+        let mut batches = learner.feed(learner.position.epochs_done, 0)?;
+        while let Some(batch) = batches.next()? {
             let Some(lr) = tracer.next_lr() else { return Ok(tracer.finish()) };
             learner.train_loss = TrainLoss::default();
             let hypers = Hypers { lr: vec![lr; n_groups], momentum: learner.momentum };

@@ -1,7 +1,7 @@
 //! Steps whose numbers are no numbers.
 
 use super::Learner;
-use crate::batches::Batch;
+use super::feed::Fed;
 use crate::{BadPlace, Error, Handler, Moment, NotFinite, OnNan, Result};
 use candle_core::{DType, Tensor};
 use cn_ops::{Buffers, Mode, Model};
@@ -11,7 +11,7 @@ pub(super) fn is_finite(loss: &Tensor) -> Result<bool> {
 }
 
 /// As [`refuse`], of a step that has undone itself.
-pub(super) fn refuse_whole<M: Model>(learner: &mut Learner<M>, batch: &Batch, mode: Mode<'_>) -> Result<NotFinite> {
+pub(super) fn refuse_whole<M: Model>(learner: &mut Learner<M>, batch: &Fed, mode: Mode<'_>) -> Result<NotFinite> {
     let kept = Buffers::of(&mut learner.model)?;
     refuse(learner, batch, mode, None, &kept)
 }
@@ -19,21 +19,21 @@ pub(super) fn refuse_whole<M: Model>(learner: &mut Learner<M>, batch: &Batch, mo
 /// Describes the step that begins at the learner's position, and undoes what it did.
 pub(super) fn refuse<M: Model>(
     learner: &mut Learner<M>,
-    batch: &Batch,
+    batch: &Fed,
     mode: Mode<'_>,
     gradient: Option<String>,
     kept: &Buffers,
 ) -> Result<NotFinite> {
     let (place, rows) = match gradient {
         Some(name) => (BadPlace::Gradient { name }, Vec::new()),
-        None => match learner.model.find_not_finite(&batch.images, mode)? {
+        None => match learner.model.find_not_finite(&batch.here(&learner.batches)?, mode)? {
             Some(found) => (BadPlace::Output { layer: found.layer }, found.rows),
             None => (BadPlace::Loss, Vec::new()),
         },
     };
     kept.put_back(&mut learner.model)?;
-    let all = rows.is_empty() || rows.len() == batch.ids.len();
-    let ids: Vec<u32> = if all { batch.ids.clone() } else { rows.iter().map(|&row| batch.ids[row]).collect() };
+    let all = rows.is_empty() || rows.len() == batch.ids().len();
+    let ids: Vec<u32> = if all { batch.ids().to_vec() } else { rows.iter().map(|&row| batch.ids()[row]).collect() };
     let names = ids.iter().map(|&id| learner.batches.source().name(id)).collect();
     let position = learner.position;
     Ok(NotFinite { step: position.steps_done, epoch: position.epochs_done, place, ids, names })

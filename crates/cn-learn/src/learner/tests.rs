@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 
 mod by_hand;
 mod not_finite;
+mod on_gpu;
 
 const STEPS_PER_EPOCH: usize = 6;
 

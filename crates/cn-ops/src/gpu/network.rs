@@ -414,13 +414,18 @@ impl GpuNetwork {
             trained.store(entry.trainable, Ordering::Relaxed);
         }
         // Steps that were recorded leave out what was frozen then.
+        self.forget_recording();
+        Ok(self.parameters.zero_grads()?)
+    }
+
+    /// Has the next step launched kernel by kernel, and the one after it recorded: for images from elsewhere.
+    pub fn forget_recording(&mut self) {
         if let Some(training) = &mut self.training {
             training.program.graph = None;
-            // What is trained from now on may not have run yet.
+            // What comes now may not have run yet.
             training.program.has_run = false;
             training.program.not_recorded = None;
         }
-        Ok(self.parameters.zero_grads()?)
     }
 
     /// Copies values and running moments into `network`, from which this was made.

@@ -2,7 +2,7 @@
 
 use super::{GpuConfig, GpuNetwork, GpuStep};
 use crate::storage::{dims, read};
-use crate::{Activation, Adam, Entry, Network, Result, StepEnd, TrainStep};
+use crate::{Activation, Adam, Entry, Images, Network, Result, StepEnd, TrainStep};
 use candle_core::{Device as Candle, Tensor};
 use cn_cuda::{Buffer, Device, Element, conv};
 
@@ -25,13 +25,19 @@ pub(crate) struct GpuSide {
     adam: Option<u64>,
     /// Images in `f32`, as the host makes them.
     images: Option<Buffer>,
+    /// Who made the images of the last step; 0 for the host.
+    maker: u64,
 }
 
 impl GpuSide {
     pub(crate) fn new(device: &Device, network: &mut Network, config: GpuConfig) -> Result<Self> {
         let twin = GpuNetwork::new(device, network, config)?;
         let (device, element) = (device.clone(), config.element);
-        Ok(Self { device, element, network: twin, newest: Newest::Both, adam: None, images: None })
+        Ok(Self { device, element, network: twin, newest: Newest::Both, adam: None, images: None, maker: 0 })
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Says that values on the host were written.
@@ -89,8 +95,13 @@ impl GpuSide {
             self.network.load_optimizer(network, adam)?;
             self.adam = Some(adam.version());
         }
-        let sizes = dims("images", step.images, "(B, H, W, C)")?;
-        let there = self.upload(step.images)?;
+        let (sizes, there, maker) = match step.images {
+            Images::Host(images) => (dims("images", images, "(B, H, W, C)")?, Some(self.upload(images)?), 0),
+            Images::Gpu(images) => (images.sizes(), None, images.id()),
+        };
+        if std::mem::replace(&mut self.maker, maker) != maker {
+            self.network.forget_recording();
+        }
         let targets = read::<f32>(step.targets)?;
         let (draw, device, element) = (step.draw, self.device.clone(), self.element);
         let input = GpuStep {
@@ -104,7 +115,11 @@ impl GpuSide {
             hyper: step.hyper,
         };
         self.newest = Newest::Device;
-        self.network.step(&input, |batch| fill(&device, element, &there, batch))?;
+        self.network.step(&input, |batch| match (step.images, &there) {
+            (Images::Gpu(images), _) => Ok(images.launch(element, batch)?),
+            (_, Some(there)) => fill(&device, element, there, batch),
+            (Images::Host(_), None) => Ok(()),
+        })?;
         if !self.network.is_finite()? {
             self.network.undo_step()?;
             return Ok(StepEnd::NotFinite);

@@ -1,6 +1,7 @@
 //! The loop against one that is written out over `cn_ops`, bit for bit.
 
 use super::*;
+use crate::Batch;
 
 /// `steps` steps of a phase, from the start of one of its epochs.
 struct Stretch<'a> {

@@ -97,7 +97,7 @@ fn training_steps_agree_with_the_cpu() {
 #[test]
 fn a_network_that_trains_elsewhere_is_the_same_network() {
     use crate::gpu::GpuConfig;
-    use crate::{Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model, StepEnd, TrainStep};
+    use crate::{Adam, AdamConfig, Draw, Hyper, Images, Loss, Mode, Model, StepEnd, TrainStep};
     use candle_core::{Device::Cpu, Tensor};
     let Some(device) = emulated() else { return };
     let mut there = small_resnet().on_gpu(&device, GpuConfig::default()).unwrap();
@@ -119,7 +119,7 @@ fn a_network_that_trains_elsewhere_is_the_same_network() {
         here.parameters().zero_grads().unwrap();
         here.backward(&d).unwrap();
         adams[0].step(here.parameters(), &hyper).unwrap();
-        let whole = TrainStep { images: &images, targets: &targets, draw, loss: Loss::Bce, hyper };
+        let whole = TrainStep { images: Images::Host(&images), targets: &targets, draw, loss: Loss::Bce, hyper };
         let end = there.train_step(&whole, &mut adams[1]).unwrap();
         let Some(StepEnd::Updated(found)) = end else { panic!("{end:?}") };
         let [loss, found] = [loss, found].map(|loss| loss.to_scalar::<f32>().unwrap());
@@ -151,7 +151,7 @@ fn a_network_that_trains_elsewhere_is_the_same_network() {
     let counts = adams[1].steps().to_vec();
     let bad = images(f32::NAN);
     let (draw, hyper) = (Draw { seed: 5, epoch: 2, ids: &ids }, Hyper { lr: &[1e-3, 2e-3], beta1: 0.9 });
-    let whole = TrainStep { images: &bad, targets: &targets, draw, loss: Loss::Bce, hyper };
+    let whole = TrainStep { images: Images::Host(&bad), targets: &targets, draw, loss: Loss::Bce, hyper };
     assert!(matches!(there.train_step(&whole, &mut adams[1]).unwrap(), Some(StepEnd::NotFinite)));
     there.settle(&mut adams[1]).unwrap();
     assert_eq!(adams[1].steps(), counts);

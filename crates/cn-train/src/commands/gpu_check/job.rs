@@ -101,6 +101,17 @@ impl Job {
         targets
     }
 
+    /// A batch of these images as fastai augments them, prepared on the device.
+    pub(super) fn augmented(&self, device: &Device, ids: &[u32], size: usize) -> Result<GpuBatcher> {
+        let ids: Vec<u32> = ids.iter().map(|id| id % self.labels.len() as u32).collect();
+        let stack = ImageStack::new(&self.pixels, [self.side, self.side, 1])?;
+        let batcher = Batcher::new(3, Normalisation::imagenet())?;
+        let mut batches = GpuBatcher::new(device, &batcher, &stack, ids.len())?;
+        let policy = Policy::fastai_train(size as u32, 0.75)?;
+        batches.prepare(&ids, &policy.geometries(&stack.select(&ids)?, SEED, 0, &ids)?)?;
+        Ok(batches)
+    }
+
     /// Trains ResNet-18 from nothing, and judges it.
     pub(super) fn train(&self, device: &Device, element: Element, ui: Ui) -> Result<Trained> {
         let begin = Instant::now();

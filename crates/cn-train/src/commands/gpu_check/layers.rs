@@ -1,5 +1,6 @@
 //! What each kind of launch takes of a training step on the GPU.
 
+use super::job::Job;
 use super::measure::Setup;
 use crate::args::GpuCheckArgs;
 use crate::problem::Problem;
@@ -27,9 +28,11 @@ pub(super) struct Kind {
 pub(super) fn time(device: &Device, args: &GpuCheckArgs) -> Result<Vec<Kind>> {
     let setup = Setup { precision: args.precision, image_size: args.image_size, batch_size: args.batch_size };
     let mut ready = setup.ready(device)?;
+    let (job, ids) = (Job::draw()?, (0..args.batch_size as u32).collect::<Vec<_>>());
+    let batches = job.augmented(device, &ids, args.image_size)?;
     let mut steps = Vec::new();
     for step in 0..WARM_UP + STEPS {
-        let timings = ready.time_step()?.ok_or_else(|| Problem::failure("this device has no clock"))?;
+        let timings = ready.time_step(&batches)?.ok_or_else(|| Problem::failure("this device has no clock"))?;
         if step >= WARM_UP {
             steps.push(by_name(timings));
         }

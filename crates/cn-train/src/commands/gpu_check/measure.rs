@@ -6,6 +6,7 @@ use crate::output::Ui;
 use anyhow::Result;
 use candle_core::{DType, Device as Candle};
 use clap::ValueEnum;
+use cn_augment::GpuBatcher;
 use cn_cuda::{Buffer, Device, Element, Products, Timing};
 use cn_ops::gpu::{GpuConfig, GpuNetwork, GpuStep};
 use cn_ops::{AdamConfig, Hyper, Loss, Model};
@@ -143,10 +144,10 @@ impl Ready {
         Ok(gpu.step(&batch.input(), |to| batch.write(first, to))?)
     }
 
-    /// One step, launch by launch.
-    pub(super) fn time_step(&mut self) -> Result<Option<Vec<Timing>>> {
+    /// One step on a batch that `batches` has prepared, launch by launch.
+    pub(super) fn time_step(&mut self, batches: &GpuBatcher) -> Result<Option<Vec<Timing>>> {
         let Self { gpu, batch } = self;
-        Ok(gpu.time_step(&batch.input(), |_| Ok(()))?)
+        Ok(gpu.time_step(&batch.input(), |to| Ok(batches.launch(batch.element, to)?))?)
     }
 
     /// One step of use; the first one writes the images.
