@@ -181,35 +181,40 @@ DEVICE float normalised(const Planes &planes, int p, int byte, float gain, float
 
 DEVICE int luma(const int *rgb) { return (int)(((uint32_t)rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 0x8000u) >> 16); }
 
-// A thread makes one pixel of one image: (B, S, S, P).
+// Threads of a block, and the pixels of one image that it makes.
+#define AUGMENT_THREADS 256
+#define AUGMENT_PIXELS 2048
+
+// A block makes some pixels of one image: (B, S, S, P), grid (pieces of an image, B). What each byte becomes is computed
+// once for the block: divisions in f64 are most of the work.
 template <class T>
-DEVICE void augment(ImageStack stack, const uint32_t *ids, const Geometry *geometry, const Planes &planes, int64_t n_pixels, T *out) {
-    int size = geometry[0].size, count = planes.count;
-    for (int64_t i = first_item(); i < n_pixels; i += item_step()) {
-        int x = (int)(i % size), y = (int)(i / size % size);
-        int64_t b = i / ((int64_t)size * size);
-        const Geometry &g = geometry[b];
-        const uint8_t *image = stack.pixels + (int64_t)ids[b] * stack.height * stack.width * stack.channels;
+DEVICE void augment(const ImageStack &stack, const uint32_t *ids, const Geometry *geometry, const Planes &planes, T *out) {
+    SHARED T levels[3][256];
+    const Geometry &g = geometry[blockIdx.y];
+    int count = planes.count, size = g.size, channels = stack.channels;
+    for (int p = 0; p < count; p++) store(&levels[p][threadIdx.x], normalised(planes, p, threadIdx.x, g.gain, g.bias));
+    BARRIER();
+    const uint8_t *image = stack.pixels + (int64_t)ids[blockIdx.y] * stack.height * stack.width * channels;
+    uint32_t n = (uint32_t)size * size, end = (blockIdx.x + 1) * AUGMENT_PIXELS < n ? (blockIdx.x + 1) * AUGMENT_PIXELS : n;
+    T *own = out + (int64_t)blockIdx.y * n * count;
+    for (uint32_t i = blockIdx.x * AUGMENT_PIXELS + threadIdx.x; i < end; i += AUGMENT_THREADS) {
+        int x = (int)(i % size), y = (int)(i / size);
         int bytes[3];
         int column = g.flags & 2 ? size - 1 - x : x;
         bool erased = (uint32_t)x - g.erased[0] < g.erased[2] && (uint32_t)y - g.erased[1] < g.erased[3];
-        int channels = stack.channels;
+        bool is_grey = erased || channels == 1;
         if (erased) {
             bytes[0] = g.border;
-            channels = 1;
         } else if (g.flags & 1) {
             warp_pixel(stack, image, g, column, y, bytes);
         } else {
             resize_pixel(stack, image, g, column + g.offset, y + g.offset, bytes);
         }
-        if (channels == 3 && count != 3) bytes[0] = luma(bytes), channels = 1;
-        for (int p = 0; p < count; p++) {
-            int byte = bytes[channels == 3 ? p : 0];
-            store(out + i * count + p, normalised(planes, p, byte, g.gain, g.bias));
-        }
+        if (!is_grey && count != 3) bytes[0] = luma(bytes), is_grey = true;
+        for (int p = 0; p < count; p++) own[i * count + p] = levels[p][bytes[is_grey ? 0 : p]];
     }
 }
 
-KERNELS(augment, (ImageStack stack, const uint32_t *ids, const Geometry *geometry, Planes planes, int64_t n_pixels, T *out), {
-    augment<T>(stack, ids, geometry, planes, n_pixels, out);
+KERNELS_WITH_BARRIER(augment, (ImageStack stack, const uint32_t *ids, const Geometry *geometry, Planes planes, T *out), {
+    augment<T>(stack, ids, geometry, planes, out);
 })

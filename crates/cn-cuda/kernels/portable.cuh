@@ -13,6 +13,7 @@
 #define GLOBAL __global__ void
 #define SHARED __shared__
 #define BARRIER() __syncthreads()
+#define BOUNDS(THREADS, BLOCKS) __launch_bounds__(THREADS, BLOCKS)
 #define ENTRY(NAME, USES_BARRIER)
 
 // Sums and products that no compiler may fuse: their bits are those of the CPU.
@@ -37,6 +38,7 @@ DEVICE float from_bits(uint32_t x) { return __uint_as_float(x); }
 #define GLOBAL void
 #define SHARED static
 #define BARRIER() emulated_barrier()
+#define BOUNDS(THREADS, BLOCKS)
 
 struct Index {
     unsigned x, y, z;
@@ -100,6 +102,11 @@ DEVICE float from_bits(uint32_t bits) {
     ENTRY(NAME, false)
 #define KERNEL_WITH_BARRIER(NAME, PARAMETERS, ...) \
     extern "C" GLOBAL NAME PARAMETERS __VA_ARGS__    \
+    ENTRY(NAME, true)
+
+// The same, compiled so that so many blocks of so many threads fit a multiprocessor.
+#define KERNEL_OF_BLOCKS(NAME, THREADS, BLOCKS, PARAMETERS, ...)       \
+    extern "C" GLOBAL BOUNDS(THREADS, BLOCKS) NAME PARAMETERS __VA_ARGS__ \
     ENTRY(NAME, true)
 
 // The same kernel for `T` = float and bf16, as name_f32 and name_bf16.

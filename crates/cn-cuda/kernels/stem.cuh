@@ -18,8 +18,10 @@
 // Steps of 16 elements of a padded window, at most.
 #define STEM_STEPS 11
 #define STEM_DEPTH (STEM_STEPS * 16)
-// Rows of pixels under a tile that a warp loads, elements of such a row for each thread, and all of them, at most.
-#define STEM_ROWS_A_WARP 6
+// Rows of pixels under a tile that a warp loads, forward and for the gradient; elements of such a row for each thread; and
+// all elements, at most.
+#define STEM_FORWARD_LOADS 6
+#define STEM_GRAD_ROW_LOADS 4
 #define STEM_ROW_LOADS 4
 #define STEM_PIXELS 3072
 // Elements from row to row in shared memory: 16 bytes more than there are, against conflicts of banks.
@@ -40,7 +42,7 @@ struct StemPlan {
         steps = (groups + 1) / 2;
         pitch = (STEM_WIDTH - 1) * stride + row_groups * 8;
     }
-    // Where a group of the window lies; the one too many of an odd number, whose weights are zeros, at the first.
+    // Where a group of the window lies; those beyond it, which meet weights of zero or are left out, at the first.
     MEMBER int offset(int group) const {
         return group < groups ? group / row_groups * pitch + group % row_groups * 8 : 0;
     }
@@ -68,44 +70,54 @@ struct StemTile {
     }
 };
 
-// The pixels under a tile, zeros outside the image; a warp takes a row. All loads are on their way before the first is
-// needed: a loop of single ones would wait for each.
+// The pixels under a tile, zeros outside the image; a warp takes a row, of at most 4 ROWS rows. Loads have no branch around
+// them, so that all are on their way before the first is needed.
+template <int ROWS>
 DEVICE void load_pixels(const bf16 *x, const ConvShape &s, const StemPlan &plan, const StemTile &tile, int rows, bf16 *pixels) {
     int width = s.width * s.in_channels, first = (tile.x * s.stride_x - s.padding_x) * s.in_channels;
     int n_rows = (rows - 1) * s.stride_y + s.kernel_y, warp = threadIdx.x / 32;
-    bf16 held[STEM_ROWS_A_WARP][STEM_ROW_LOADS];
+    bf16 held[ROWS][STEM_ROW_LOADS];
     UNROLL
-    for (int i = 0; i < STEM_ROWS_A_WARP; i++) {
+    for (int i = 0; i < ROWS; i++) {
         int r = warp + i * (STEM_THREADS / 32), iy = tile.y * s.stride_y - s.padding_y + r;
-        const bf16 *row = x + ((int64_t)tile.image * s.height + iy) * width;
+        bool in_image = r < n_rows & iy >= 0 & iy < s.height;
+        const bf16 *row = x + ((int64_t)tile.image * s.height + (in_image ? iy : 0)) * width;
         UNROLL
         for (int j = 0; j < STEM_ROW_LOADS; j++) {
-            int e = lane_of() + j * 32;
-            bool inside = r < n_rows && iy >= 0 && iy < s.height && e < plan.pitch && first + e >= 0 && first + e < width;
-            held[i][j].bits = inside ? row[first + e].bits : (uint16_t)0;
+            int at = first + lane_of() + j * 32;
+            bool inside = in_image & at >= 0 & at < width;
+            uint16_t bits = row[inside ? at : 0].bits;
+            held[i][j].bits = inside ? bits : (uint16_t)0;
         }
     }
     UNROLL
-    for (int i = 0; i < STEM_ROWS_A_WARP; i++) {
+    for (int i = 0; i < ROWS; i++) {
         int r = warp + i * (STEM_THREADS / 32);
         UNROLL
         for (int j = 0; j < STEM_ROW_LOADS; j++) {
             int e = lane_of() + j * 32;
-            if (r < n_rows && e < plan.pitch) pixels[r * plan.pitch + e] = held[i][j];
+            if (r < n_rows & e < plan.pitch) pixels[r * plan.pitch + e] = held[i][j];
         }
     }
 }
 
+// Where each group of the window lies, for all threads of a block.
+DEVICE void fill_offsets(const StemPlan &plan, int *offsets) {
+    if (threadIdx.x < STEM_STEPS * 2) offsets[threadIdx.x] = plan.offset(threadIdx.x);
+}
+
 // A block takes every so many tiles for 64 output channels; a warp two rows of a tile.
-KERNEL_WITH_BARRIER(stem_forward, (const bf16 *x, const bf16 *w, ConvShape s, int tiles, const float *bias, int relu, bf16 *y), {
+KERNEL_OF_BLOCKS(stem_forward, STEM_THREADS, 4, (const bf16 *x, const bf16 *w, ConvShape s, int tiles, const float *bias, int relu, bf16 *y), {
     alignas(16) SHARED bf16 weights[STEM_OUT * STEM_PITCH];
     alignas(16) SHARED bf16 pixels[STEM_PIXELS];
     alignas(16) SHARED bf16 out[STEM_WIDTH * STEM_FORWARD_ROWS * STEM_OUT_PITCH];
+    SHARED int offsets[STEM_STEPS * 2];
     typedef Pack<bf16, 8> P;
     StemPlan plan(s);
     int t = threadIdx.x;
     int warp = t / 32;
     int first_out = (int)blockIdx.y * STEM_OUT;
+    fill_offsets(plan, offsets);
     for (int k = lane_of(); k < STEM_PITCH; k += 32) {
         int at = plan.weight(k);
         const bf16 *column = w + (int64_t)first_out * s.kernel_y * plan.taps + at;
@@ -116,13 +128,13 @@ KERNEL_WITH_BARRIER(stem_forward, (const bf16 *x, const bf16 *w, ConvShape s, in
     }
     for (int n = blockIdx.x; n < tiles; n += gridDim.x) {
         StemTile tile(s, n, STEM_FORWARD_ROWS);
-        load_pixels(x, s, plan, tile, STEM_FORWARD_ROWS, pixels);
+        load_pixels<STEM_FORWARD_LOADS>(x, s, plan, tile, STEM_FORWARD_ROWS, pixels);
         BARRIER();
         float sums[2][8][4] = {};
         const bf16 *rows = pixels + warp * 2 * s.stride_y * plan.pitch;
         for (int step = 0; step < plan.steps; step++) {
-            int first = plan.offset(step * 2);
-            int second = plan.offset(step * 2 + 1);
+            int first = offsets[step * 2];
+            int second = offsets[step * 2 + 1];
             Operand upper = left_of_rows(rows, plan.stride, first, second);
             Operand lower = left_of_rows(rows + s.stride_y * plan.pitch, plan.stride, first, second);
             UNROLL
@@ -158,27 +170,29 @@ KERNEL_WITH_BARRIER(stem_forward, (const bf16 *x, const bf16 *w, ConvShape s, in
 
 // The gradient of the weight: a block sums every so many tiles, for 64 output channels, into its piece of
 // partial (pieces, O, Kh, Kw, I); a warp takes 16 output channels.
-KERNEL_WITH_BARRIER(stem_weight_grad, (const bf16 *x, const bf16 *dy, ConvShape s, int tiles, float *partial), {
+KERNEL_OF_BLOCKS(stem_weight_grad, STEM_THREADS, 3, (const bf16 *x, const bf16 *dy, ConvShape s, int tiles, float *partial), {
     const int POSITIONS = STEM_WIDTH * STEM_GRAD_ROWS;
     alignas(16) SHARED bf16 windows[STEM_WIDTH * STEM_GRAD_ROWS * STEM_PITCH];
     alignas(16) SHARED bf16 grads[STEM_WIDTH * STEM_GRAD_ROWS * STEM_OUT_PITCH];
     alignas(16) SHARED bf16 pixels[STEM_PIXELS];
+    SHARED int offsets[STEM_STEPS * 2];
     typedef Pack<bf16, 8> P;
     typedef Pack<bf16, 2> Pair;
     StemPlan plan(s);
+    fill_offsets(plan, offsets);
     int t = threadIdx.x;
     int warp = t / 32;
     int first_out = (int)blockIdx.y * STEM_OUT;
     float sums[STEM_STEPS][2][4] = {};
     for (int n = blockIdx.x; n < tiles; n += gridDim.x) {
         StemTile tile(s, n, STEM_GRAD_ROWS);
-        load_pixels(x, s, plan, tile, STEM_GRAD_ROWS, pixels);
+        load_pixels<STEM_GRAD_ROW_LOADS>(x, s, plan, tile, STEM_GRAD_ROWS, pixels);
         P in[STEM_GRAD_LOADS];
         UNROLL
         for (int i = 0; i < STEM_GRAD_LOADS; i++) {
             int64_t at = tile.output(s, (t + i * STEM_THREADS) / (STEM_OUT / 8));
-            for (int v = 0; v < 8; v++) in[i].values[v].bits = 0;
-            if (at >= 0) in[i] = *(const P *)(dy + at * s.out_channels + first_out + t % (STEM_OUT / 8) * 8);
+            in[i] = *(const P *)(dy + (at < 0 ? 0 : at) * s.out_channels + first_out + t % (STEM_OUT / 8) * 8);
+            for (int v = 0; v < 8; v++) in[i].values[v].bits = at < 0 ? (uint16_t)0 : in[i].values[v].bits;
         }
         UNROLL
         for (int i = 0; i < STEM_GRAD_LOADS; i++) {
@@ -188,9 +202,10 @@ KERNEL_WITH_BARRIER(stem_weight_grad, (const bf16 *x, const bf16 *dy, ConvShape 
         // The windows, one a row: of every position half of the groups.
         int p = t % POSITIONS;
         const bf16 *window = pixels + p / STEM_WIDTH * s.stride_y * plan.pitch + p % STEM_WIDTH * plan.stride;
-        UNROLL_4
-        for (int group = t / POSITIONS; group < plan.steps * 2; group += STEM_THREADS / POSITIONS) {
-            const bf16 *from = window + plan.offset(group);
+        UNROLL
+        for (int i = 0; i < STEM_STEPS * 2 * POSITIONS / STEM_THREADS; i++) {
+            int group = t / POSITIONS + i * (STEM_THREADS / POSITIONS);
+            const bf16 *from = window + offsets[group];
             P out;
             for (int v = 0; v < 8; v += 2) *(Pair *)(out.values + v) = *(const Pair *)(from + v);
             *(P *)(windows + p * STEM_PITCH + group * 8) = out;
@@ -200,7 +215,6 @@ KERNEL_WITH_BARRIER(stem_weight_grad, (const bf16 *x, const bf16 *dy, ConvShape 
             Operand b = right_of_rows(grads + k * STEM_OUT_PITCH + warp * 16, STEM_OUT_PITCH);
             UNROLL
             for (int m = 0; m < STEM_STEPS; m++) {
-                if (m >= plan.steps) continue;
                 Operand a = left_of_columns(windows + k * STEM_PITCH + m * 16, STEM_PITCH);
                 multiply(sums[m][0], a, b, 0);
                 multiply(sums[m][1], a, b, 1);

@@ -27,6 +27,12 @@ DEVICE void load_transposed(uint32_t *r, const bf16 *at) {
                  : "r"((uint32_t)__cvta_generic_to_shared(at))
                  : "memory");
 }
+DEVICE void load_rows(uint32_t *r, const bf16 *at) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"((uint32_t)__cvta_generic_to_shared(at))
+                 : "memory");
+}
 #endif
 
 // A left operand in shared memory, row after row of `pitch` elements; a row's first 8 elements begin at `first`, its last 8
@@ -40,11 +46,13 @@ DEVICE Operand left_of_rows(const bf16 *at, int pitch, int first, int second) {
 #endif
 }
 
-// A right operand, column after column of `pitch` elements that lie side by side.
+// A right operand, column after column of `pitch` elements, each at a multiple of 16 bytes.
 DEVICE Operand right_of_columns(const bf16 *at, int pitch) {
 #ifdef __CUDACC__
-    const bf16 *own = at + lane_of() / 4 * pitch + lane_of() % 4 * 2;
-    return {{pair_at(own), pair_at(own + 8), pair_at(own + 8 * pitch), pair_at(own + 8 * pitch + 8)}};
+    Operand operand;
+    int matrix = lane_of() / 8, column = lane_of() % 8;
+    load_rows(operand.registers, at + (matrix / 2 * 8 + column) * pitch + matrix % 2 * 8);
+    return operand;
 #else
     return {at, pitch, 1, 0, 8};
 #endif

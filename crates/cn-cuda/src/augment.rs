@@ -115,6 +115,12 @@ impl ImageStack {
     }
 }
 
+/// Threads of a block, and the pixels of an image that it makes; as in the kernel.
+const THREADS: u32 = 256;
+const PIXELS: usize = 2048;
+/// Blocks along the batch that a device takes.
+const MAX_BATCH: usize = 65_535;
+
 /// Makes batches of one size from images on a device, one launch each: the same bits as on the CPU.
 #[derive(Clone, Debug)]
 pub struct Augment {
@@ -143,9 +149,9 @@ impl Augment {
     ///
     /// If there are no planes or more than three, or memory runs out.
     pub fn new(device: &Device, planes: &[Plane], batch: usize) -> Result<Self> {
-        if !(1..=3).contains(&planes.len()) || batch == 0 {
+        if !(1..=3).contains(&planes.len()) || !(1..=MAX_BATCH).contains(&batch) {
             let found = format!("{} planes, {batch} images", planes.len());
-            return Err(Error::Setting { name: "batch", found, expected: "1 to 3 planes and at least 1 image" });
+            return Err(Error::Setting { name: "batch", found, expected: "1 to 3 planes and 1 to 65535 images" });
         }
         let mut raw = RawPlanes { mean: [0.0; 3], std: [1.0; 3], ones: [0; 3], count: planes.len() as u32 };
         for (p, plane) in planes.iter().enumerate() {
@@ -221,9 +227,9 @@ impl Augment {
                 expected: "the batch of these images that was prepared",
             });
         }
-        let args =
-            args![stack.raw(), self.ids.address(), self.geometry.address(), self.planes, pixels as i64, out.address(),];
-        self.device.launch_for("augment", e, Grid::over(pixels), args)
+        let args = args![stack.raw(), self.ids.address(), self.geometry.address(), self.planes, out.address()];
+        let grid = Grid::of_blocks([(size * size).div_ceil(PIXELS), n, 1], [THREADS, 1, 1]);
+        self.device.launch_for("augment", e, grid, args)
     }
 
     /// The numbers of the images that were prepared, 4 bytes each; dropout keys its draws by them.

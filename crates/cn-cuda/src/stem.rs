@@ -13,6 +13,7 @@ const FORWARD_ROWS: usize = 8;
 const GRAD_ROWS: usize = 4;
 const GROUPS: usize = 22;
 const PIXELS: [usize; 2] = [24, 128];
+const MAX_GRAD_ROWS: usize = 16;
 
 /// Blocks that share the tiles of the forward pass: enough for the largest GPUs.
 const BLOCKS: usize = 1024;
@@ -34,7 +35,11 @@ impl Stem {
         let (taps, stride) = (kernel_x * shape.in_channels, stride_x * shape.in_channels);
         let row_groups = taps.div_ceil(8);
         let pixels = [(FORWARD_ROWS - 1) * stride_y + kernel_y, (WIDTH - 1) * stride + row_groups * 8];
-        let fits = kernel_y * row_groups <= GROUPS && pixels[0] <= PIXELS[0] && pixels[1] <= PIXELS[1];
+        let grad_rows = (GRAD_ROWS - 1) * stride_y + kernel_y;
+        let fits = kernel_y * row_groups <= GROUPS
+            && pixels[0] <= PIXELS[0]
+            && pixels[1] <= PIXELS[1]
+            && grad_rows <= MAX_GRAD_ROWS;
         // Pairs of elements are read at once, and images of 8 channels or more are what libraries are made for.
         let does = fits && stride.is_multiple_of(2) && shape.in_channels < 8 && shape.out_channels.is_multiple_of(OUT);
         does.then(|| Self { device: device.clone(), shape, partial: None })

@@ -24,8 +24,18 @@ pub(super) struct Kind {
     ms: f64,
 }
 
-/// Times steps launch by launch.
-pub(super) fn time(device: &Device, args: &GpuCheckArgs) -> Result<Vec<Kind>> {
+/// A training step on the GPU.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Layers {
+    kinds: Vec<Kind>,
+    /// Images a second when the step is one launch, without making the batch.
+    img_s: f64,
+    /// Milliseconds of such a step.
+    ms: f64,
+}
+
+/// Times steps launch by launch, and as a whole.
+pub(super) fn time(device: &Device, args: &GpuCheckArgs) -> Result<Layers> {
     let setup = Setup { precision: args.precision, image_size: args.image_size, batch_size: args.batch_size };
     let mut ready = setup.ready(device)?;
     let (job, ids) = (Job::draw()?, (0..args.batch_size as u32).collect::<Vec<_>>());
@@ -48,7 +58,8 @@ pub(super) fn time(device: &Device, args: &GpuCheckArgs) -> Result<Vec<Kind>> {
         })
         .collect();
     kinds.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-    Ok(kinds)
+    let img_s = ready.train_rate(device)?;
+    Ok(Layers { kinds, img_s, ms: 1e3 * args.batch_size as f64 / img_s })
 }
 
 /// Launches and milliseconds of each name.
@@ -63,12 +74,14 @@ fn by_name(timings: Vec<Timing>) -> BTreeMap<String, (usize, f64)> {
 }
 
 /// The table for people.
-pub(super) fn text(kinds: &[Kind]) -> String {
+pub(super) fn text(layers: &Layers) -> String {
+    let Layers { kinds, img_s, ms: whole } = layers;
     let all: f64 = kinds.iter().map(|kind| kind.ms).sum();
     let mut text = String::from("      ms   share  launches  of a training step\n");
     for Kind { name, launches, ms } in kinds {
         let _ = writeln!(text, "{ms:>8.3} {:>6.1}%  {launches:>8}  {name}", 100.0 * ms / all);
     }
     let _ = writeln!(text, "{all:>8.3}  in all, launch by launch");
+    let _ = writeln!(text, "{whole:>8.3}  as one launch, without making the batch: {img_s:.0} images/s");
     text
 }

@@ -128,12 +128,7 @@ impl Setup {
     /// Images a second of training and of use, with images that lie there.
     fn measure(&self, device: &Device) -> Result<[f64; 2]> {
         let mut ready = self.ready(device)?;
-        // Written once: as with PyTorch, the images are on the device already.
-        let mut written = false;
-        let train = rate(device, self.batch_size, || ready.step(!std::mem::replace(&mut written, true)))?;
-        let mut written = false;
-        let infer = rate(device, self.batch_size, || ready.judge(!std::mem::replace(&mut written, true)))?;
-        Ok([train, infer])
+        Ok([ready.train_rate(device)?, ready.use_rate(device)?])
     }
 }
 
@@ -142,6 +137,18 @@ impl Ready {
     fn step(&mut self, first: bool) -> Result<()> {
         let Self { gpu, batch } = self;
         Ok(gpu.step(&batch.input(), |to| batch.write(first, to))?)
+    }
+
+    /// Images a second of training. They are written once: as with PyTorch, they are on the device already.
+    pub(super) fn train_rate(&mut self, device: &Device) -> Result<f64> {
+        let mut written = false;
+        rate(device, self.batch.ids.len(), || self.step(!std::mem::replace(&mut written, true)))
+    }
+
+    /// The same of use.
+    fn use_rate(&mut self, device: &Device) -> Result<f64> {
+        let mut written = false;
+        rate(device, self.batch.ids.len(), || self.judge(!std::mem::replace(&mut written, true)))
     }
 
     /// One step on a batch that `batches` has prepared, launch by launch.
