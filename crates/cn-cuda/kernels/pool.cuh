@@ -8,9 +8,6 @@ struct PoolShape {
     int out_height, out_width;
 };
 
-// Inputs of a row of a window that are read at once.
-#define POOL_LOADS 3
-
 // An input as it is.
 template <class T, int V>
 struct PlainInput {
@@ -28,27 +25,18 @@ DEVICE void pool_window(const T *x, const Input &input, const PoolShape &s, uint
     float best[V];
     int winner[V];
     for (int v = 0; v < V; v++) best[v] = -INFINITY, winner[v] = -1;
-    // Loads of a row have no branch around them, so that all of them are on their way before the first is needed.
     for (int ky = 0; ky < s.kernel_y; ky++) {
         int iy = oy * s.stride_y + ky - s.padding_y;
-        bool in_image = iy >= 0 & iy < s.height;
-        const P *row = (const P *)x + (uint32_t)((b * s.height + (in_image ? iy : 0)) * s.width) * lanes + lane;
-        for (int kx0 = 0; kx0 < s.kernel_x; kx0 += POOL_LOADS) {
-            P in[POOL_LOADS];
-            bool inside[POOL_LOADS];
-            UNROLL
-            for (int k = 0; k < POOL_LOADS; k++) {
-                int ix = ox * s.stride_x + kx0 + k - s.padding_x;
-                inside[k] = in_image & kx0 + k < s.kernel_x & ix >= 0 & ix < s.width;
-                in[k] = row[(uint32_t)(inside[k] ? ix : 0) * lanes];
-            }
-            UNROLL
-            for (int k = 0; k < POOL_LOADS; k++) {
-                for (int v = 0; v < V; v++) {
-                    float value = input.get(in[k], v);
-                    bool wins = inside[k] & (winner[v] < 0 | value > best[v] | value != value);
-                    best[v] = wins ? value : best[v];
-                    winner[v] = wins ? ky * s.kernel_x + kx0 + k : winner[v];
+        if (iy < 0 || iy >= s.height) continue;
+        for (int kx = 0; kx < s.kernel_x; kx++) {
+            int ix = ox * s.stride_x + kx - s.padding_x;
+            if (ix < 0 || ix >= s.width) continue;
+            P in = ((const P *)x)[(uint32_t)((b * s.height + iy) * s.width + ix) * lanes + lane];
+            for (int v = 0; v < V; v++) {
+                float value = input.get(in, v);
+                if (winner[v] < 0 || value > best[v] || value != value) {
+                    best[v] = value;
+                    winner[v] = ky * s.kernel_x + kx;
                 }
             }
         }
@@ -92,28 +80,14 @@ DEVICE void pool_gather(const T *dy, const uint8_t *winners, const PoolShape &s,
     int y = iy + s.padding_y, x = ix + s.padding_x;
     int first_y = y < s.kernel_y ? 0 : (y - s.kernel_y) / s.stride_y + 1;
     int first_x = x < s.kernel_x ? 0 : (x - s.kernel_x) / s.stride_x + 1;
-    int end_y = y / s.stride_y + 1 < s.out_height ? y / s.stride_y + 1 : s.out_height;
-    int end_x = x / s.stride_x + 1 < s.out_width ? x / s.stride_x + 1 : s.out_width;
-    // Two by two windows at a time, as most pools have them; their loads have no branch around them.
-    for (int oy0 = first_y; oy0 < end_y; oy0 += 2) {
-        for (int ox0 = first_x; ox0 < end_x; ox0 += 2) {
-            Winners places[4];
-            P grads[4];
-            bool inside[4];
-            UNROLL
-            for (int k = 0; k < 4; k++) {
-                int oy = oy0 + k / 2, ox = ox0 + k % 2;
-                inside[k] = oy < end_y & ox < end_x;
-                uint32_t o = (uint32_t)((b * s.out_height + (inside[k] ? oy : oy0)) * s.out_width + (inside[k] ? ox : ox0));
-                places[k] = ((const Winners *)winners)[o * lanes + lane];
-                grads[k] = ((const P *)dy)[o * lanes + lane];
-            }
-            UNROLL
-            for (int k = 0; k < 4; k++) {
-                int tap = (y - (oy0 + k / 2) * s.stride_y) * s.kernel_x + x - (ox0 + k % 2) * s.stride_x;
-                for (int v = 0; v < V; v++) {
-                    sum[v] += inside[k] & places[k].values[v] == tap ? load(grads[k].values[v]) : 0.0f;
-                }
+    for (int oy = first_y; oy < s.out_height && oy * s.stride_y <= y; oy++) {
+        for (int ox = first_x; ox < s.out_width && ox * s.stride_x <= x; ox++) {
+            uint32_t o = (uint32_t)((b * s.out_height + oy) * s.out_width + ox) * lanes + lane;
+            int tap = (y - oy * s.stride_y) * s.kernel_x + x - ox * s.stride_x;
+            Winners places = ((const Winners *)winners)[o];
+            P grad = ((const P *)dy)[o];
+            for (int v = 0; v < V; v++) {
+                if (places.values[v] == tap) sum[v] += load(grad.values[v]);
             }
         }
     }

@@ -63,7 +63,17 @@ impl Device {
     /// If there is no C++ compiler, or it cannot compile the kernels.
     #[cfg(feature = "emulation")]
     pub fn emulated() -> Result<Self> {
-        crate::emulation::open()
+        Self::emulated_with_memory(1 << 34)
+    }
+
+    /// The same with memory of so many bytes, to see what happens when it runs out.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::emulated`].
+    #[cfg(feature = "emulation")]
+    pub fn emulated_with_memory(bytes: usize) -> Result<Self> {
+        crate::emulation::open(bytes)
     }
 
     /// Name and capability of the device.

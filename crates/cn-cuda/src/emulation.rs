@@ -41,11 +41,12 @@ unsafe extern "C" {
 
 const RTLD_NOW: c_int = 2;
 
-pub(crate) fn open() -> Result<Device> {
+/// With memory of so many bytes.
+pub(crate) fn open(memory: usize) -> Result<Device> {
     // One block runs at a time in all of the process, since indices and shared memory are globals there.
     static KERNELS: OnceLock<Result<Arc<Mutex<Emulate>>>> = OnceLock::new();
     let kernels = KERNELS.get_or_init(|| load().map(|emulate| Arc::new(Mutex::new(emulate)))).clone()?;
-    Ok(Device(Arc::new(Emulation { kernels, allocations: Mutex::default() })))
+    Ok(Device(Arc::new(Emulation { kernels, memory, allocations: Mutex::default() })))
 }
 
 fn failed(reason: impl Into<String>) -> Error {
@@ -99,6 +100,8 @@ unsafe impl crate::launch::Plain for Word {}
 
 struct Emulation {
     kernels: Arc<Mutex<Emulate>>,
+    /// Bytes of the memory, guards included.
+    memory: usize,
     /// What was allocated, by the address that was given out.
     allocations: Mutex<BTreeMap<u64, Vec<Word>>>,
 }
@@ -139,7 +142,11 @@ impl Backend for Emulation {
         "emulation on the CPU".into()
     }
 
-    fn allocate(&self, bytes_wanted: usize, _what: &str) -> Result<u64> {
+    fn allocate(&self, bytes_wanted: usize, what: &str) -> Result<u64> {
+        let (free, _) = self.memory()?;
+        if bytes_wanted + 2 * GUARD > free {
+            return Err(Error::OutOfMemory { what: what.into(), bytes: bytes_wanted, free });
+        }
         let mut words = vec![Word([0; WORD]); (bytes_wanted + 2 * GUARD).div_ceil(WORD)];
         let all = bytes(&mut words);
         let end = all.len() - GUARD;
@@ -198,7 +205,9 @@ impl Backend for Emulation {
     }
 
     fn memory(&self) -> Result<(usize, usize)> {
-        Ok((1 << 34, 1 << 34))
+        let allocations = self.allocations.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = allocations.values().map(|words| size_of_val(&words[..])).sum();
+        Ok((self.memory.saturating_sub(used), self.memory))
     }
 
     fn plan(&self, _job: &ConvJob) -> Result<bool> {

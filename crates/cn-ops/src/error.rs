@@ -72,6 +72,21 @@ pub enum Error {
     /// The GPU cannot be used, or refuses.
     #[error("the GPU cannot do this")]
     Cuda(#[from] cn_cuda::Error),
+    /// A batch that a GPU's memory does not hold.
+    #[error(
+        "a batch of {batch} images of {}x{} px does not fit the GPU's memory{}",
+        size[1], size[0], fits.map_or_else(String::new, |n| format!("; {n} would fit"))
+    )]
+    GpuBatch {
+        /// Images of the batch.
+        batch: usize,
+        /// Height and width.
+        size: [usize; 2],
+        /// How many would fit, if any: the batch halved until it does.
+        fits: Option<usize>,
+        /// What ran out.
+        source: cn_cuda::Error,
+    },
     /// A layer that has no kernels for GPUs.
     #[error("`{name}` cannot run on a GPU: {reason}")]
     NotOnGpu {
@@ -97,7 +112,7 @@ impl Error {
             Self::UnknownTensor { .. } => Some("names are PyTorch's; `Model::named_tensors` lists them"),
             Self::DuplicateName { .. } => Some("give the children of a container different names"),
             Self::NothingSaved { .. } => Some("use `Pass::train`, or `Pass::eval` followed by `saving`"),
-            Self::Cuda(error) => error.hint(),
+            Self::Cuda(error) | Self::GpuBatch { source: error, .. } => error.hint(),
             Self::NotOnGpu { .. } => Some("train this network on the CPU"),
             _ => None,
         }

@@ -10,6 +10,7 @@ mod memory;
 mod network;
 mod parameters;
 mod program;
+mod recorded;
 mod side;
 mod spec;
 

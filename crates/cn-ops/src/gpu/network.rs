@@ -4,10 +4,11 @@ use super::adam_rates;
 use super::memory::{Lease, Value};
 use super::parameters::GpuParameters;
 use super::program::{Context, Grad, Pass, Step, Writer, hold};
+use super::recorded::Program;
 use super::spec::Spec;
 use crate::{Adam, AdamConfig, Entry, Error, Hyper, Loss, Model, Network, Result};
 use candle_core::Tensor;
-use cn_cuda::{AdamRates, Buffer, Device, Element, Graph, Products, StepState, Timing, Widen};
+use cn_cuda::{AdamRates, Buffer, Device, Element, Products, StepState, Timing, Widen};
 use cn_kernels::optim::AdamStep;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,46 +21,6 @@ pub struct GpuConfig {
     pub element: Element,
     /// How products of `f32` are computed.
     pub products: Products,
-}
-
-/// Steps, recorded as one launch where the device can.
-#[derive(Default)]
-struct Program {
-    steps: Vec<Step>,
-    graph: Option<Graph>,
-    /// The first run loads kernels and asks libraries what they can, which cannot be recorded.
-    has_run: bool,
-    /// Why it is launched step by step for good.
-    not_recorded: Option<String>,
-}
-
-impl Program {
-    /// Runs the steps behind `fill`, which is recorded with them.
-    fn run(&mut self, device: &Device, fill: &dyn Fn() -> Result<()>) -> Result<()> {
-        if let Some(graph) = &self.graph {
-            return Ok(graph.launch()?);
-        }
-        if !self.has_run || self.not_recorded.is_some() {
-            self.has_run = true;
-            return self.launch_each(fill);
-        }
-        match device.capture(|| self.launch_each(fill)) {
-            Ok(Some(graph)) => {
-                graph.launch()?;
-                self.graph = Some(graph);
-                Ok(())
-            }
-            recorded => {
-                self.not_recorded = Some(recorded.map_or_else(|e| e.to_string(), |_| "the device cannot".into()));
-                self.launch_each(fill)
-            }
-        }
-    }
-
-    fn launch_each(&mut self, fill: &dyn Fn() -> Result<()>) -> Result<()> {
-        fill()?;
-        Ok(self.steps.iter_mut().try_for_each(|step| step())?)
-    }
 }
 
 /// A training step: batch, forward, loss, backward, update.
@@ -194,7 +155,7 @@ impl GpuNetwork {
         let logits = logits.buffer();
         steps.push(self.update(loss.clone(), &narrow)?);
         drop(held);
-        let program = Program { steps, ..Program::default() };
+        let program = Program::new(steps);
         Ok(Training { of, program, ids, images: buffer, targets, loss, logits })
     }
 
@@ -268,7 +229,7 @@ impl GpuNetwork {
         if self.training.as_ref().is_none_or(|training| training.of != of) {
             // The memory of the old one is free before that of the new one is taken.
             self.training = None;
-            self.training = Some(self.write_training(step.images, step.loss)?);
+            self.training = Some(or_smaller(step.images, |images| self.write_training(images, step.loss))?);
         }
         let training = self.training.as_ref().ok_or_else(no_training)?;
         training.targets.write_floats(step.targets)?;
@@ -369,7 +330,7 @@ impl GpuNetwork {
     /// As [`GpuNetwork::judge`].
     pub fn launch_judging(&mut self, images: [usize; 4], make_batch: impl FnOnce(&Buffer) -> Result<()>) -> Result<()> {
         if !self.judging.contains_key(&images) {
-            let judging = self.write_judging(images)?;
+            let judging = or_smaller(images, |images| self.write_judging(images))?;
             self.judging.insert(images, judging);
         }
         let judging = self.judging.get_mut(&images).ok_or_else(no_training)?;
@@ -398,7 +359,7 @@ impl GpuNetwork {
         let (logits, back) = writer.layer(&self.spec, images)?;
         check_logits(&logits)?;
         drop(back);
-        let program = Program { steps: std::mem::take(&mut writer.steps), ..Program::default() };
+        let program = Program::new(std::mem::take(&mut writer.steps));
         let folds = std::mem::take(&mut writer.folds);
         Ok(Judging { program, folds, folded_at: None, images: buffer, logits: logits.buffer() })
     }
@@ -421,10 +382,7 @@ impl GpuNetwork {
     /// Has the next step launched kernel by kernel, and the one after it recorded: for images from elsewhere.
     pub fn forget_recording(&mut self) {
         if let Some(training) = &mut self.training {
-            training.program.graph = None;
-            // What comes now may not have run yet.
-            training.program.has_run = false;
-            training.program.not_recorded = None;
+            training.program.forget();
         }
     }
 
@@ -479,6 +437,18 @@ impl GpuNetwork {
     pub fn grads(&self, network: &Network) -> Result<Tensor> {
         self.parameters.to_host_order(network.parameters(), &self.parameters.grads.read_floats()?)
     }
+}
+
+/// What `write` writes down for these images; if memory runs out, the error says how many of them would fit.
+fn or_smaller<T>(images: [usize; 4], write: impl Fn([usize; 4]) -> Result<T>) -> Result<T> {
+    let source = match write(images) {
+        Err(Error::Cuda(source @ cn_cuda::Error::OutOfMemory { .. })) => source,
+        other => return other,
+    };
+    let [batch, height, width, channels] = images;
+    let halves = std::iter::successors(Some(batch / 2), |n| Some(n / 2)).take_while(|n| *n > 0);
+    let fits = halves.into_iter().find(|n| write([*n, height, width, channels]).is_ok());
+    Err(Error::GpuBatch { batch, size: [height, width], fits, source })
 }
 
 /// K of `(B, K)`.

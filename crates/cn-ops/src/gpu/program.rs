@@ -9,13 +9,16 @@ use super::spec::{Bias, NormSpec, Spec};
 use crate::storage::shape_error;
 use crate::{Error, Result};
 use candle_core::Shape;
-use cn_cuda::norm::{Gradients, Running, Saved, ScaleShift};
 use cn_cuda::{
-    BatchNorm, BatchNormConfig, Buffer, ConvShape, Convolution, Device, Dropout, Element, FoldedConfig,
-    FoldedConvolution, GlobalShape, LinearShape, PoolShape, Products, StepState, Unfolded, Write, conv, pool, train,
+    Buffer, ConvShape, Convolution, Device, Dropout, Element, LinearShape, Products, StepState, Write, conv, train,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+mod norms;
+mod pools;
+
+use norms::Residuum;
 
 /// One or several launches.
 pub(super) type Step = Box<dyn FnMut() -> cn_cuda::Result<()> + Send>;
@@ -292,198 +295,6 @@ impl<'a> Writer<'a> {
         Ok((y, back))
     }
 
-    /// A convolution and the norm behind it, in use.
-    fn folded(&mut self, conv: &'a Spec, norm: &'a NormSpec, x: Value, residual: Option<&Value>) -> Result<Value> {
-        let Spec::Conv { name, sizes: [out_channels, in_channels, kh, kw], bias, config } = conv else {
-            return Err(Error::NotOnGpu { name: norm.name.clone(), reason: "it does not follow a convolution" });
-        };
-        if x.dims.len() != 4 || x.channels() != *in_channels || norm.channels != *out_channels {
-            return Err(misfit(name, &x, &format!("(B, H, W, {in_channels})")));
-        }
-        let &[batch, height, width, _] = x.dims.as_slice() else { return Err(misfit(name, &x, "(B, H, W, I)")) };
-        let (stride, padding, out_channels, kernel) = (config.stride, config.padding, *out_channels, [*kh, *kw]);
-        let shape =
-            ConvShape { batch, height, width, in_channels: *in_channels, out_channels, kernel, stride, padding };
-        let y = self.planner.value(&[batch, shape.out_height(), shape.out_width(), out_channels], x.element)?;
-        if residual.is_some_and(|residual| residual.dims != y.dims || residual.element != y.element) {
-            return Err(misfit(&norm.name, &y, "the shape of the shortcut"));
-        }
-        let (element, products, activation) = (x.element, self.context.products, activation_of(norm));
-        let config = FoldedConfig { shape, element, products, activation, eps: norm.eps };
-        let folded = FoldedConvolution::new(self.context.device, config)?;
-        let parameters = self.context.parameters;
-        let weight = parameters.value(&format!("{name}.weight"))?;
-        let bias = (*bias == Bias::With).then(|| parameters.value(&format!("{name}.bias"))).transpose()?;
-        let (gamma, beta) =
-            (parameters.value(&format!("{}.weight", norm.name))?, parameters.value(&format!("{}.bias", norm.name))?);
-        let mean = parameters.buffer(&format!("{}.running_mean", norm.name))?;
-        let var = parameters.buffer(&format!("{}.running_var", norm.name))?;
-        let fold = folded.clone();
-        self.folds.push(Box::new(move || {
-            let (scales, running) = (ScaleShift { gamma: &gamma, beta: &beta }, Running { mean: &mean, var: &var });
-            fold.fold(Unfolded { weight: &weight, bias: bias.as_ref(), scales, running })
-        }));
-        let (from, rest, to) = (x.buffer(), residual.map(Value::buffer), y.buffer());
-        self.push(move || folded.run(&from, rest.as_ref(), &to));
-        Ok(y)
-    }
-
-    /// A norm for values like `x`, and its tensors.
-    fn batch_norm(&self, spec: &NormSpec, x: &Value) -> Result<(BatchNorm, NormTensors)> {
-        let NormSpec { name, channels, eps, momentum, .. } = spec;
-        if x.channels() != *channels || (self.pass == Pass::Train && x.rows() < 2) {
-            return Err(misfit(name, x, &format!("at least two rows of {channels} channels")));
-        }
-        let (rows, channels, eps, momentum) = (x.rows(), *channels, *eps, *momentum);
-        let config =
-            BatchNormConfig { rows, channels, element: x.element, eps, momentum, activation: activation_of(spec) };
-        let parameters = self.context.parameters;
-        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        let tensors = NormTensors {
-            gamma: parameters.value(&weight)?,
-            beta: parameters.value(&bias)?,
-            mean: parameters.buffer(&format!("{name}.running_mean"))?,
-            var: parameters.buffer(&format!("{name}.running_var"))?,
-            dgamma: parameters.grad(&weight)?,
-            dbeta: parameters.grad(&bias)?,
-        };
-        Ok((BatchNorm::new(self.context.device, config)?, tensors))
-    }
-
-    /// A norm and the max pool behind it, in training.
-    fn norm_pool(
-        &mut self,
-        spec: &'a NormSpec,
-        config: &crate::MaxPool2dConfig,
-        x: Value,
-    ) -> Result<(Value, Back<'a>)> {
-        let shape = pool_shape(config, &x)?;
-        let (norm, tensors) = self.batch_norm(spec, &x)?;
-        let dims = [shape.batch, shape.out_height(), shape.out_width(), shape.channels];
-        let y = self.planner.value(&dims, x.element)?;
-        let winners = self.planner.bytes(shape.output_len())?;
-        let (forward, from, to, places, of) =
-            (norm.clone(), x.buffer(), y.buffer(), Buffer::clone(&winners), tensors.clone());
-        self.push(move || forward.forward_pooled(of.forward(), &from, &shape, [&to, &places]));
-        let back: Back<'a> = Box::new(move |writer, dy, grad| {
-            // The sums over the batch come with the gradient of `x`, so that it is computed even if it is not wanted.
-            let dx = writer.like(&x)?;
-            let (x, dy, to, places) = (x.buffer(), dy.buffer(), dx.buffer(), Buffer::clone(&winners));
-            writer.push(move || {
-                let out = [&to, &tensors.dgamma, &tensors.dbeta];
-                norm.backward_pooled(&tensors.gamma, &x, (&shape, &dy, &places), out)
-            });
-            let given = writer.give(grad, dx);
-            drop(winners);
-            given
-        });
-        Ok((y, back))
-    }
-
-    fn norm(&mut self, spec: &'a NormSpec, x: Value, residual: Option<&Value>) -> Result<(Value, NormBack<'a>)> {
-        if residual.is_some_and(|residual| residual.dims != x.dims || residual.element != x.element) {
-            return Err(misfit(&spec.name, &x, "the shape of the shortcut"));
-        }
-        let (norm, tensors) = self.batch_norm(spec, &x)?;
-        let y = self.like(&x)?;
-        let (layer, from, to, rest, pass) =
-            (norm.clone(), x.buffer(), y.buffer(), residual.map(Value::buffer), self.pass);
-        let of = tensors.clone();
-        self.push(move || match pass {
-            Pass::Train => layer.forward(of.forward(), &from, rest.as_ref(), &to),
-            Pass::Eval => layer.forward_running(of.forward(), &from, rest.as_ref(), &to),
-        });
-        // Without a residual, the backward pass does not read the output.
-        let output = residual.map(|_| y.clone());
-        let back: NormBack<'a> = Box::new(move |writer, dy, grad, residuum| {
-            // The sums over the batch come with the gradient of `x`, so that it is computed even if it is not wanted.
-            let dx = writer.like(&x)?;
-            let rest = if residuum == Residuum::New { Some(writer.like(&x)?) } else { None };
-            let (x, y, dy, to) = (x.buffer(), output.as_ref().map(Value::buffer), dy.buffer(), dx.buffer());
-            let d_residual = rest.as_ref().map(Value::buffer);
-            writer.push(move || {
-                let saved = Saved { x: &x, y: y.as_ref(), dy: &dy };
-                let d_residual = d_residual.as_ref();
-                let NormTensors { gamma, dgamma, dbeta, .. } = &tensors;
-                norm.backward(gamma, saved, Gradients { dx: &to, d_residual, dgamma, dbeta })
-            });
-            Ok((writer.give(grad, dx)?, rest))
-        });
-        Ok((y, back))
-    }
-
-    fn max_pool(&mut self, config: &crate::MaxPool2dConfig, x: Value) -> Result<(Value, Back<'a>)> {
-        let shape = pool_shape(config, &x)?;
-        let dims = [shape.batch, shape.out_height(), shape.out_width(), shape.channels];
-        let y = self.planner.value(&dims, x.element)?;
-        let winners = self.planner.bytes(shape.output_len())?;
-        let (device, e) = (self.context.device.clone(), x.element);
-        let (from, to, places) = (x.buffer(), y.buffer(), Buffer::clone(&winners));
-        self.push(move || pool::max_pool(&device, e, &shape, &from, [&to, &places]));
-        let like = Sizes::of(&x);
-        drop(x);
-        let back: Back<'a> = Box::new(move |writer, dy, grad| {
-            if matches!(grad, Grad::Skip) {
-                return Ok(None);
-            }
-            let dx = writer.planner.value(&like.dims, like.element)?;
-            let (device, from, to, places) =
-                (writer.context.device.clone(), dy.buffer(), dx.buffer(), Buffer::clone(&winners));
-            writer.push(move || pool::max_pool_grad(&device, e, &shape, [&from, &places], &to));
-            writer.give(grad, dx)
-        });
-        Ok((y, back))
-    }
-
-    fn global(&self, name: &str, x: &Value) -> Result<GlobalShape> {
-        match x.dims.as_slice() {
-            &[batch, h, w, channels] => Ok(GlobalShape { batch, positions: h * w, channels }),
-            _ => Err(misfit(name, x, "(B, H, W, C)")),
-        }
-    }
-
-    fn concat_pool(&mut self, x: Value) -> Result<(Value, Back<'a>)> {
-        let shape = self.global("concat pool", &x)?;
-        // From here on everything is small, and `f32`.
-        let y = self.planner.value(&[shape.batch, 2 * shape.channels], Element::F32)?;
-        let winners = self.planner.bytes(shape.batch * shape.channels * 4)?;
-        let (device, e) = (self.context.device.clone(), x.element);
-        let (from, to, places) = (x.buffer(), y.buffer(), Buffer::clone(&winners));
-        self.push(move || pool::concat_pool(&device, e, &shape, &from, [&to, &places]));
-        let like = Sizes::of(&x);
-        drop(x);
-        let back: Back<'a> = Box::new(move |writer, dy, grad| {
-            if matches!(grad, Grad::Skip) {
-                return Ok(None);
-            }
-            let dx = writer.planner.value(&like.dims, like.element)?;
-            let (device, from, to, places) =
-                (writer.context.device.clone(), dy.buffer(), dx.buffer(), Buffer::clone(&winners));
-            writer.push(move || pool::concat_pool_grad(&device, e, &shape, [&from, &places], &to));
-            writer.give(grad, dx)
-        });
-        Ok((y, back))
-    }
-
-    fn mean_pool(&mut self, x: Value) -> Result<(Value, Back<'a>)> {
-        let shape = self.global("mean pool", &x)?;
-        let y = self.planner.value(&[shape.batch, shape.channels], Element::F32)?;
-        let (device, e, from, to) = (self.context.device.clone(), x.element, x.buffer(), y.buffer());
-        self.push(move || pool::mean_pool(&device, e, &shape, &from, &to));
-        let like = Sizes::of(&x);
-        drop(x);
-        let back: Back<'a> = Box::new(move |writer, dy, grad| {
-            if matches!(grad, Grad::Skip) {
-                return Ok(None);
-            }
-            let dx = writer.planner.value(&like.dims, like.element)?;
-            let (device, from, to) = (writer.context.device.clone(), dy.buffer(), dx.buffer());
-            writer.push(move || pool::mean_pool_grad(&device, e, &shape, &from, &to));
-            writer.give(grad, dx)
-        });
-        Ok((y, back))
-    }
-
     fn relu(&mut self, x: Value) -> Result<(Value, Back<'a>)> {
         let y = self.like(&x)?;
         let (device, e, from, to) = (self.context.device.clone(), x.element, x.buffer(), y.buffer());
@@ -552,56 +363,12 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn activation_of(norm: &NormSpec) -> cn_cuda::Activation {
-    match norm.activation {
-        cn_kernels::norm::Activation::Identity => cn_cuda::Activation::Identity,
-        cn_kernels::norm::Activation::Relu => cn_cuda::Activation::Relu,
-    }
-}
-
-fn pool_shape(config: &crate::MaxPool2dConfig, x: &Value) -> Result<PoolShape> {
-    let &[batch, height, width, channels] = x.dims.as_slice() else {
-        return Err(misfit("maxpool", x, "(B, H, W, C)"));
-    };
-    let crate::MaxPool2dConfig { kernel, stride, padding } = *config;
-    let shape = PoolShape { batch, height, width, channels, kernel, stride, padding };
-    if shape.is_valid() { Ok(shape) } else { Err(Error::PoolShape(shape)) }
-}
-
-/// The tensors of a norm.
-#[derive(Clone)]
-struct NormTensors {
-    gamma: Buffer,
-    beta: Buffer,
-    mean: Buffer,
-    var: Buffer,
-    dgamma: Buffer,
-    dbeta: Buffer,
-}
-
-impl NormTensors {
-    fn forward(&self) -> (ScaleShift<'_>, Running<'_>) {
-        (ScaleShift { gamma: &self.gamma, beta: &self.beta }, Running { mean: &self.mean, var: &self.var })
-    }
-}
-
 /// What a convolution is told apart from its name.
 struct ConvParts<'a> {
     sizes: &'a [usize; 4],
     bias: &'a Bias,
     config: &'a crate::Conv2dConfig,
 }
-
-/// Whether the gradient of the residual is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Residuum {
-    Skip,
-    New,
-}
-
-/// As [`Back`], also with the gradient of the residual.
-type NormBack<'a> =
-    Box<dyn FnOnce(&mut Writer<'a>, Value, Grad, Residuum) -> Result<(Option<Value>, Option<Value>)> + 'a>;
 
 /// Sizes and type of a value whose memory is not kept.
 struct Sizes {

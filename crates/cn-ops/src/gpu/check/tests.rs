@@ -160,3 +160,39 @@ fn a_network_that_trains_elsewhere_is_the_same_network() {
         assert_eq!(found.to_vec1::<f64>().unwrap(), kept.to_vec1::<f64>().unwrap(), "{name}");
     }
 }
+
+#[test]
+fn a_batch_that_does_not_fit_is_told_with_one_that_does() {
+    use crate::gpu::{GpuConfig, GpuNetwork};
+    use crate::{AdamConfig, Hyper, Loss};
+    if emulated().is_none() {
+        return;
+    }
+    // Room for the network and some images.
+    let device = Device::emulated_with_memory(3 << 20).unwrap();
+    let mut network = small_resnet();
+    let mut gpu = GpuNetwork::new(&device, &mut network, GpuConfig::default()).unwrap();
+    let mut step = |batch: usize| {
+        let (ids, targets) = ((0..batch as u32).collect::<Vec<_>>(), vec![0.0; batch * 5]);
+        let hyper = Hyper { lr: &[1e-3, 1e-3], beta1: 0.9 };
+        let (adam, images) = (AdamConfig::default(), [batch, 24, 20, 3]);
+        let step = crate::gpu::GpuStep {
+            images,
+            seed: 1,
+            epoch: 0,
+            ids: &ids,
+            targets: &targets,
+            loss: Loss::Bce,
+            adam,
+            hyper,
+        };
+        gpu.step(&step, |images| Ok(images.zero()?))
+    };
+    let error = step(1000).unwrap_err();
+    let crate::Error::GpuBatch { batch: 1000, fits: Some(fits), .. } = error else { panic!("{error}") };
+    let text = error.to_string();
+    assert_eq!(text, format!("a batch of 1000 images of 20x24 px does not fit the GPU's memory; {fits} would fit"));
+    step(fits).unwrap();
+    assert!(step(2 * fits + 2).is_err(), "the halves are told from above");
+    step(fits).unwrap();
+}

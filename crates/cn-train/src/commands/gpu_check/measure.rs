@@ -85,6 +85,8 @@ pub(super) struct Setup {
 pub(super) struct Ready {
     gpu: GpuNetwork,
     batch: Batch,
+    /// Whether the images of training and of use are there.
+    written: [bool; 2],
 }
 
 struct Batch {
@@ -122,7 +124,7 @@ impl Setup {
         let ids = (0..batch as u32).collect();
         let is_target = |i: usize| i % CLASSES == i / CLASSES % CLASSES;
         let targets = (0..batch * CLASSES).map(|i| f32::from(u8::from(is_target(i)))).collect();
-        Ok(Ready { gpu, batch: Batch { element, images, lr, ids, targets, pixels } })
+        Ok(Ready { gpu, batch: Batch { element, images, lr, ids, targets, pixels }, written: [false; 2] })
     }
 
     /// Images a second of training and of use, with images that lie there.
@@ -134,33 +136,33 @@ impl Setup {
 
 impl Ready {
     /// One training step; the first one writes the images.
-    fn step(&mut self, first: bool) -> Result<()> {
-        let Self { gpu, batch } = self;
-        Ok(gpu.step(&batch.input(), |to| batch.write(first, to))?)
+    fn step(&mut self) -> Result<()> {
+        let Self { gpu, batch, written } = self;
+        let again = std::mem::replace(&mut written[0], true);
+        Ok(gpu.step(&batch.input(), |to| if again { Ok(()) } else { batch.write(to) })?)
     }
 
     /// Images a second of training. They are written once: as with PyTorch, they are on the device already.
     pub(super) fn train_rate(&mut self, device: &Device) -> Result<f64> {
-        let mut written = false;
-        rate(device, self.batch.ids.len(), || self.step(!std::mem::replace(&mut written, true)))
+        rate(device, self.batch.ids.len(), || self.step())
     }
 
     /// The same of use.
     fn use_rate(&mut self, device: &Device) -> Result<f64> {
-        let mut written = false;
-        rate(device, self.batch.ids.len(), || self.judge(!std::mem::replace(&mut written, true)))
+        rate(device, self.batch.ids.len(), || self.judge())
     }
 
     /// One step on a batch that `batches` has prepared, launch by launch.
     pub(super) fn time_step(&mut self, batches: &GpuBatcher) -> Result<Option<Vec<Timing>>> {
-        let Self { gpu, batch } = self;
+        let Self { gpu, batch, .. } = self;
         Ok(gpu.time_step(&batch.input(), |to| Ok(batches.launch(batch.element, to)?))?)
     }
 
     /// One step of use; the first one writes the images.
-    fn judge(&mut self, first: bool) -> Result<()> {
-        let Self { gpu, batch } = self;
-        Ok(gpu.launch_judging(batch.images, |to| batch.write(first, to))?)
+    fn judge(&mut self) -> Result<()> {
+        let Self { gpu, batch, written } = self;
+        let again = std::mem::replace(&mut written[1], true);
+        Ok(gpu.launch_judging(batch.images, |to| if again { Ok(()) } else { batch.write(to) })?)
     }
 }
 
@@ -171,8 +173,8 @@ impl Batch {
         GpuStep { images: *images, seed: 1, epoch: 0, ids, targets, loss: Loss::Bce, adam, hyper }
     }
 
-    fn write(&self, first: bool, to: &Buffer) -> cn_ops::Result<()> {
-        if first { Ok(to.write(self.element, &self.pixels)?) } else { Ok(()) }
+    fn write(&self, to: &Buffer) -> cn_ops::Result<()> {
+        Ok(to.write(self.element, &self.pixels)?)
     }
 }
 
