@@ -101,7 +101,7 @@ DEVICE void join_sums(double *a, double *b) {
 
 // Joins the pieces, moves the running moments, and leaves for each channel what the other kernels read: `saved` is (4, C):
 // mean, 1 / std, scale, shift. Sums of squares about 0 are safe in f64. Block (8, 128), 8 channels a block.
-KERNEL_WITH_BARRIER(norm_join, (const float *partial, int64_t rows, int channels, int piece, int pieces, const float *gamma, const float *beta, double eps, double momentum, float *running_mean, float *running_var, float *saved), {
+KERNEL_OF_BLOCKS(norm_join, JOIN_CHANNELS * JOIN_THREADS, 1, (const float *partial, int64_t rows, int channels, int piece, int pieces, const float *gamma, const float *beta, double eps, double momentum, float *running_mean, float *running_var, float *saved), {
     int c = (int)blockIdx.x * JOIN_CHANNELS + (int)threadIdx.x;
     double sum = 0;
     double squares = 0;
@@ -263,7 +263,7 @@ KERNELS_WITH_BARRIER(norm_grad_sums, (const T *x, const T *y, const T *dy, const
 
 // Joins the pieces in order: gradients of scale and shift (overwritten), and (3, C) factors so that the gradient of x is
 // factors[0] g + factors[1] x + factors[2]. Block (8, 128), 8 channels a block.
-KERNEL_WITH_BARRIER(norm_grad_join, (const float *partial, int64_t rows, int channels, int pieces, const float *gamma, const float *saved, float *dgamma, float *dbeta, float *factors), {
+KERNEL_OF_BLOCKS(norm_grad_join, JOIN_CHANNELS * JOIN_THREADS, 1, (const float *partial, int64_t rows, int channels, int pieces, const float *gamma, const float *saved, float *dgamma, float *dbeta, float *factors), {
     int c = (int)blockIdx.x * JOIN_CHANNELS + (int)threadIdx.x;
     double sum_g = 0;
     double sum_gx = 0;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::fs;
 use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 const SOURCES: [(&str, &str); 11] = [
     ("portable.cuh", include_str!("../kernels/portable.cuh")),
@@ -46,7 +46,7 @@ pub(crate) fn open(memory: usize) -> Result<Device> {
     // One block runs at a time in all of the process, since indices and shared memory are globals there.
     static KERNELS: OnceLock<Result<Arc<Mutex<Emulate>>>> = OnceLock::new();
     let kernels = KERNELS.get_or_init(|| load().map(|emulate| Arc::new(Mutex::new(emulate)))).clone()?;
-    Ok(Device(Arc::new(Emulation { kernels, memory, allocations: Mutex::default() })))
+    Ok(Device(Arc::new(Emulation { kernels, memory, allocations: Mutex::default(), records: Mutex::default() })))
 }
 
 fn failed(reason: impl Into<String>) -> Error {
@@ -104,6 +104,25 @@ struct Emulation {
     memory: usize,
     /// What was allocated, by the address that was given out.
     allocations: Mutex<BTreeMap<u64, Vec<Word>>>,
+    records: Mutex<Records>,
+}
+
+/// Work that is launched again as a whole.
+#[derive(Default)]
+struct Records {
+    /// What is being recorded.
+    open: Option<Vec<Work>>,
+    graphs: BTreeMap<u64, Arc<Vec<Work>>>,
+    n_graphs: u64,
+    /// Memory that was freed while there were graphs, filled with NaN: one that still reads it is found out.
+    freed: Vec<Vec<Word>>,
+}
+
+#[derive(Clone)]
+enum Work {
+    Launch(String, Grid, Args),
+    Zero(u64, usize),
+    Copy { to: u64, from: u64, len: usize },
 }
 
 impl std::fmt::Debug for Emulation {
@@ -130,6 +149,23 @@ impl Emulation {
         Ok(f(part.ok_or_else(|| failed("a copy beyond the end of an allocation"))?))
     }
 
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records the work if that is what is going on; else it is to be done.
+    fn record(&self, work: impl FnOnce() -> Work) -> bool {
+        self.records().open.as_mut().map(|open| open.push(work())).is_some()
+    }
+
+    /// Refuses what a device cannot record.
+    fn refuse_recording(&self, what: &str) -> Result<()> {
+        match self.records().open {
+            Some(_) => Err(failed(format!("{what} cannot be recorded"))),
+            None => Ok(()),
+        }
+    }
+
     fn check_guards(words: &mut [Word]) -> bool {
         let all = bytes(words);
         let end = all.len() - GUARD;
@@ -143,6 +179,7 @@ impl Backend for Emulation {
     }
 
     fn allocate(&self, bytes_wanted: usize, what: &str) -> Result<u64> {
+        self.refuse_recording("asking for memory")?;
         let (free, _) = self.memory()?;
         if bytes_wanted + 2 * GUARD > free {
             return Err(Error::OutOfMemory { what: what.into(), bytes: bytes_wanted, free });
@@ -159,28 +196,47 @@ impl Backend for Emulation {
 
     fn free(&self, address: u64) {
         let words = self.allocations.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
-        let intact = words.is_none_or(|mut words| Self::check_guards(&mut words));
+        let intact = words.is_none_or(|mut words| {
+            let intact = Self::check_guards(&mut words);
+            let mut records = self.records();
+            if !records.graphs.is_empty() {
+                bytes(&mut words).fill(FRESH_BYTE);
+                records.freed.push(words);
+            }
+            intact
+        });
         assert!(intact || std::thread::panicking(), "a kernel wrote beyond the end of an allocation");
     }
 
     fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
+        self.refuse_recording("an upload")?;
         self.with(to, from.len(), |to| to.copy_from_slice(from))
     }
 
     fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
+        self.refuse_recording("a download")?;
         self.with(from, to.len(), |from| to.copy_from_slice(from))
     }
 
     fn zero(&self, to: u64, len: usize) -> Result<()> {
+        if self.record(|| Work::Zero(to, len)) {
+            return Ok(());
+        }
         self.with(to, len, |to| to.fill(0))
     }
 
     fn copy(&self, to: u64, from: u64, len: usize) -> Result<()> {
+        if self.record(|| Work::Copy { to, from, len }) {
+            return Ok(());
+        }
         let bytes = self.with(from, len, |from| from.to_vec())?;
         self.upload(to, &bytes)
     }
 
     fn launch(&self, kernel: &str, grid: Grid, args: &mut Args) -> Result<()> {
+        if self.record(|| Work::Launch(kernel.into(), grid, args.clone())) {
+            return Ok(());
+        }
         let name = CString::new(kernel).map_err(|e| failed(e.to_string()))?;
         let n_args = args.len() as c_int;
         let mut pointers = args.pointers();
@@ -219,18 +275,31 @@ impl Backend for Emulation {
     }
 
     fn begin_capture(&self) -> Result<bool> {
-        Ok(false)
+        self.records().open = Some(Vec::new());
+        Ok(true)
     }
 
     fn end_capture(&self) -> Result<u64> {
-        Err(failed("nothing is captured"))
+        let mut records = self.records();
+        let work = records.open.take().ok_or_else(|| failed("nothing is captured"))?;
+        records.n_graphs += 1;
+        let handle = records.n_graphs;
+        records.graphs.insert(handle, Arc::new(work));
+        Ok(handle)
     }
 
-    fn replay(&self, _graph: u64) -> Result<()> {
-        Err(failed("nothing was captured"))
+    fn replay(&self, graph: u64) -> Result<()> {
+        let work = self.records().graphs.get(&graph).cloned().ok_or_else(|| failed("nothing was captured"))?;
+        work.iter().try_for_each(|work| match work.clone() {
+            Work::Launch(kernel, grid, mut args) => self.launch(&kernel, grid, &mut args),
+            Work::Zero(to, len) => self.zero(to, len),
+            Work::Copy { to, from, len } => self.copy(to, from, len),
+        })
     }
 
-    fn destroy_graph(&self, _graph: u64) {}
+    fn destroy_graph(&self, graph: u64) {
+        self.records().graphs.remove(&graph);
+    }
 
     fn begin_timing(&self) -> Result<bool> {
         Ok(false)

@@ -94,6 +94,7 @@ pub(crate) fn bytes_of_mut<T: Plain>(values: &mut [T]) -> &mut [u8] {
 struct Cell([u8; CELL]);
 
 /// The arguments of a launch, in the order of the kernel's parameters.
+#[derive(Clone)]
 pub(crate) struct Args {
     cells: Vec<Cell>,
 }

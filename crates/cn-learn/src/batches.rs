@@ -158,7 +158,6 @@ impl Batches {
     /// All images on `device`, and what makes batches of them there; `None` where they are not one stack.
     pub(crate) fn on_gpu(&self, device: &cn_cuda::Device) -> Result<Option<GpuBatcher>> {
         let Some(stack) = self.maker.source.stack() else { return Ok(None) };
-        // What the planes cannot show is refused by the image when a batch is made.
         Ok(Some(GpuBatcher::new(device, &self.maker.batcher, &stack, self.maker.config.batch_size)?))
     }
 

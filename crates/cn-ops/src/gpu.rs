@@ -14,7 +14,7 @@ mod recorded;
 mod side;
 mod spec;
 
-pub use check::{Check, check_kernels, check_network};
+pub use check::{Check, check_kernels, check_large_kernels, check_network};
 pub use network::{GpuConfig, GpuNetwork, GpuStep};
 pub(crate) use side::GpuSide;
 pub use spec::{Bias, NormSpec, Spec};

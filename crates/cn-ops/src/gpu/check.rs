@@ -62,6 +62,17 @@ pub fn check_kernels(device: &Device, seed: u64) -> Result<Vec<Check>> {
     Ok(lab.checks)
 }
 
+/// The same for sizes at which blocks go round several times.
+///
+/// # Errors
+///
+/// If the device fails.
+pub fn check_large_kernels(device: &Device, seed: u64) -> Result<Vec<Check>> {
+    let mut lab = Lab { device, seed, checks: Vec::new(), n_draws: 0 };
+    convolutions::check_large(&mut lab)?;
+    Ok(lab.checks)
+}
+
 /// Sums of `f32` in another order than the CPU's.
 const F32: f64 = 1e-5;
 /// One rounding to 8 bits of each result.

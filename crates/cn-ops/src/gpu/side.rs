@@ -23,8 +23,9 @@ pub(crate) struct GpuSide {
     newest: Newest,
     /// The version of the optimizer that the device has; `None` before the first step.
     adam: Option<u64>,
-    /// Images in `f32`, as the host makes them.
-    images: Option<Buffer>,
+    /// Images in `f32`, as the host makes them, of training steps and in use: what is recorded reads where they lie.
+    train_images: Option<Buffer>,
+    images_in_use: Option<Buffer>,
     /// Who made the images of the last step; 0 for the host.
     maker: u64,
 }
@@ -33,7 +34,16 @@ impl GpuSide {
     pub(crate) fn new(device: &Device, network: &mut Network, config: GpuConfig) -> Result<Self> {
         let twin = GpuNetwork::new(device, network, config)?;
         let (device, element) = (device.clone(), config.element);
-        Ok(Self { device, element, network: twin, newest: Newest::Both, adam: None, images: None, maker: 0 })
+        Ok(Self {
+            device,
+            element,
+            network: twin,
+            newest: Newest::Both,
+            adam: None,
+            train_images: None,
+            images_in_use: None,
+            maker: 0,
+        })
     }
 
     pub(crate) fn device(&self) -> &Device {
@@ -77,18 +87,6 @@ impl GpuSide {
         Ok(())
     }
 
-    /// Uploads images; what is recorded only reads where they lie then.
-    fn upload(&mut self, images: &Tensor) -> Result<Buffer> {
-        let bytes = images.elem_count() * 4;
-        let there = match self.images.take().filter(|buffer| buffer.len() == bytes) {
-            Some(buffer) => buffer,
-            None => self.device.allocate(bytes, "images")?,
-        };
-        there.write_floats(&read::<f32>(images)?)?;
-        self.images = Some(there.clone());
-        Ok(there)
-    }
-
     pub(crate) fn step(&mut self, network: &mut Network, step: &TrainStep<'_>, adam: &mut Adam) -> Result<StepEnd> {
         self.push(network)?;
         if self.adam != Some(adam.version()) {
@@ -96,7 +94,14 @@ impl GpuSide {
             self.adam = Some(adam.version());
         }
         let (sizes, there, maker) = match step.images {
-            Images::Host(images) => (dims("images", images, "(B, H, W, C)")?, Some(self.upload(images)?), 0),
+            Images::Host(images) => {
+                let there = upload(&self.device, images, self.train_images.take())?;
+                if let Place::New = there.1 {
+                    self.network.forget_recording();
+                }
+                self.train_images = Some(there.0.clone());
+                (dims("images", images, "(B, H, W, C)")?, Some(there.0), 0)
+            }
             Images::Gpu(images) => (images.sizes(), None, images.id()),
         };
         if std::mem::replace(&mut self.maker, maker) != maker {
@@ -137,12 +142,31 @@ impl GpuSide {
         self.push(network)?;
         let sizes: [usize; 4] = dims("images", images, "(B, H, W, C)")?;
         let n = sizes[0];
-        let there = self.upload(images)?;
+        // Batches of use are filled before what is recorded runs: that does not read from here.
+        let (there, _) = upload(&self.device, images, self.images_in_use.take())?;
+        self.images_in_use = Some(there.clone());
         let (device, element) = (self.device.clone(), self.element);
         let logits = self.network.judge(sizes, |batch| fill(&device, element, &there, batch))?;
         let classes = logits.len() / n.max(1);
         Ok(Tensor::from_vec(logits, (n, classes), &Candle::Cpu)?.into())
     }
+}
+
+/// Whether memory was there before.
+enum Place {
+    Old,
+    New,
+}
+
+/// Uploads images, over `there` if they fit exactly.
+fn upload(device: &Device, images: &Tensor, there: Option<Buffer>) -> Result<(Buffer, Place)> {
+    let bytes = images.elem_count() * 4;
+    let (buffer, place) = match there.filter(|buffer| buffer.len() == bytes) {
+        Some(buffer) => (buffer, Place::Old),
+        None => (device.allocate(bytes, "images")?, Place::New),
+    };
+    buffer.write_floats(&read::<f32>(images)?)?;
+    Ok((buffer, place))
 }
 
 /// Images in `f32` to a batch of the type that the network computes in.

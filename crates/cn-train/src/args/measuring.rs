@@ -16,11 +16,13 @@ pub(crate) struct GpuCheckArgs {
     #[arg(long, conflicts_with_all = ["only_check", "against_torch"])]
     pub(crate) layers: bool,
     /// Side of the images of that step, in pixels
-    #[arg(long, value_name = "PX", default_value_t = 128, requires = "layers")]
-    pub(crate) image_size: usize,
+    #[arg(long, value_name = "PX", default_value_t = 128, requires = "layers",
+          value_parser = clap::value_parser!(u32).range(16..=1024))]
+    pub(crate) image_size: u32,
     /// Images of that step
-    #[arg(long, value_name = "N", default_value_t = 256, requires = "layers")]
-    pub(crate) batch_size: usize,
+    #[arg(long, value_name = "N", default_value_t = 256, requires = "layers",
+          value_parser = clap::value_parser!(u32).range(2..=4096))]
+    pub(crate) batch_size: u32,
     /// Precision of that step
     #[arg(long, value_name = "TYPE", value_enum, default_value_t, requires = "layers")]
     pub(crate) precision: GpuPrecision,

@@ -37,7 +37,8 @@ pub(super) fn run(context: &Context<'_>, args: &GpuCheckArgs) -> Result<u8> {
         let timed = layers::time(&device, args)?;
         report.ui.result(layers::text(&timed));
         report.set("layers", json!(timed));
-        return Ok(report.finish());
+        report.ui.json(&Value::Object(report.results));
+        return Ok(0);
     }
     compare(&device, &mut report)?;
     let job = Job::draw()?;
@@ -61,7 +62,14 @@ fn open(name: Option<&str>) -> Result<Device> {
     let ordinal = if name == "auto" { Some(0) } else { crate::config::gpu_of(name) };
     let ordinal = ordinal
         .ok_or_else(|| Problem::usage(format!("`{name}` is no GPU")).hint("leave `--device` out, or name cuda:N"))?;
-    Ok(Device::cuda(ordinal)?)
+    // What checks a GPU has nothing to do on a CPU, whatever the library's hint says.
+    Device::cuda(ordinal).map_err(|error| {
+        let problem = Problem::failure(error.to_string());
+        match error.hint() {
+            Some(hint) => problem.hint(hint.trim_end_matches(", or use `--device cpu`")).into(),
+            None => problem.into(),
+        }
+    })
 }
 
 /// What was found out.
@@ -113,6 +121,10 @@ fn compare(device: &Device, report: &mut Report) -> Result<()> {
                 report.fail(format!("batch {name}: {n_different} of {n_values} numbers differ"));
             }
         }
+    }
+    for check in cn_ops::gpu::check_large_kernels(device, SEEDS[0])? {
+        n_checks += 1;
+        report.check(&check);
     }
     for element in [Element::F32, Element::Bf16] {
         let mut network = NETWORK.build(42, DType::F32, &Candle::Cpu)?;

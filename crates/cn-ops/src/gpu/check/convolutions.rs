@@ -60,6 +60,17 @@ pub(super) fn check(lab: &mut Lab<'_>, element: Element) -> Result<()> {
     Ok(())
 }
 
+/// First layers with more tiles than blocks, too much work for the emulation.
+pub(super) fn check_large(lab: &mut Lab<'_>) -> Result<()> {
+    for (batch, in_channels) in [(40, 3), (70, 1)] {
+        let (kernel, stride, padding) = ([7; 2], [2; 2], [3; 2]);
+        let shape =
+            ConvShape { batch, height: 125, width: 130, in_channels, out_channels: 64, kernel, stride, padding };
+        convolution(lab, Element::Bf16, &shape)?;
+    }
+    Ok(())
+}
+
 /// The shape, as cn-cuda calls it.
 fn convolution(lab: &mut Lab<'_>, element: Element, s: &ConvShape) -> Result<()> {
     let (x, x_host) = lab.random(element, s.input_len())?;

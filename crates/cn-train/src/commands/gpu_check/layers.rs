@@ -36,10 +36,11 @@ pub(super) struct Layers {
 
 /// Times steps launch by launch, and as a whole.
 pub(super) fn time(device: &Device, args: &GpuCheckArgs) -> Result<Layers> {
-    let setup = Setup { precision: args.precision, image_size: args.image_size, batch_size: args.batch_size };
+    let (image_size, batch_size) = (args.image_size as usize, args.batch_size as usize);
+    let setup = Setup { precision: args.precision, image_size, batch_size };
     let mut ready = setup.ready(device)?;
-    let (job, ids) = (Job::draw()?, (0..args.batch_size as u32).collect::<Vec<_>>());
-    let batches = job.augmented(device, &ids, args.image_size)?;
+    let (job, ids) = (Job::draw()?, (0..args.batch_size).collect::<Vec<_>>());
+    let batches = job.augmented(device, &ids, image_size)?;
     let mut steps = Vec::new();
     for step in 0..WARM_UP + STEPS {
         let timings = ready.time_step(&batches)?.ok_or_else(|| Problem::failure("this device has no clock"))?;
@@ -59,7 +60,7 @@ pub(super) fn time(device: &Device, args: &GpuCheckArgs) -> Result<Layers> {
         .collect();
     kinds.sort_by(|a, b| b.ms.total_cmp(&a.ms));
     let img_s = ready.train_rate(device)?;
-    Ok(Layers { kinds, img_s, ms: 1e3 * args.batch_size as f64 / img_s })
+    Ok(Layers { kinds, img_s, ms: 1e3 * batch_size as f64 / img_s })
 }
 
 /// Launches and milliseconds of each name.
