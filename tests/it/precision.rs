@@ -34,3 +34,14 @@ fn without_bf16_a_word_and_f32() {
     assert!(ended.stderr.contains("no products of bf16 here (portable without AVX512-BF16)"), "{}", ended.stderr);
     assert!(place.read("run/config.toml").contains("precision = \"f32\""));
 }
+
+#[test]
+fn what_gpus_alone_have_is_refused_with_a_way_out() {
+    let place = Place::new();
+    let args = format!("train {FLAGS} --data images --precision tf32 --out run");
+    let ended = Ended::of(place.folders(20).command(&args.split(' ').collect::<Vec<_>>()));
+    assert_eq!(ended.code, 2, "{}", ended.stderr);
+    assert!(ended.stderr.contains("the precision `tf32` is one of GPUs, and the device is `"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("hint: use `--device cuda`, or `--precision f32`"), "{}", ended.stderr);
+    assert!(!place.path("run").exists());
+}

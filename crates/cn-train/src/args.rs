@@ -198,7 +198,8 @@ pub(crate) struct ModelArgs {
     /// [default: auto, ImageNet's if they were fetched, else the built-in ones]
     #[arg(long, help_heading = "Model", value_name = "WEIGHTS")]
     pub(crate) weights: Option<String>,
-    /// Products of convolutions: f32, or bf16 with sums of f32, faster where the processor has AVX512-BF16
+    /// Products of convolutions: f32, or bf16 with sums of f32, faster where the processor has AVX512-BF16; on a GPU
+    /// also tf32
     #[arg(long, help_heading = "Model", value_name = "TYPE")]
     pub(crate) precision: Option<String>,
 }

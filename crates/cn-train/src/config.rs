@@ -13,6 +13,7 @@ use crate::problem::Problem;
 use cn_augment::{Policy, PolicyConfig};
 use cn_data::{Ground, SplitConfig, SplitMethod};
 use cn_learn::Phase;
+use cn_ops::Precision;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -424,6 +425,14 @@ fn parse(table: Table) -> Result<Config, Problem> {
 /// So many minutes; `None` if they are none, or too many to count.
 fn interval(minutes: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(60.0 * minutes).ok().filter(|interval| !interval.is_zero())
+}
+
+/// The precision that GPUs alone have: operands of products rounded to 11 bits.
+pub(crate) const TF32: &str = "tf32";
+
+/// What the CPU computes in, of settings or a model of this precision: `f32` in place of TF32.
+pub(crate) fn precision_here(name: &str) -> Result<Precision, cn_ops::PrecisionError> {
+    if name == TF32 { Ok(Precision::F32) } else { name.parse() }
 }
 
 /// The number of the GPU that a device names: 0 for `cuda`, N for `cuda:N`.

@@ -1,6 +1,6 @@
 //! Networks of the settings, and models that were trained, from a run or a file.
 
-use crate::config::{Config, FAINT_INK, HeadKind};
+use crate::config::{Config, FAINT_INK, HeadKind, precision_here};
 use crate::glyphs;
 use crate::problem::Problem;
 use anyhow::{Context, Result};
@@ -118,7 +118,8 @@ impl Trained {
         let in_file = || format!("cannot use the model `{}`", path.display());
         let resnet = ResNetConfig::of_file(file).with_context(in_file)?;
         check_card(&card, &resnet).with_context(in_file)?;
-        let mut network = network(&resnet, &normalisation_of(&card)?, 0)?.with_precision(card.precision.parse()?);
+        let mut network =
+            network(&resnet, &normalisation_of(&card)?, 0)?.with_precision(precision_here(&card.precision)?);
         cn_zoo::load(&mut network, file, Fit::Exact).with_context(in_file)?;
         let sha256 = cn_zoo::weights_sha256(&network.named_tensors()?)?;
         if sha256 != card.weights.sha256 {

@@ -24,11 +24,11 @@ pub(crate) const METRICS: [&str; 3] = ["accuracy_multi", "exact_match", "top1"];
 
 /// The precision of `config`, or `f32` and a word about it where this processor has no such products.
 pub(crate) fn settle_precision(ui: Ui, config: &mut Config) -> Result<()> {
-    let precision: Precision = config.precision.parse()?;
     if config::gpu_of(&config.device).is_some() {
-        // Every GPU that the kernels run on has both.
+        // Every GPU that the kernels run on has all.
         return Ok(());
     }
+    let precision: Precision = config.precision.parse()?;
     if !precision.is_supported() {
         let isa = cn_ops::Isa::current();
         ui.warn(format_args!("no products of {precision} here ({isa} without AVX512-BF16): computing in f32"));
@@ -61,11 +61,12 @@ pub(crate) fn learner(
 /// The network on the device of the settings.
 fn on_device(network: Network, config: &Config) -> Result<Network> {
     let Some(ordinal) = config::gpu_of(&config.device) else { return Ok(network) };
-    let element = match config.precision.parse()? {
+    let element = match config::precision_here(&config.precision)? {
         Precision::F32 => cn_cuda::Element::F32,
         Precision::Bf16 => cn_cuda::Element::Bf16,
     };
-    let products = cn_cuda::Products::Exact;
+    let is_tf32 = config.precision == config::TF32;
+    let products = if is_tf32 { cn_cuda::Products::Tf32 } else { cn_cuda::Products::Exact };
     Ok(network.on_gpu(&cn_cuda::Device::cuda(ordinal)?, cn_ops::gpu::GpuConfig { element, products })?)
 }
 

@@ -1,6 +1,6 @@
 //! Weights to start from: which ones, why these, and what was taken of them.
 
-use crate::config::{Config, Normalise};
+use crate::config::{Config, Normalise, precision_here};
 use crate::glyphs;
 use crate::model;
 use crate::problem::Problem;
@@ -245,7 +245,7 @@ impl Start {
     pub(crate) fn build(&self, config: &Config, n_classes: usize) -> Result<(Network, Option<Loaded>)> {
         let resnet = model::resnet(config, n_classes)?;
         let network = model::network(&resnet, &self.normalisation(config)?, config.seed)?;
-        let mut network = network.with_precision(config.precision.parse()?);
+        let mut network = network.with_precision(precision_here(&config.precision)?);
         let Some(Weights { file, .. }) = &self.weights else { return Ok((network, None)) };
         let loaded = cn_zoo::load(&mut network, file, Fit::Transfer);
         let loaded = loaded.with_context(|| match self.origin() {

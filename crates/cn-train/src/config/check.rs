@@ -1,8 +1,7 @@
 //! What cannot be trained with, found before anything is made.
 
-use super::{Config, gpu_of, interval, phases, policy_of};
+use super::{Config, TF32, gpu_of, interval, phases, policy_of, precision_here};
 use crate::problem::Problem;
-use cn_ops::Precision;
 
 /// Larger inputs than any image net uses; beyond, memory would run out long before the first step.
 const MAX_IMAGE_SIZE: u32 = 2048;
@@ -13,7 +12,7 @@ impl Config {
     /// Refuses what cannot be trained with.
     pub(super) fn check(&self) -> Result<(), Problem> {
         check_device(&self.device)?;
-        check_precision(&self.precision)?;
+        check_precision(&self.precision, &self.device)?;
         self.arch.parse::<cn_zoo::Arch>().map_err(|e| {
             Problem::usage(format!("there is no architecture `{}`", self.arch))
                 .caused_by(e)
@@ -116,9 +115,14 @@ fn check_device(device: &str) -> Result<(), Problem> {
     }
 }
 
-fn check_precision(precision: &str) -> Result<(), Problem> {
-    precision
-        .parse::<Precision>()
+fn check_precision(precision: &str, device: &str) -> Result<(), Problem> {
+    if precision == TF32 && gpu_of(device).is_none() {
+        return Err(Problem::usage(format!(
+            "the precision `{precision}` is one of GPUs, and the device is `{device}`"
+        ))
+        .hint("use `--device cuda`, or `--precision f32`"));
+    }
+    precision_here(precision)
         .map(drop)
         .map_err(|e| Problem::usage(e.to_string()).hint("use `--precision f32`, or bf16 for speed"))
 }
