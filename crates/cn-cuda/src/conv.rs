@@ -1,9 +1,9 @@
 //! Convolutions and products of matrices.
 
 use crate::backend::{ConvAddresses, ConvJob, ConvKind, Products};
-use crate::device::address_of;
+use crate::device::{address_of, is_aligned};
 use crate::launch::{Grid, Plain, args};
-use crate::stem::{Stem, is_aligned};
+use crate::stem::Stem;
 use crate::{Activation, Buffer, Device, Element, Error, Result};
 use cn_kernels::conv::ConvShape;
 

@@ -76,6 +76,23 @@ impl Device {
         crate::emulation::open(bytes)
     }
 
+    /// For tests: [`Device::emulated`], or a printed line `skipped: ...` and nothing where there is no C++ compiler.
+    ///
+    /// # Errors
+    ///
+    /// If there is a compiler, and it cannot compile the kernels.
+    #[cfg(feature = "emulation")]
+    #[expect(clippy::print_stdout, reason = "a test says what it skips")]
+    pub fn emulated_or_skip() -> Result<Option<Self>> {
+        match Self::emulated() {
+            Err(why @ Error::NoCompiler { .. }) => {
+                println!("skipped: {why}");
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
     /// Name and capability of the device.
     #[must_use]
     pub fn name(&self) -> String {
@@ -412,9 +429,14 @@ pub(crate) fn address_of(buffer: Option<&Buffer>) -> u64 {
     buffer.map_or(0, Buffer::address)
 }
 
+/// Whether 16 bytes can be moved at once from and to these.
+pub(crate) fn is_aligned(buffers: &[&Buffer]) -> bool {
+    buffers.iter().all(|buffer| buffer.address().is_multiple_of(16))
+}
+
 /// Channels that a thread takes at once: as many as 16 bytes hold where every row and buffer begins at a multiple, else 1.
 pub(crate) fn pack_of(element: Element, channels: usize, buffers: &[&Buffer]) -> usize {
     let wide = 16 / element.size();
-    let fits = channels.is_multiple_of(wide) && buffers.iter().all(|buffer| buffer.address().is_multiple_of(16));
+    let fits = channels.is_multiple_of(wide) && is_aligned(buffers);
     if fits { wide } else { 1 }
 }

@@ -2,10 +2,10 @@
 
 use crate::backend::{ConvAddresses, ConvJob, ConvKind, Products};
 use crate::conv::{Launched, tiles};
-use crate::device::address_of;
+use crate::device::{address_of, is_aligned};
 use crate::launch::{Grid, args};
 use crate::norm::{Running, ScaleShift};
-use crate::stem::{Stem, is_aligned};
+use crate::stem::Stem;
 use crate::{Activation, Buffer, ConvShape, Device, Element, Result};
 
 /// `y = activation(norm(conv(x) + bias) + residual)` with running moments, as one product.

@@ -87,8 +87,3 @@ impl Stem {
         sum_pieces(&self.device, (partial, pieces), n, dw)
     }
 }
-
-/// Whether 16 bytes can be moved at once from and to these.
-pub(crate) fn is_aligned(buffers: &[&Buffer]) -> bool {
-    buffers.iter().all(|buffer| buffer.address().is_multiple_of(16))
-}

@@ -105,21 +105,9 @@ fn check(device: &Device, seed: u64, case: Case, checks: &mut Vec<BatchCheck>) -
 mod tests {
     use super::*;
 
-    /// The emulation, or a printed line where there is no compiler for it.
-    fn emulated() -> Option<Device> {
-        match Device::emulated() {
-            Ok(device) => Some(device),
-            Err(why @ cn_cuda::Error::NoCompiler { .. }) => {
-                println!("skipped: {why}");
-                None
-            }
-            Err(why) => panic!("{why}"),
-        }
-    }
-
     #[test]
     fn batches_have_the_bits_of_the_cpu() -> Result<()> {
-        let Some(device) = emulated() else { return Ok(()) };
+        let Some(device) = Device::emulated_or_skip()? else { return Ok(()) };
         for seed in 0..4 {
             let checks = check_batches(&device, seed)?;
             assert_eq!(checks.len(), 50);
@@ -131,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() -> Result<()> {
-        let Some(device) = emulated() else { return Ok(()) };
+        let Some(device) = Device::emulated_or_skip()? else { return Ok(()) };
         let pixels = [0u8; 2 * 4 * 4];
         let stack = ImageStack::new(&pixels, [4, 4, 1])?;
         let batcher = Batcher::new(1, Normalisation::none())?;

@@ -370,18 +370,6 @@ struct ConvParts<'a> {
     config: &'a crate::Conv2dConfig,
 }
 
-/// Sizes and type of a value whose memory is not kept.
-struct Sizes {
-    dims: Vec<usize>,
-    element: Element,
-}
-
-impl Sizes {
-    fn of(x: &Value) -> Self {
-        Self { dims: x.dims.clone(), element: x.element }
-    }
-}
-
 /// Other sizes over the same memory.
 fn flatten<'a>(x: Value) -> (Value, Back<'a>) {
     let dims = x.dims.clone();

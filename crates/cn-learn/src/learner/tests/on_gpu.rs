@@ -34,14 +34,7 @@ impl Source for OneByOne {
 
 /// A learner on the emulation, or a printed line where there is no compiler for it.
 fn on_gpu(source: Arc<dyn Source>) -> Result<Option<Learner<Network>>> {
-    let device = match cn_cuda::Device::emulated() {
-        Ok(device) => device,
-        Err(why @ cn_cuda::Error::NoCompiler { .. }) => {
-            println!("skipped: {why}");
-            return Ok(None);
-        }
-        Err(why) => panic!("{why}"),
-    };
+    let Some(device) = cn_cuda::Device::emulated_or_skip().map_err(cn_ops::Error::from)? else { return Ok(None) };
     let config: BatchConfig = batches(8, SEED)?.config().clone();
     let batches = Batches::new(source, config, SEED)?;
     let network = network()?.on_gpu(&device, GpuConfig::default())?;

@@ -1,20 +1,8 @@
 use super::*;
 
-/// The emulation, or a printed line that says why there is none.
-fn emulated() -> Option<Device> {
-    match Device::emulated() {
-        Ok(device) => Some(device),
-        Err(why @ cn_cuda::Error::NoCompiler { .. }) => {
-            println!("skipped: {why}");
-            None
-        }
-        Err(why) => panic!("{why}"),
-    }
-}
-
 #[test]
 fn every_kernel_agrees_with_the_cpu() {
-    let Some(device) = emulated() else { return };
+    let Some(device) = Device::emulated_or_skip().unwrap() else { return };
     for seed in 0..3 {
         let checks = check_kernels(&device, seed).unwrap();
         assert!(checks.len() > 150, "{}", checks.len());
@@ -25,7 +13,7 @@ fn every_kernel_agrees_with_the_cpu() {
 
 #[test]
 fn a_wrong_result_fails() {
-    let Some(device) = emulated() else { return };
+    let Some(device) = Device::emulated_or_skip().unwrap() else { return };
     let mut lab = Lab { device: &device, seed: 0, checks: Vec::new(), n_draws: 0 };
     for found in [&[1.0, 2.1][..], &[1.0], &[f32::NAN, 2.0]] {
         lab.compare("wrong".into(), F32, found, &[1.0, 2.0]);
@@ -85,7 +73,7 @@ fn small_resnet() -> crate::Network {
 
 #[test]
 fn training_steps_agree_with_the_cpu() {
-    let Some(device) = emulated() else { return };
+    let Some(device) = Device::emulated_or_skip().unwrap() else { return };
     for element in [Element::F32, Element::Bf16] {
         let checks = check_network(&device, &mut small_resnet(), [16, 24, 20, 3], element).unwrap();
         assert!(checks.len() >= 7);
@@ -99,7 +87,7 @@ fn a_network_that_trains_elsewhere_is_the_same_network() {
     use crate::gpu::GpuConfig;
     use crate::{Adam, AdamConfig, Draw, Hyper, Images, Loss, Mode, Model, StepEnd, TrainStep};
     use candle_core::{Device::Cpu, Tensor};
-    let Some(device) = emulated() else { return };
+    let Some(device) = Device::emulated_or_skip().unwrap() else { return };
     let mut there = small_resnet().on_gpu(&device, GpuConfig::default()).unwrap();
     let mut here = small_resnet();
     let images = |bad: f32| {
@@ -165,7 +153,7 @@ fn a_network_that_trains_elsewhere_is_the_same_network() {
 fn a_batch_that_does_not_fit_is_told_with_one_that_does() {
     use crate::gpu::{GpuConfig, GpuNetwork};
     use crate::{AdamConfig, Hyper, Loss};
-    if emulated().is_none() {
+    if Device::emulated_or_skip().unwrap().is_none() {
         return;
     }
     // Room for the network and some images.

@@ -1,9 +1,9 @@
 //! Pools.
 
-use super::{Back, Grad, Sizes, Writer, misfit};
-use crate::gpu::memory::Value;
+use super::{Back, Grad, Writer, misfit};
+use crate::gpu::memory::{Lease, Value};
 use crate::{Error, Result};
-use cn_cuda::{Buffer, Element, GlobalShape, PoolShape, pool};
+use cn_cuda::{Buffer, Device, Element, GlobalShape, PoolShape, pool};
 
 pub(super) fn pool_shape(config: &crate::MaxPool2dConfig, x: &Value) -> Result<PoolShape> {
     let &[batch, height, width, channels] = x.dims.as_slice() else {
@@ -23,17 +23,9 @@ impl<'a> Writer<'a> {
         let (device, e) = (self.context.device.clone(), x.element);
         let (from, to, places) = (x.buffer(), y.buffer(), Buffer::clone(&winners));
         self.push(move || pool::max_pool(&device, e, &shape, &from, [&to, &places]));
-        let like = Sizes::of(&x);
-        drop(x);
-        let back: Back<'a> = Box::new(move |writer, dy, grad| {
-            if matches!(grad, Grad::Skip) {
-                return Ok(None);
-            }
-            let dx = writer.planner.value(&like.dims, like.element)?;
-            let (device, from, to, places) =
-                (writer.context.device.clone(), dy.buffer(), dx.buffer(), Buffer::clone(&winners));
-            writer.push(move || pool::max_pool_grad(&device, e, &shape, [&from, &places], &to));
-            writer.give(grad, dx)
+        let places = Buffer::clone(&winners);
+        let back = spread(&x, Some(winners), move |device, [dy, dx]| {
+            pool::max_pool_grad(device, e, &shape, [dy, &places], dx)
         });
         Ok((y, back))
     }
@@ -53,17 +45,9 @@ impl<'a> Writer<'a> {
         let (device, e) = (self.context.device.clone(), x.element);
         let (from, to, places) = (x.buffer(), y.buffer(), Buffer::clone(&winners));
         self.push(move || pool::concat_pool(&device, e, &shape, &from, [&to, &places]));
-        let like = Sizes::of(&x);
-        drop(x);
-        let back: Back<'a> = Box::new(move |writer, dy, grad| {
-            if matches!(grad, Grad::Skip) {
-                return Ok(None);
-            }
-            let dx = writer.planner.value(&like.dims, like.element)?;
-            let (device, from, to, places) =
-                (writer.context.device.clone(), dy.buffer(), dx.buffer(), Buffer::clone(&winners));
-            writer.push(move || pool::concat_pool_grad(&device, e, &shape, [&from, &places], &to));
-            writer.give(grad, dx)
+        let places = Buffer::clone(&winners);
+        let back = spread(&x, Some(winners), move |device, [dy, dx]| {
+            pool::concat_pool_grad(device, e, &shape, [dy, &places], dx)
         });
         Ok((y, back))
     }
@@ -73,17 +57,27 @@ impl<'a> Writer<'a> {
         let y = self.planner.value(&[shape.batch, shape.channels], Element::F32)?;
         let (device, e, from, to) = (self.context.device.clone(), x.element, x.buffer(), y.buffer());
         self.push(move || pool::mean_pool(&device, e, &shape, &from, &to));
-        let like = Sizes::of(&x);
-        drop(x);
-        let back: Back<'a> = Box::new(move |writer, dy, grad| {
-            if matches!(grad, Grad::Skip) {
-                return Ok(None);
-            }
-            let dx = writer.planner.value(&like.dims, like.element)?;
-            let (device, from, to) = (writer.context.device.clone(), dy.buffer(), dx.buffer());
-            writer.push(move || pool::mean_pool_grad(&device, e, &shape, &from, &to));
-            writer.give(grad, dx)
-        });
+        let back = spread(&x, None, move |device, [dy, dx]| pool::mean_pool_grad(device, e, &shape, dy, dx));
         Ok((y, back))
     }
+}
+
+/// The backward pass of a pool, which keeps what `launch` reads but not its input `x`: `launch` writes the gradient of that
+/// from the gradient of the output.
+fn spread<'a>(
+    x: &Value,
+    kept: Option<Lease>,
+    launch: impl Fn(&Device, [&Buffer; 2]) -> cn_cuda::Result<()> + Send + 'static,
+) -> Back<'a> {
+    let (dims, element) = (x.dims.clone(), x.element);
+    Box::new(move |writer, dy, grad| {
+        if matches!(grad, Grad::Skip) {
+            return Ok(None);
+        }
+        let dx = writer.planner.value(&dims, element)?;
+        let (device, from, to) = (writer.context.device.clone(), dy.buffer(), dx.buffer());
+        writer.push(move || launch(&device, [&from, &to]));
+        drop(kept);
+        writer.give(grad, dx)
+    })
 }
