@@ -7,6 +7,7 @@ mod cross_validation;
 mod drawings;
 mod end_to_end;
 mod glyphs;
+mod gpu;
 mod grey;
 mod ground;
 mod ink_square;

@@ -66,7 +66,10 @@ fn open(name: Option<&str>) -> Result<Device> {
     Device::cuda(ordinal).map_err(|error| {
         let problem = Problem::failure(error.to_string());
         match error.hint() {
-            Some(hint) => problem.hint(hint.trim_end_matches(", or use `--device cpu`")).into(),
+            Some(hint) => {
+                let hint = hint.trim_end_matches("or use `--device cpu`").trim_end_matches([' ', ',', ';']);
+                problem.hint(hint).into()
+            }
             None => problem.into(),
         }
     })
