@@ -83,7 +83,7 @@ impl Isa {
 impl FromStr for Isa {
     type Err = IsaError;
     fn from_str(name: &str) -> Result<Self, IsaError> {
-        match name {
+        match name.to_ascii_lowercase().as_str() {
             "portable" => Ok(Self::PORTABLE),
             "avx2" if has_avx2() => Ok(Self(Kind::Avx2)),
             "avx512" if has_avx512() => Ok(Self(Kind::Avx512)),
