@@ -95,8 +95,13 @@ pub enum BadReason {
         pixels: u64,
     },
     /// Truncated or corrupt.
-    #[error("damaged: {0}")]
+    #[error("damaged: {}", one_line(.0))]
     Damaged(String),
+}
+
+/// A decoder's words, some of which end with the end of a line, on one.
+fn one_line(words: &str) -> String {
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A decoded image: `pixels` is (height, width, channels), row-major.

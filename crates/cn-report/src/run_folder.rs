@@ -77,6 +77,8 @@ paths! {
     predictions = "predictions.csv";
     /// `summary.json`: the [`Summary`].
     summary = "summary.json";
+    /// `SHA256SUMS`: the hash of every file of a finished run but its checkpoints. Its content belongs to the command line.
+    sums = "SHA256SUMS";
     /// `audit/audit.json`: an [`Audit`](crate::Audit), where one was made; its pictures are in the page beside it.
     audit = "audit/audit.json";
     /// `report.html`.

@@ -89,49 +89,64 @@ pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
     };
     let mut html = format!("<div class=note>{shared}</div>");
     if let Some(found) = &quality.intervals {
-        html += "<div class=scroll><table><thead><tr><th>95 % interval, if another sample were drawn</th><th>exact match</th>\
-                 <th>top-1</th><th>accuracy_multi</th></tr></thead><tbody>";
-        let ends = |set: &crate::IntervalSet| [set.exact_match, set.top1, set.accuracy_multi];
-        let is_wider = |[a, b]: [f64; 2], [c, d]: [f64; 2]| b - a > d - c;
-        let mut row = |name: String, own: &crate::IntervalSet, other: Option<&crate::IntervalSet>| {
-            let other = other.map(ends);
-            let cell = |(i, own): (usize, [f64; 2])| match (other, own) {
-                // Whatever is drawn of answers that are all alike is the same.
-                (_, [1.0, 1.0]) => "<td>all are right</td>".to_owned(),
-                (_, [0.0, 0.0]) => "<td>all are wrong</td>".to_owned(),
-                (Some(other), _) if is_wider(own, other[i]) => format!("<td><b>{}</b></td>", percents(own)),
-                _ => format!("<td>{}</td>", percents(own)),
-            };
-            let cells: String = ends(own).into_iter().enumerate().map(cell).collect();
-            let _ = write!(html, "<tr><th>{name}</th>{cells}</tr>");
-        };
-        row(format!("of other images by the same {many}"), &found.images, found.groups.as_ref());
-        if let Some(set) = &found.groups {
-            row(format!("of other {many} ({})", found.units_text(many)), set, Some(&found.images));
-        }
-        html += "</tbody></table></div>";
-        if let Some(set) = &found.groups {
-            let factor = set.width() / found.images.width();
-            let verdict = match factor {
-                f if f > 1.05 => format!(
-                    "For the exact match it is {f:.1} times as wide here: errors come together in a few of them."
-                ),
-                f if f < 0.95 => format!(
-                    "But {} {many} are few to draw from, and for the exact match it is the narrower here: quote the first.",
-                    set.units
-                ),
-                _ => "For the exact match both are about as wide here: errors are spread evenly.".into(),
-            };
-            let _ = write!(
-                html,
-                "<p>Images by one {one} are easy or hard together, so a handful of {many} tells less than as many \
-                 unrelated images would. The second line takes that into account. {verdict} The wider of the two, in bold, \
-                 is the one to quote.</p>"
-            );
-        }
+        html += &intervals(record, found);
     }
     html += "<p class=soft>Exact match: the whole set of labels is right, none missing and none too many. It describes the \
              weights of the last step, not the epoch that happened to be best.</p>";
+    html
+}
+
+/// What another sample might have given.
+fn intervals(record: &Record, found: &crate::Intervals) -> String {
+    let [one, many] = record.group_word();
+    let mut html = String::from(
+        "<div class=scroll><table><thead><tr><th>95 % interval, if another sample were drawn</th><th>exact match</th>\
+             <th>top-1</th><th>accuracy_multi</th></tr></thead><tbody>",
+    );
+    let ends = |set: &crate::IntervalSet| [set.exact_match, set.top1, set.accuracy_multi];
+    let is_wider = |[a, b]: [f64; 2], [c, d]: [f64; 2]| b - a > d - c;
+    let mut row = |name: String, own: &crate::IntervalSet, other: Option<&crate::IntervalSet>| {
+        let other = other.map(ends);
+        let cell = |(i, own): (usize, [f64; 2])| match (other, own) {
+            // Whatever is drawn of answers that are all alike is the same.
+            (_, [1.0, 1.0]) => "<td>all are right</td>".to_owned(),
+            (_, [0.0, 0.0]) => "<td>all are wrong</td>".to_owned(),
+            (Some(other), _) if is_wider(own, other[i]) && percents(own) != percents(other[i]) => {
+                format!("<td><b>{}</b></td>", percents(own))
+            }
+            _ => format!("<td>{}</td>", percents(own)),
+        };
+        let cells: String = ends(own).into_iter().enumerate().map(cell).collect();
+        let _ = write!(html, "<tr><th>{name}</th>{cells}</tr>");
+    };
+    let others = match record.summary.data.groups_shared {
+        Some(_) => format!("of other images by the same {many}"),
+        None => "of other images like these".to_owned(),
+    };
+    row(others, &found.images, found.groups.as_ref());
+    if let Some(set) = &found.groups {
+        row(format!("of other {many} ({})", found.units_text(many)), set, Some(&found.images));
+    }
+    html += "</tbody></table></div>";
+    if let Some(set) = &found.groups {
+        let factor = set.width() / found.images.width();
+        let verdict = match factor {
+            f if f > 1.05 => {
+                format!("For the exact match it is {f:.1} times as wide here: errors come together in a few of them.")
+            }
+            f if f < 0.95 => format!(
+                "But {} {many} are few to draw from, and for the exact match it is the narrower here: quote the first.",
+                set.units
+            ),
+            _ => "For the exact match both are about as wide here: errors are spread evenly.".into(),
+        };
+        let _ = write!(
+            html,
+            "<p>Images by one {one} are easy or hard together, so a handful of {many} tells less than as many \
+             unrelated images would. The second line takes that into account. {verdict} The wider of the two, in bold, \
+             is the one to quote.</p>"
+        );
+    }
     html
 }
 
@@ -175,6 +190,15 @@ pub(super) fn classes(record: &Record, answers: &Answers<'_>, quality: &Quality)
             write!(html, "<tr><th>{name}</th>{cells}<td>{}</td><td></td>{blank}</tr>", answers.table().rows().len());
     }
     html += "</tbody></table></div>";
+    if quality.averages.n_unranked > 0 {
+        let _ = write!(
+            html,
+            "<p class=soft>Classes without a value: {} of {}. Where none of the images, or all of them, are of a class, \
+             nothing can be ranked; the means of average precision and ROC AUC are over the others.</p>",
+            quality.averages.n_unranked,
+            answers.class_scores().len()
+        );
+    }
     if let Some(tuned) = tuned {
         let _ = write!(
             html,

@@ -35,6 +35,9 @@ pub struct Manifest {
     pub kernel_plan: u32,
     /// Threads of the computation, which do not change it.
     pub threads: usize,
+    /// What was different when the run went on nevertheless, a line each: its folder alone no longer repeats it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<String>,
     /// What it ran on.
     pub machine: Machine,
 }

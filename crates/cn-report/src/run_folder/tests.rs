@@ -137,6 +137,7 @@ fn manifest() -> Manifest {
         isa: "avx2".into(),
         kernel_plan: 1,
         threads: 2,
+        forced: Vec::new(),
         machine: Machine { os: "linux".into(), arch: "x86_64".into(), cpu: None, cores: 2 },
     }
 }

@@ -12,6 +12,8 @@ pub struct Averages {
     pub macro_: Average,
     /// Over all yes/no answers: each counts the same, so that large classes weigh more.
     pub micro: Average,
+    /// Classes that the means of average precision and ROC AUC leave out: those without images here, or with all of them.
+    pub n_unranked: usize,
 }
 
 /// One kind of average.
@@ -51,6 +53,7 @@ impl Answers<'_> {
                 f1: ratio(2 * tp, 2 * tp + fp + fn_),
                 ranking: self.table().micro_ranking(),
             },
+            n_unranked: self.table().class_rankings().iter().filter(|class| class.ranking.roc_auc.is_none()).count(),
         }
     }
 

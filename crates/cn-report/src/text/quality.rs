@@ -102,12 +102,18 @@ pub fn quality_lines(quality: &Quality, groups: &str) -> String {
             lines.push(("95 % by groups", text));
         }
     }
-    for (name, average) in [("macro", &quality.averages.macro_), ("micro", &quality.averages.micro)] {
+    let left_out = match quality.averages.n_unranked {
+        0 => String::new(),
+        n => format!(" (without {n} that cannot be ranked)"),
+    };
+    for (name, average, left_out) in
+        [("macro", &quality.averages.macro_, left_out.as_str()), ("micro", &quality.averages.micro, "")]
+    {
         let known = |value: Option<f64>| value.map_or("-".into(), share);
         lines.push((
             name,
             format!(
-                "precision {}, recall {}, f1 {}, average precision {}, ROC AUC {}",
+                "precision {}, recall {}, f1 {}, average precision {}, ROC AUC {}{left_out}",
                 share(average.precision),
                 share(average.recall),
                 share(average.f1),
