@@ -2,9 +2,13 @@
 
 use super::child::Place;
 use super::{Scene, Tally, files};
+use crate::raw_zip::crc32;
 use anyhow::{Context, Result, ensure};
 use std::fs;
+use std::io::{self, Cursor, Read as _};
 use std::path::Path;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 /// Memory that damaged files may take beyond what good ones take.
 const MORE_KIB: u64 = 64 << 10;
@@ -52,7 +56,7 @@ fn spoil(root: &Path, names: &[String], n: usize) -> Result<Vec<(String, String)
 fn spoil_one(path: &Path, i: usize) -> Result<String> {
     let bytes = fs::read(path)?;
     let cut = |tenths: usize| bytes[..bytes.len() * tenths / 10].to_vec();
-    let (what, new): (&str, Vec<u8>) = match i % 15 {
+    let (what, new): (&str, Vec<u8>) = match i % 16 {
         0 => ("empty", Vec::new()),
         1 => ("a web page", b"<!DOCTYPE html><html><body>404</body></html>".to_vec()),
         2 => ("a PDF", b"%PDF-1.7\n1 0 obj\n".to_vec()),
@@ -67,8 +71,9 @@ fn spoil_one(path: &Path, i: usize) -> Result<String> {
         11 => ("a TIFF that points outside", b"II*\0\xff\xff\xff\x7f".to_vec()),
         12 => ("a WebP cut short", b"RIFF\xff\xff\xff\x7fWEBPVP8 \x10\0\0\0".to_vec()),
         13 => ("its marker alone", bytes[..2].to_vec()),
+        14 => ("a PNG of 100 KB with 100 MB of pixels", png_of_zeros(10_000)?),
         // Every tenth of the file, round and round.
-        _ => ("cut short", cut(1 + (i / 15) * 2)),
+        _ => ("cut short", cut(1 + (i / 16) * 2)),
     };
     fs::write(path, new)?;
     Ok(what.into())
@@ -91,14 +96,41 @@ fn dangling_link(path: &Path) -> Result<String> {
 
 /// A PNG that ends behind its header.
 fn png_header(width: u32, height: u32, depth: u8, colour: u8) -> Vec<u8> {
-    let mut chunk = b"IHDR".to_vec();
-    chunk.extend(width.to_be_bytes());
-    chunk.extend(height.to_be_bytes());
-    chunk.extend([depth, colour, 0, 0, 0]);
-    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
-    png.extend(&chunk);
-    png.extend(crate::raw_zip::crc32(&chunk).to_be_bytes());
+    let mut header = Vec::new();
+    header.extend(width.to_be_bytes());
+    header.extend(height.to_be_bytes());
+    header.extend([depth, colour, 0, 0, 0]);
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    png.extend(png_chunk(*b"IHDR", &header));
     png
+}
+
+fn png_chunk(name: [u8; 4], data: &[u8]) -> Vec<u8> {
+    let chunk = [&name[..], data].concat();
+    [&(data.len() as u32).to_be_bytes()[..], &chunk, &crc32(&chunk).to_be_bytes()].concat()
+}
+
+/// A whole, black, grey PNG, which deflate makes a thousand times smaller than its pixels.
+fn png_of_zeros(side: u32) -> Result<Vec<u8>> {
+    let len = u64::from(side) * (u64::from(side) + 1); // Each row begins with its filter.
+    // zlib's header and checksum (Adler-32) about what deflate gives.
+    let checksum = ((len % 65_521) as u32) << 16 | 1;
+    let stream = [&[0x78, 0x9c][..], &deflated_zeros(len)?, &checksum.to_be_bytes()].concat();
+    let mut png = png_header(side, side, 8, 0);
+    png.extend(png_chunk(*b"IDAT", &stream));
+    png.extend(png_chunk(*b"IEND", b""));
+    Ok(png)
+}
+
+fn deflated_zeros(len: u64) -> Result<Vec<u8>> {
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    writer.start_file("zeros", options)?;
+    io::copy(&mut io::repeat(0).take(len), &mut writer)?;
+    let mut archive = ZipArchive::new(writer.finish()?)?;
+    let mut bytes = Vec::new();
+    archive.by_index_raw(0)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn bmp_header(width: i32, height: i32) -> Vec<u8> {
@@ -126,6 +158,7 @@ fn hostile_headers(place: &Place, tally: &mut Tally) -> Result<()> {
         ("wide.png", png_header(u32::MAX, u32::MAX, 16, 2)),
         ("bomb.bmp", bmp_header(i32::MAX, i32::MAX)),
         ("minus.bmp", bmp_header(i32::MIN, i32::MIN)),
+        ("zeros.png", png_of_zeros(20_000)?),
     ];
     for (name, bytes) in files {
         fs::write(place.path(name), bytes)?;

@@ -121,5 +121,7 @@ fn pickles() -> Vec<(&'static str, Vec<u8>)> {
         ("pickle without an archive", b"\x80\x02}q\0.".to_vec()),
         ("pickle whose archive is cut", zipped(b"\x80\x02}.")[..40].to_vec()),
         ("pickle of an empty table", zipped(b"\x80\x02}.")),
+        ("pickle of ten million tables", zipped(&[b"\x80\x02", &vec![b'}'; 10_000_000][..], b"."].concat())),
+        ("pickle of a tuple a million deep", zipped(&[b"\x80\x02)", &vec![0x85; 1_000_000][..], b"."].concat())),
     ]
 }
