@@ -1,6 +1,6 @@
 //! What a training will need is known before its first step.
 
-use crate::run::Place;
+use crate::run::{Ended, Place};
 use serde_json::Value;
 
 /// The line of a JSON log that tells of this event.
@@ -15,10 +15,28 @@ fn what_no_machine_has_is_refused_before_the_first_step() {
     let line = "train --synthetic --limit 6000 --image-size 512 --batch-size 4096 --out run";
     let ended = place.line(line);
     assert_eq!(ended.code, 1, "{}", ended.snapshot());
-    let begins = "error: training needs about ";
+    let begins = "error: training needs more memory than the ";
     assert!(ended.stderr.starts_with(begins) && ended.stderr.contains(" for batches of 4096, "), "{}", ended.stderr);
     let hint = ended.stderr.lines().last().expect("a hint");
     assert!(hint.starts_with("hint: ") && hint.ends_with("; `--ignore-memory` begins anyway"), "{hint}");
+    assert!(!place.path("run").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_limit_of_the_process_counts() {
+    let place = Place::new();
+    let program = place.command(&[]).get_program().to_str().expect("UTF-8").to_owned();
+    let line = format!(
+        "ulimit -v 3000000 && exec '{program}' train --synthetic --limit 6000 --image-size 128 --batch-size 1024 --threads 2 --out run"
+    );
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", &line]).current_dir(place.path("")).env("XDG_CACHE_HOME", place.path("cache"));
+    let ended = Ended::of(limited);
+    assert_eq!(ended.code, 1, "{}", ended.snapshot());
+    let rest = ended.stderr.split_once("error: training needs more memory than the ").map(|(_, rest)| rest);
+    let there = rest.and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    assert!(there.is_some_and(|mib| (100..2930).contains(&mib)), "{}", ended.snapshot());
     assert!(!place.path("run").exists());
 }
 

@@ -89,7 +89,7 @@ fn a_damaged_checkpoint_is_passed_over() {
     others.iter().for_each(|path| std::fs::rename(path, away(path)).expect("moved"));
     let lost = place.line("train --resume stopped");
     assert_eq!(lost.code, 1, "{}", lost.snapshot());
-    assert!(lost.stderr.starts_with("error: no checkpoint of the run `stopped` is whole\n"), "{}", lost.stderr);
+    assert!(lost.stderr.starts_with("error: no checkpoint of the run `stopped` can be used\n"), "{}", lost.stderr);
     assert!(lost.stderr.contains("train --config stopped/config.toml --out DIR"), "{}", lost.stderr);
     others.iter().for_each(|path| std::fs::rename(away(path), path).expect("moved back"));
     let resumed = place.line("train --resume stopped");
@@ -225,4 +225,84 @@ fn without_a_name_the_newest_unfinished_run_of_the_recipe_goes_on() {
     place.cut(&a);
     let third = auto("quick");
     assert_eq!((folder("quick", &third), &third["weights_sha256"]), (a, &first["weights_sha256"]));
+}
+
+/// A run whose first step takes a second or more, once it trains.
+#[cfg(unix)]
+fn slow(place: &Place) -> std::process::Child {
+    let line = "train --synthetic --limit 128 --image-size 256 --batch-size 32 --epochs 1 --freeze-epochs 0 --no-cache \
+                --checkpoint-every 1 --out slow";
+    let child = place.command(&line.split_whitespace().collect::<Vec<_>>()).spawn().expect("the program starts");
+    let start = Instant::now();
+    while !place.path("slow/manifest.json").exists() && start.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // It listens to signals right behind that.
+    std::thread::sleep(Duration::from_millis(200));
+    child
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_at_once() {
+    let place = Place::new();
+    let mut child = slow(&place);
+    for _ in 0..2 {
+        let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(sent.expect("`kill` starts").success());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert!(!place.path("slow/checkpoints").exists(), "it waited for its step, and saved");
+    // The lock went with the process, and the run begins at its start.
+    let begun = place.line("train --resume slow --dry-run --no-cache");
+    assert!(begun.code == 0 && begun.stdout.contains("resume    `slow` at step 0"), "{}", begun.snapshot());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_removed_meanwhile_ends_with_an_error() {
+    let place = Place::new();
+    let child = slow(&place);
+    std::fs::remove_dir_all(place.path("slow")).expect("removed");
+    let output = child.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("cause: the run `slow` was removed while it was trained"), "{stderr}");
+    assert!(!place.path("slow").exists(), "half a run was made");
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_passed_over() {
+    let place = Place::new();
+    for (seed, limit) in [(1, 240), (2, 256)] {
+        let flags = TRAIN.replace("--limit 480", &format!("--limit {limit}"));
+        place.result(&format!("{flags} --seed {seed} --out run{seed}"));
+    }
+    place.cut("run1");
+    let [own, other] = ["run1", "run2"].map(|run| place.path(&format!("{run}/checkpoints/last.safetensors")));
+    std::fs::copy(other, own).expect("copied");
+    let resumed = place.line("train --resume run1");
+    assert_eq!(resumed.code, 0, "{}", resumed.snapshot());
+    let warning = "checkpoints/last.safetensors` is of another run; the one before it is used";
+    assert!(resumed.stderr.contains(warning), "{}", resumed.snapshot());
+    let verified = place.line("verify run1");
+    assert_eq!(verified.code, 0, "{}", verified.snapshot());
+}
+
+#[test]
+fn what_is_forced_is_told_and_kept() {
+    let place = Place::new();
+    place.result(&format!("{TRAIN} --out run"));
+    place.cut("run");
+    let settings = place.read("run/config.toml");
+    place.write("run/config.toml", settings.replace("threshold = 0.5", "threshold = 0.7"));
+    let forced = place.line("train --resume run --force");
+    assert_eq!(forced.code, 0, "{}", forced.snapshot());
+    let list = "warning: `--force`: the run goes on with something else:\n  config.toml: edited\n";
+    assert!(forced.stderr.contains(list), "{}", forced.snapshot());
+    assert_eq!(place.json("run/manifest.json")["forced"], serde_json::json!(["config.toml: edited"]));
+    let refused = place.line("reproduce run");
+    assert!(refused.code == 1 && refused.stderr.contains("went on with something else by `--force`"));
+    assert!(place.line("verify run").stdout.contains("by `--force` it went on with config.toml: edited"));
 }

@@ -55,6 +55,7 @@ fn every_file_that_changes_is_named() {
         "model.safetensors",
         "predictions.csv",
         "metrics.jsonl",
+        "SHA256SUMS",
         "images",
         "labels",
         "split",
@@ -62,11 +63,24 @@ fn every_file_that_changes_is_named() {
     ];
     assert_eq!((named(&result, "same"), result["same"].as_bool()), (all.to_vec(), Some(true)));
 
-    assert_eq!(after(&place, "run/model.safetensors", |bytes| flip(bytes)), ["model.safetensors"]);
+    assert_eq!(after(&place, "run/model.safetensors", |bytes| flip(bytes)), ["model.safetensors", "SHA256SUMS"]);
     assert_eq!(after(&place, "run/checkpoints/previous.safetensors", |bytes| flip(bytes)), ["previous one"]);
     assert_eq!(after(&place, "run/checkpoints/last.safetensors", |bytes| bytes.truncate(1000)), ["last checkpoint"]);
-    assert_eq!(after(&place, "run/config.toml", |bytes| bytes.extend(b"# mine\n")), ["config.toml"]);
-    assert_eq!(after(&place, "run/predictions.csv", |bytes| bytes.truncate(bytes.len() / 2)), ["predictions.csv"]);
+    assert_eq!(after(&place, "run/config.toml", |bytes| bytes.extend(b"# mine\n")), ["config.toml", "SHA256SUMS"]);
+    assert_eq!(
+        after(&place, "run/predictions.csv", |bytes| bytes.truncate(bytes.len() / 2)),
+        ["predictions.csv", "SHA256SUMS"]
+    );
+    // Whatever else changes.
+    for name in ["run/steps.jsonl", "run/interpret/image-000.png"] {
+        assert_eq!(after(&place, name, |bytes| flip(bytes)), ["SHA256SUMS"], "{name}");
+    }
+    let others = |bytes: &mut Vec<u8>| {
+        let text = String::from_utf8(bytes.clone()).expect("UTF-8");
+        *bytes = text.replacen("resnet18", "resnet34", 1).replacen("\"isa\": \"", "\"isa\": \"x", 1).into_bytes();
+    };
+    assert_eq!(after(&place, "run/model.json", others), ["SHA256SUMS"]);
+    assert_eq!(after(&place, "run/manifest.json", others)[0], "last checkpoint");
     assert_eq!(after(&place, "data/data/data/input_1_1_1.jpg", |bytes| flip(bytes)), ["images"]);
     let relabel = |bytes: &mut Vec<u8>| {
         let table = String::from_utf8(bytes.clone()).expect("UTF-8");

@@ -96,6 +96,12 @@ pub enum Error {
         /// Version that this build reads.
         expected: u32,
     },
+    /// A checkpoint in the folder of a run that it is none of.
+    #[error("the checkpoint `{}` is of another run", path.display())]
+    CheckpointForeign {
+        /// The file.
+        path: PathBuf,
+    },
     /// A checkpoint of another run than the one that it is loaded into.
     #[error("the checkpoint does not fit: {what} is {found}, expected {expected}")]
     CheckpointMismatch {

@@ -20,7 +20,17 @@ pub(crate) fn rss() -> u64 {
 pub(crate) fn available_memory() -> Option<u64> {
     let machine = kib_of(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")? << 10;
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    Some(groups.lines().filter_map(group_left).fold(machine, u64::min))
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let left = groups.lines().filter_map(group_left).chain(limit_left(&limits, &status));
+    Some(left.fold(machine, u64::min))
+}
+
+/// Address space that the limit of this process (`ulimit -v`) leaves, by its tables of `/proc`.
+fn limit_left(limits: &str, status: &str) -> Option<u64> {
+    let row = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let limit: u64 = row.split_whitespace().next()?.parse().ok()?; // `unlimited` is none.
+    Some(limit.saturating_sub(kib_of(status, "VmSize:")? << 10))
 }
 
 /// What the control group of a line of `/proc/self/cgroup`, and those around it, leave.
@@ -138,6 +148,16 @@ mod tests {
         assert_eq!(left(), Some(0));
         assert_eq!(kib_of("MemTotal:  5 kB\nMemAvailable:   12 kB\n", "MemAvailable:"), Some(12));
         assert!(group_left("3:cpu,cpuacct:/x").is_none());
+    }
+
+    #[test]
+    fn a_limit_leaves_what_is_not_mapped() {
+        let limits =
+            |soft: &str| format!("Limit  Soft Limit  Hard Limit  Units\nMax address space  {soft}  unlimited  bytes\n");
+        let status = "VmPeak:\t 9 kB\nVmSize:\t 3 kB\n";
+        assert_eq!(limit_left(&limits("4096"), status), Some(1024));
+        assert_eq!(limit_left(&limits("2048"), status), Some(0));
+        assert_eq!(limit_left(&limits("unlimited"), status), None);
     }
 
     #[test]

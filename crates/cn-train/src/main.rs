@@ -20,6 +20,7 @@ mod session;
 mod signals;
 mod start;
 mod stream;
+mod sums;
 
 use args::Args;
 use clap::Parser;

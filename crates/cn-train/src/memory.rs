@@ -98,6 +98,16 @@ impl Estimate {
         self.batch_size * self.each + self.model + self.images + self.rest + PROGRAM
     }
 
+    /// What people see, in MiB: batches, model, images, program.
+    fn parts(&self) -> [u64; 4] {
+        [self.batch_size * self.each + self.rest, self.model, self.images, PROGRAM].map(mib)
+    }
+
+    /// The sum of the parts, so that it is what people get who add them.
+    fn mib(&self) -> u64 {
+        self.parts().iter().sum()
+    }
+
     fn with_batch_size(self, batch_size: u64) -> Self {
         Self { batch_size, rest: 0, ..self }
     }
@@ -113,15 +123,14 @@ impl Estimate {
 /// `N MiB at the peak: ..`
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { batch_size, each, model, images, recompute, .. } = *self;
-        let twice = if recompute == Recompute::Always { ", computed twice" } else { "" };
+        let twice = if self.recompute == Recompute::Always { ", computed twice" } else { "" };
+        let [batches, model, images, program] = self.parts();
         write!(
             f,
-            "about {} MiB at the peak: {} for batches of {batch_size}{twice}, {} for the model and its checkpoints, {} for images",
-            mib(self.bytes()),
-            mib(batch_size * each),
-            mib(model),
-            mib(images),
+            "about {} MiB at the peak: {batches} for batches of {}{twice}, {model} for the model and its checkpoints, \
+             {images} for images, {program} for the program",
+            self.mib(),
+            self.batch_size,
         )
     }
 }
@@ -170,11 +179,7 @@ pub(crate) fn settle(
         config.batch_size = size as usize;
         return Estimate::new(estimate.recompute, config, dataset, network);
     }
-    let need = format!(
-        "training needs about {} MiB of memory, and there are {} MiB: {estimate}",
-        mib(estimate.bytes()),
-        mib(available)
-    );
+    let need = format!("training needs more memory than the {} MiB that there are: {estimate}", mib(available));
     if demand.shortage == Shortage::Warned {
         ui.warn(need);
         return Ok(estimate);
@@ -191,10 +196,11 @@ fn advice(fitting: Option<u64>) -> String {
 }
 
 fn tell(ui: Ui, estimate: &Estimate, available: Option<u64>) {
+    let [batches, model, images, program] = estimate.parts();
     ui.json(&serde_json::json!({
-        "event": "memory", "estimate_mib": mib(estimate.bytes()), "available_mib": available.map(mib),
-        "batch_size": estimate.batch_size, "batches_mib": mib(estimate.batch_size * estimate.each),
-        "model_mib": mib(estimate.model), "images_mib": mib(estimate.images),
+        "event": "memory", "estimate_mib": estimate.mib(), "available_mib": available.map(mib),
+        "batch_size": estimate.batch_size, "batches_mib": batches, "model_mib": model, "images_mib": images,
+        "program_mib": program,
         "recompute": estimate.recompute == Recompute::Always,
     }));
 }

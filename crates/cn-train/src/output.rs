@@ -72,8 +72,26 @@ impl Ui {
 
     /// An error with its causes and advice.
     pub(crate) fn print_error(error: &anyhow::Error) {
-        eprint(error_text(error));
+        eprint(with_short_lines(&error_text(error)));
     }
+}
+
+/// Characters of a line of an error that are shown at its start and at its end, where it is longer than both.
+const HEAD: usize = 1500;
+const TAIL: usize = 300;
+
+/// Lines without their middle where they are very long: a table may have a field of any length, which an error names.
+fn with_short_lines(text: &str) -> String {
+    let short = |line: &str| {
+        let count = line.chars().count();
+        if count <= HEAD + TAIL {
+            return line.to_owned();
+        }
+        let head: String = line.chars().take(HEAD).collect();
+        let tail: String = line.chars().skip(count - TAIL).collect();
+        format!("{head} [{} more characters] {tail}", count - HEAD - TAIL)
+    };
+    text.split('\n').map(short).collect::<Vec<_>>().join("\n")
 }
 
 /// `error: ..`, a `cause: ..` for each source, and after an empty line `hint: ..`.
@@ -159,6 +177,15 @@ mod tests {
         );
         assert_eq!(problem::exit_code(&error), 1);
         assert_eq!(problem::exit_code(&Problem::usage("no").into()), 2);
+    }
+
+    #[test]
+    fn very_long_lines_lose_their_middle() {
+        let long = format!("a\n{}bc\nd\n", "é".repeat(5000));
+        let short = with_short_lines(&long);
+        assert!(short.starts_with("a\né") && short.ends_with("ébc\nd\n"));
+        assert!(short.contains("é [3202 more characters] é"), "{}", short.len());
+        assert_eq!(with_short_lines("a\nb"), "a\nb");
     }
 
     #[test]

@@ -46,13 +46,17 @@ impl CheckpointFolder {
         self.path.join("best.safetensors")
     }
 
-    /// Writes the last checkpoint; the one that was it becomes the one before.
+    /// Writes the last checkpoint; the one that was it becomes the one before. Makes the folder, not those around it: a
+    /// run whose folder was removed is not begun again by its next checkpoint.
     ///
     /// # Errors
     ///
     /// [`Error::CheckpointFile`]; the two files are intact then, or one of them if they could not be renamed.
     pub fn write(&self, checkpoint: &Checkpoint) -> Result<()> {
-        std::fs::create_dir_all(&self.path).map_err(|e| failed("write", &self.path, e))?;
+        match std::fs::create_dir(&self.path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed("write", &self.path, error)),
+            _ => {}
+        }
         // The two that are there stay until the new one is on the disk.
         file::write(checkpoint, &self.last(), Some(&self.previous()))
     }
@@ -89,10 +93,20 @@ impl CheckpointFolder {
     ///
     /// If there are files and none can be read: the error of the newest.
     pub fn newest(&self) -> Result<Option<NewestCheckpoint>> {
+        self.newest_where(|_| true)
+    }
+
+    /// The newest checkpoint that can be read and `is_own`; others count as damaged.
+    ///
+    /// # Errors
+    ///
+    /// As [`CheckpointFolder::newest`], and [`Error::CheckpointForeign`].
+    pub fn newest_where(&self, is_own: impl Fn(&Checkpoint) -> bool) -> Result<Option<NewestCheckpoint>> {
         let mut damage = None;
         for path in [self.last(), self.previous(), self.best()].into_iter().filter(|path| path.exists()) {
             match Checkpoint::read(&path) {
-                Ok(checkpoint) => return Ok(Some(NewestCheckpoint { checkpoint, damage })),
+                Ok(checkpoint) if is_own(&checkpoint) => return Ok(Some(NewestCheckpoint { checkpoint, damage })),
+                Ok(_) => damage = damage.or(Some(Error::CheckpointForeign { path })),
                 // Whoever writes to the run has just made it the previous one.
                 Err(Error::CheckpointFile { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                 Err(error) => damage = damage.or(Some(error)),

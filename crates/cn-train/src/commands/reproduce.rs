@@ -5,7 +5,7 @@ use crate::args::ReproduceArgs;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_data::Cache;
-use cn_report::{EpochRecord, RunFolder, Summary};
+use cn_report::{EpochRecord, Manifest, RunFolder, Summary};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,15 @@ pub(super) fn run(context: &Context<'_>, args: &ReproduceArgs) -> Result<u8> {
     }
     if !run.is_finished() {
         return Err(Problem::unfinished(run.root()).into());
+    }
+    let forced = Manifest::read(run.manifest())?.forced;
+    if !forced.is_empty() {
+        let problem = format!(
+            "the run `{}` went on with something else by `--force`, so it cannot be repeated:\n  {}",
+            run.root().display(),
+            forced.join("\n  ")
+        );
+        return Err(Problem::failure(problem).hint("train from `--config` with what you want to repeat").into());
     }
     let again = RunFolder::new(args.out.clone().unwrap_or_else(|| beside(&args.run)));
     let cache = if args.no_cache { Cache::Off } else { Cache::User };

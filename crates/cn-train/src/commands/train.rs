@@ -348,7 +348,7 @@ fn fit(
                 from = Some(roll_back(context.ui, &run, &mut prepared, start, &bad)?);
             }
             (Err(cn_learn::Error::NotFinite(bad)), _) => return Err(refuse_nan(&run, &prepared.config, &bad).into()),
-            (Err(error), _) => return Err(error).context("training failed"),
+            (Err(error), _) => return Err(gone(&run, error.into()).context("training failed")),
         }
     };
     if let (Outcome::Stopped, Some(code)) = (outcome, stop.exit_code()) {
@@ -359,8 +359,17 @@ fn fit(
         context.ui.json(&serde_json::json!({ "event": "stopped", "run": run.root(), "step": step }));
         return Ok(code);
     }
-    result::close(context, &run, prepared, &recorder)?;
+    result::close(context, &run, prepared, &recorder).map_err(|error| gone(&run, error))?;
     Ok(0)
+}
+
+/// Says so where the folder that is written to was removed meanwhile.
+fn gone(run: &RunFolder, error: anyhow::Error) -> anyhow::Error {
+    if run.holds_run() {
+        return error;
+    }
+    let problem = format!("the run `{}` was removed while it was trained", run.root().display());
+    error.context(Problem::failure(problem).hint("what was in it is lost: train again, also to the same `--out`"))
 }
 
 /// One try: from the start, or from a checkpoint with the rates of the learner as they are.

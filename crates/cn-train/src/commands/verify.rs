@@ -1,12 +1,13 @@
 //! `verify`: whether a run is still what it was.
 
 use super::Context;
-use super::train::manifest::settings_sha256;
+use super::train::manifest::{is_own, settings_sha256};
 use crate::args::VerifyArgs;
 use crate::config::Config;
 use crate::data::Plan;
 use crate::problem::Problem;
 use crate::start::Start;
+use crate::sums;
 use anyhow::{Context as _, Result};
 use cn_data::Cache;
 use cn_learn::{Checkpoint, CheckpointFolder};
@@ -69,12 +70,13 @@ impl Checks {
     fn all(&mut self, context: &Context<'_>, args: &VerifyArgs) {
         let manifest = self.note("manifest.json", Self::manifest);
         self.note("config.toml", |checks| checks.settings(manifest.as_ref()));
-        self.checkpoints();
+        self.checkpoints(manifest.as_ref());
         if self.run.is_finished() {
             let summary = self.note("summary.json", Self::summary);
             self.note("model.safetensors", |checks| checks.weights(summary.as_ref()));
             self.note("predictions.csv", |checks| checks.predictions(summary.as_ref()));
             self.note("metrics.jsonl", |checks| checks.epochs(summary.as_ref()));
+            self.sums();
         } else {
             let about = "the run was not trained to its end: there are no results to compare".to_owned();
             self.done.push(Check { what: "summary.json", outcome: Outcome::Unknown, about });
@@ -96,7 +98,11 @@ impl Checks {
 
     fn manifest(&self) -> Result<(Manifest, String)> {
         let manifest = Manifest::read(self.run.manifest())?;
-        let about = format!("begun {} by cn-train {}", manifest.started, manifest.versions.cn_train);
+        let forced = match manifest.forced.as_slice() {
+            [] => String::new(),
+            lines => format!("; by `--force` it went on with {}", lines.join(", ")),
+        };
+        let about = format!("begun {} by cn-train {}{forced}", manifest.started, manifest.versions.cn_train);
         Ok((manifest, about))
     }
 
@@ -106,13 +112,17 @@ impl Checks {
         agree("the manifest has", &manifest.config_sha256, &settings_sha256(&self.run)?)
     }
 
-    fn checkpoints(&mut self) {
+    fn checkpoints(&mut self, manifest: Option<&Manifest>) {
         let folder = CheckpointFolder::new(self.run.checkpoints());
         let files =
             [("last checkpoint", folder.last()), ("previous one", folder.previous()), ("best one", folder.best())];
         for (what, path) in files.into_iter().filter(|(_, path)| path.exists()) {
             self.note(what, |_| {
                 let checkpoint = Checkpoint::read(&path)?;
+                let is_own = manifest.is_none_or(|own| !own.forced.is_empty() || is_own(&checkpoint, own));
+                if !is_own {
+                    return Err(cn_learn::Error::CheckpointForeign { path: path.clone() }.into());
+                }
                 Ok(((), format!("step {}, as its own checksum says", checkpoint.position().steps_done)))
             });
         }
@@ -154,6 +164,18 @@ impl Checks {
             return Err(Problem::failure(problem).into());
         }
         Ok(((), format!("{} epochs, as in history.csv and summary.json", lines.len())))
+    }
+
+    /// Every byte of what the training wrote.
+    fn sums(&mut self) {
+        if self.run.sums().exists() {
+            self.note("SHA256SUMS", |checks| {
+                Ok(((), format!("{} files are as it has them", sums::check(&checks.run)?)))
+            });
+            return;
+        }
+        let about = "the run has none: it was finished by an older program".to_owned();
+        self.done.push(Check { what: "SHA256SUMS", outcome: Outcome::Unknown, about });
     }
 
     /// Images, split and initial weights, where they can be had.

@@ -6,6 +6,7 @@ use crate::host;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_data::Digest;
+use cn_learn::Checkpoint;
 use cn_ops::Model as _;
 use cn_report::{MANIFEST_SCHEMA, Machine, Manifest, RunFolder, Versions, WeightsHash};
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ pub(super) fn manifest(prepared: &mut Prepared) -> Result<Manifest> {
         isa: cn_ops::Isa::current().to_string(),
         kernel_plan: cn_ops::PLAN_VERSION,
         threads: config.threads,
+        forced: Vec::new(),
         machine: Machine {
             os: std::env::consts::OS.into(),
             arch: std::env::consts::ARCH.into(),
@@ -41,6 +43,15 @@ pub(super) fn manifest(prepared: &mut Prepared) -> Result<Manifest> {
 pub(super) fn identity(manifest: &Manifest) -> Value {
     let Manifest { data, weights, isa, kernel_plan, .. } = manifest;
     json!({ "data": data, "weights": weights, "isa": isa, "kernel_plan": kernel_plan })
+}
+
+/// Whether a checkpoint was made in the run of `manifest`, by what [`identity`] gave it to carry.
+pub(in crate::commands) fn is_own(checkpoint: &Checkpoint, manifest: &Manifest) -> bool {
+    let (carried, own) = (checkpoint.extra(), identity(manifest));
+    // Names and paths may change; a run from before there were kernel plans notes none.
+    let hashes =
+        ["/data/content_sha256", "/data/index_sha256", "/data/split_sha256", "/weights/sha256", "/isa", "/kernel_plan"];
+    hashes.iter().all(|at| carried.pointer(at).is_none_or(|value| Some(value) == own.pointer(at)))
 }
 
 /// Of the settings that lie in the folder of a run.

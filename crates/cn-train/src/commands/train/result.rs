@@ -10,6 +10,7 @@ use crate::model;
 use crate::output::{Ui, and_more};
 use crate::recorder::{self, Recorder};
 use crate::session;
+use crate::sums;
 use anyhow::Result;
 use cn_data::Dataset;
 use cn_learn::Decode;
@@ -45,6 +46,7 @@ pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepar
     let interpreting = started.elapsed().as_secs_f64();
     let summary = Summary { val, ..summary(run, &prepared, recorder, &sha256) };
     summary.write(run.summary())?;
+    sums::write(run)?;
     show(context.ui, run, &answers, &prepared.dataset, &summary, [recorder.kept().saving, interpreting]);
     context.ui.json(&summary);
     Ok(())

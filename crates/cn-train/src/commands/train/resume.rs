@@ -1,13 +1,13 @@
 //! `train --resume`: going on with a run.
 
 use super::super::Context;
-use super::manifest::{manifest, settings_sha256};
+use super::manifest::{is_own, manifest, settings_sha256};
 use super::{Choice, cache, demand, dry_run, fit, lock, prepare};
 use crate::args::{BatchArgs, TrainArgs};
 use crate::config::{BatchFit, Config};
 use crate::problem::Problem;
 use anyhow::Result;
-use cn_learn::{Checkpoint, CheckpointFolder};
+use cn_learn::{Checkpoint, CheckpointFolder, NewestCheckpoint};
 use cn_report::{Manifest, RunFolder, Summary};
 
 /// Goes on where the run stopped; a finished one shows its result, or gets back weights that were lost.
@@ -66,7 +66,7 @@ fn refuse_finished(run: &RunFolder, args: &TrainArgs, differences: &[String]) ->
 fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Config, config: Config) -> Result<u8> {
     let _lock = if args.dry_run { None } else { Some(lock(context.ui, run)?) };
     refuse_open_batch(run, &config)?;
-    let found = CheckpointFolder::new(run.checkpoints()).newest().map_err(|error| lost(run, error))?;
+    let mut found = CheckpointFolder::new(run.checkpoints()).newest().map_err(|error| lost(run, error))?;
     if run.is_finished() {
         let weights = run.weights();
         if found.is_none() {
@@ -79,11 +79,16 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
     }
     refuse_edited(run, args, found.as_ref().map(|found| &found.checkpoint), stored)?;
     let mut prepared = prepare(context, config, cache(args), Choice::Asked, demand(args))?;
-    refuse(run, args, &stored.differences(&prepared.config))?;
+    let settings = stored.differences(&prepared.config);
+    refuse(run, args, &settings)?;
     let manifest = manifest(&mut prepared)?;
     match Manifest::read(run.manifest()) {
         Ok(old) => {
-            refuse(run, args, &old.differences(&manifest))?;
+            let differences = old.differences(&manifest);
+            refuse_other(run, args, &differences)?;
+            found = own(run, args, &old, found)?;
+            let edited = if is_edited(run, &old)? { vec!["config.toml: edited".to_owned()] } else { Vec::new() };
+            note_forced(context, run, args, old.clone(), [edited, settings, differences].concat())?;
             if old.versions != manifest.versions {
                 let version = &old.versions.cn_train;
                 context.ui.warn(format_args!("the run was begun by cn-train {version}: bits may differ"));
@@ -110,14 +115,30 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
     fit(context, run.clone(), prepared, &manifest, checkpoint)
 }
 
+/// The newest checkpoint of this run, where the newest of all is another's. What was forced once is in its checkpoints.
+fn own(
+    run: &RunFolder,
+    args: &TrainArgs,
+    manifest: &Manifest,
+    found: Option<NewestCheckpoint>,
+) -> Result<Option<NewestCheckpoint>> {
+    let is_fine = |found: &NewestCheckpoint| is_own(&found.checkpoint, manifest);
+    if args.force || !manifest.forced.is_empty() || found.as_ref().is_none_or(is_fine) {
+        return Ok(found);
+    }
+    let folder = CheckpointFolder::new(run.checkpoints());
+    folder.newest_where(|checkpoint| is_own(checkpoint, manifest)).map_err(|error| lost(run, error))
+}
+
 /// What to do where checkpoints are there, and none of them is whole.
 fn lost(run: &RunFolder, error: cn_learn::Error) -> anyhow::Error {
-    if !matches!(error, cn_learn::Error::CheckpointDamaged { .. }) {
+    use cn_learn::Error::{CheckpointDamaged, CheckpointForeign};
+    if !matches!(error, CheckpointDamaged { .. } | CheckpointForeign { .. }) {
         return error.into();
     }
     let (folder, config) = (run.root().display(), run.config());
     let again = format!("`cn-train train --config {} --out DIR`", config.display());
-    Problem::failure(format!("no checkpoint of the run `{folder}` is whole"))
+    Problem::failure(format!("no checkpoint of the run `{folder}` can be used"))
         .caused_by(error)
         .hint(format!("restore one, or train again from the start: {again}"))
         .into()
@@ -165,11 +186,43 @@ fn refuse(run: &RunFolder, args: &TrainArgs, differences: &[String]) -> Result<(
     Err(Problem::failure(problem).hint("leave the flags out, or pass `--force` to go on anyway").into())
 }
 
+/// The same for what no flag of this command says.
+fn refuse_other(run: &RunFolder, args: &TrainArgs, differences: &[String]) -> Result<()> {
+    if differences.is_empty() || args.force {
+        return Ok(());
+    }
+    let list: String = differences.iter().map(|line| format!("\n  {line}")).collect();
+    let problem = format!("the run `{}` cannot go on with something else:{list}", run.root().display());
+    let hint = "restore what differs (`CN_ISA` names an instruction set), or pass `--force` to go on anyway";
+    Err(Problem::failure(problem).hint(hint).into())
+}
+
+/// Warns about what is forced, and keeps it in the manifest: the folder alone no longer says how the run came about.
+fn note_forced(
+    context: &Context<'_>,
+    run: &RunFolder,
+    args: &TrainArgs,
+    old: Manifest,
+    differences: Vec<String>,
+) -> Result<()> {
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let list: String = differences.iter().map(|line| format!("\n  {line}")).collect();
+    context.ui.warn(format_args!("`--force`: the run goes on with something else:{list}"));
+    if args.dry_run {
+        return Ok(());
+    }
+    let new = differences.into_iter().filter(|line| !old.forced.contains(line)).collect();
+    let forced = [old.forced.clone(), new].concat();
+    Ok(Manifest { forced, ..old }.write(run.manifest())?)
+}
+
 /// Refuses settings that were edited after the run began: its checkpoints were made with others.
 fn refuse_edited(run: &RunFolder, args: &TrainArgs, checkpoint: Option<&Checkpoint>, stored: &Config) -> Result<()> {
     // Without a manifest, nothing was computed with them yet, or what follows says what is wrong.
     let Ok(manifest) = Manifest::read(run.manifest()) else { return Ok(()) };
-    if args.force || manifest.config_sha256 == settings_sha256(run)? {
+    if args.force || !is_edited(run, &manifest)? {
         return Ok(());
     }
     let phases = match checkpoint {
@@ -182,4 +235,8 @@ fn refuse_edited(run: &RunFolder, args: &TrainArgs, checkpoint: Option<&Checkpoi
     Err(Problem::failure(format!("`{}` was edited since the run began{phases}", path.display()))
         .hint("restore the file, begin a new run with `--config FILE`, or pass `--force` to go on anyway")
         .into())
+}
+
+fn is_edited(run: &RunFolder, manifest: &Manifest) -> Result<bool> {
+    Ok(manifest.config_sha256 != settings_sha256(run)?)
 }

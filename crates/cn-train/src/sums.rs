@@ -1,0 +1,103 @@
+//! `SHA256SUMS`: what the files of a finished run are, in the form that `sha256sum --check` reads.
+
+use crate::problem::Problem;
+use anyhow::{Context as _, Result};
+use cn_data::Digest;
+use cn_report::{RunFolder, write_atomic};
+use std::path::{Component, Path, PathBuf};
+
+/// Differences that are named one by one.
+const NAMED: usize = 10;
+
+/// Notes every file that the training wrote. Checkpoints carry checksums of their own, and go on changing.
+pub(crate) fn write(run: &RunFolder) -> Result<()> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(run.root())? {
+        let path = entry?.path();
+        if path.is_file() && !made_later(run, &path) {
+            files.push(path);
+        }
+    }
+    for entry in std::fs::read_dir(run.interpret()).into_iter().flatten() {
+        files.push(entry?.path());
+    }
+    files.sort_unstable();
+    let mut text = String::new();
+    for path in files {
+        let name = path.strip_prefix(run.root())?.to_str().context("a run has files with odd names")?.to_owned();
+        text.push_str(&format!("{}  {name}\n", digest(&path)?));
+    }
+    Ok(write_atomic(run.sums(), text.as_bytes())?)
+}
+
+/// Locks and unfinished files, and what other commands write.
+fn made_later(run: &RunFolder, path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    hidden || path == run.sums() || path == run.report()
+}
+
+/// How many files are as they were noted.
+///
+/// # Errors
+///
+/// If one is not: all that differ are named.
+pub(crate) fn check(run: &RunFolder) -> Result<usize> {
+    let path = run.sums();
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let mut wrong = Vec::new();
+    for line in text.lines() {
+        let (sha256, file) = line
+            .split_once("  ")
+            .filter(|(_, name)| is_inside(name))
+            .with_context(|| format!("`{}` has a line that is no hash and name: `{line}`", path.display()))?;
+        match digest(&run.root().join(file)) {
+            Ok(found) if found == sha256 => {}
+            Ok(_) => wrong.push(format!("{file} changed")),
+            Err(error) => wrong.push(format!("{file}: {error:#}")),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(text.lines().count());
+    }
+    let (n, named) = (wrong.len(), wrong.len().min(NAMED));
+    let more = if n > named { format!(", and {} more", n - named) } else { String::new() };
+    Err(Problem::failure(format!("{}{more}", wrong[..named].join(", "))).into())
+}
+
+/// Whether a name leads to a file of the run, nowhere else.
+fn is_inside(name: &str) -> bool {
+    !name.is_empty() && PathBuf::from(name).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+fn digest(path: &Path) -> Result<String> {
+    Ok(Digest::of(&std::fs::read(path)?).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_or_goes_is_named() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let run = RunFolder::new(dir.path());
+        std::fs::create_dir(run.interpret())?;
+        for path in [run.config(), run.metrics(), run.interpret().join("index.json"), run.report()] {
+            std::fs::write(path, "as it was")?;
+        }
+        write(&run)?;
+        assert_eq!(check(&run)?, 3);
+        std::fs::write(run.report(), "written later")?;
+        assert_eq!(check(&run)?, 3);
+        std::fs::write(run.metrics(), "otherwise")?;
+        std::fs::remove_file(run.interpret().join("index.json"))?;
+        let error = check(&run).expect_err("two differ").to_string();
+        assert!(error.contains("metrics.jsonl changed") && error.contains("interpret/index.json: "), "{error}");
+
+        for line in ["no hash", "0  ../outside", "0  /etc/hostname"] {
+            std::fs::write(run.sums(), line)?;
+            assert!(check(&run).expect_err(line).to_string().contains("is no hash and name"));
+        }
+        Ok(())
+    }
+}
