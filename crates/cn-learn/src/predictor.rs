@@ -107,6 +107,20 @@ mod tests {
     }
 
     #[test]
+    fn a_gpu_says_what_the_cpu_says() -> Result<()> {
+        let Some(device) = cn_cuda::Device::emulated_or_skip().map_err(cn_ops::Error::from)? else { return Ok(()) };
+        let data = dataset();
+        let images: Vec<_> = data.pixels().images().map(image_of).collect();
+        let predictor = Predictor::new(batches(8, 1)?.config(), Decode::Sigmoid)?;
+        let here = predictor.predict(&mut network()?, &images)?.logits;
+        let mut network = network()?.on_gpu(&device, cn_ops::gpu::GpuConfig::default())?;
+        let there = predictor.predict(&mut network, &images)?.logits;
+        let close = here.iter().zip(&there).all(|(a, b)| (a - b).abs() < 1e-3 * a.abs().max(1.0));
+        assert!(here.len() == there.len() && close, "{here:?} {there:?}");
+        Ok(())
+    }
+
+    #[test]
     fn the_batch_size_changes_nothing() -> Result<()> {
         let data = dataset();
         let images: Vec<_> = data.pixels().images().map(image_of).collect();

@@ -83,11 +83,12 @@ pub(crate) fn run(args: Args, start: Instant) -> Result<u8> {
 /// Refuses a GPU for commands that would not use it.
 fn check_device(common: &Common, command: &Command) -> Result<()> {
     let device = common.device.as_deref().unwrap_or("auto");
-    let may = matches!(command, Command::Train(_) | Command::LrFind(_) | Command::GpuCheck(_) | Command::Show(_));
+    use Command::{Evaluate, GpuCheck, LrFind, Predict, Show, Train};
+    let may = matches!(command, Train(_) | LrFind(_) | Evaluate(_) | Predict(_) | GpuCheck(_) | Show(_));
     if may || crate::config::gpu_of(device).is_none() {
         return Ok(());
     }
     Err(Problem::failure(format!("this command cannot compute on `{device}`"))
-        .hint("leave `--device` out: only `train`, `lr-find` and `gpu-check` use a GPU so far")
+        .hint("leave `--device` out: only `train`, `lr-find`, `evaluate`, `predict` and `gpu-check` use a GPU")
         .into())
 }

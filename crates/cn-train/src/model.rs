@@ -1,8 +1,10 @@
 //! Networks of the settings, and models that were trained, from a run or a file.
 
-use crate::config::{Config, FAINT_INK, HeadKind, precision_here};
+use crate::args::Common;
+use crate::config::{Config, FAINT_INK, HeadKind, check_device, precision_here};
 use crate::glyphs;
 use crate::problem::Problem;
+use crate::session;
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use cn_augment::{Drawing, Image, Normalisation, Planes, ink_extent};
@@ -112,6 +114,14 @@ impl Trained {
         }
         let (card, weights, run) = Self::places(path)?;
         Self::of(path, ModelCard::read(&card)?, &WeightFile::open(&weights)?, run)
+    }
+
+    /// The same on the device of the flags, in the precision that it was trained in.
+    pub(crate) fn on(self, common: &Common) -> Result<Self> {
+        let device = common.device.as_deref().unwrap_or("auto");
+        check_device(device)?;
+        let network = session::on_device(self.network, device, &self.card.precision)?;
+        Ok(Self { network, ..self })
     }
 
     fn of(path: &Path, card: ModelCard, file: &WeightFile, run: Option<RunFolder>) -> Result<Self> {
@@ -249,7 +259,8 @@ impl Trained {
             eval_batch_size: BATCH,
             channels: self.card.channels,
             normalisation: normalisation_of(&self.card)?,
-            planes: planes(pixels),
+            // A GPU takes the channels.
+            planes: if self.network.gpu().is_some() { Planes::Channels } else { planes(pixels) },
             device: Device::Cpu,
             ..BatchConfig::new(policy.clone(), policy)
         };

@@ -49,7 +49,7 @@ pub(crate) fn learner(
     start: &Start,
     network: Network,
 ) -> Result<Learner<Network>> {
-    let network = on_device(network, config)?;
+    let network = on_device(network, &config.device, &config.precision)?;
     let batches = batches(config, dataset, start.normalisation(config)?)?;
     let mut learner = Learner::new(network, batches, learner_config(config))?;
     if config.freeze_pretrained && start.is_pretrained() {
@@ -58,14 +58,14 @@ pub(crate) fn learner(
     Ok(learner)
 }
 
-/// The network on the device of the settings.
-fn on_device(network: Network, config: &Config) -> Result<Network> {
-    let Some(ordinal) = config::gpu_of(&config.device) else { return Ok(network) };
-    let element = match config::precision_here(&config.precision)? {
+/// The network on a device.
+pub(crate) fn on_device(network: Network, device: &str, precision: &str) -> Result<Network> {
+    let Some(ordinal) = config::gpu_of(device) else { return Ok(network) };
+    let element = match config::precision_here(precision)? {
         Precision::F32 => cn_cuda::Element::F32,
         Precision::Bf16 => cn_cuda::Element::Bf16,
     };
-    let is_tf32 = config.precision == config::TF32;
+    let is_tf32 = precision == config::TF32;
     let products = if is_tf32 { cn_cuda::Products::Tf32 } else { cn_cuda::Products::Exact };
     Ok(network.on_gpu(&cn_cuda::Device::cuda(ordinal)?, cn_ops::gpu::GpuConfig { element, products })?)
 }

@@ -55,7 +55,7 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<u8> {
     if let Some(k) = args.cross_validate {
         return cross::run(context, args, k);
     }
-    let mut trained = Trained::open(&args.model)?;
+    let mut trained = Trained::open(&args.model)?.on(context.common)?;
     if let Some(out) = &args.out {
         destination::check_apart(out)?;
         let data = DataConfig { dir: args.data.data.clone(), csv: args.data.csv.clone(), ..DataConfig::default() };

@@ -11,7 +11,7 @@ use cn_report::{ClassNames, ModelCard, printable};
 use std::path::PathBuf;
 
 pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
-    let mut trained = Trained::open(&args.model)?;
+    let mut trained = Trained::open(&args.model)?.on(context.common)?;
     let paths = paths(args)?;
     let damaged = if args.skip_damaged { Damaged::Skip } else { Damaged::Refuse };
     let load = LoadConfig { cache: Cache::Off, damaged, decode: data::decoded_for(trained.card.image_size) };

@@ -102,7 +102,7 @@ impl Config {
     }
 }
 
-fn check_device(device: &str) -> Result<(), Problem> {
+pub(crate) fn check_device(device: &str) -> Result<(), Problem> {
     match device {
         "auto" | "cpu" => Ok(()),
         _ if gpu_of(device).is_none() => {
