@@ -10,7 +10,6 @@
 //! - [`conv`]: convolutions, forward and both gradients; [`conv::ConvShape`] is the type to know.
 //! - [`norm`]: batch normalisation with an optional residual sum and ReLU.
 //! - [`pool`], [`linear`], [`loss`], [`optim`]: what else a network needs; [`all_finite`]: whether it still computes.
-//! - [`HugePages`]: an allocator that makes all of these faster on Linux.
 //! - [`resample`]: crops, resizes and affine maps of 8-bit images.
 //!
 //! ```
@@ -29,7 +28,6 @@
 pub mod conv;
 mod finite;
 mod float;
-mod huge_pages;
 pub mod linear;
 pub mod loss;
 pub mod norm;
@@ -43,7 +41,6 @@ mod simd;
 
 pub use finite::{all_finite, all_squares_finite};
 pub use float::Float;
-pub use huge_pages::HugePages;
 pub use parallel::{parallel, with_threads};
 pub use precision::{Precision, PrecisionError};
 pub use simd::{Isa, IsaError};

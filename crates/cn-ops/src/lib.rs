@@ -80,7 +80,7 @@ pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use buffers::Buffers;
 pub use candle_model::CandleModel;
 pub use cn_kernels::conv::PLAN_VERSION;
-pub use cn_kernels::{HugePages, Isa, IsaError, Precision, PrecisionError, with_threads};
+pub use cn_kernels::{Isa, IsaError, Precision, PrecisionError, with_threads};
 pub use conv::{Conv2d, Conv2dConfig, FoldedConv2d};
 pub use dropout::Dropout;
 pub use error::{Error, Result};

@@ -29,9 +29,6 @@ use problem::Problem;
 use std::process::ExitCode;
 use std::time::Instant;
 
-#[global_allocator]
-static ALLOCATOR: cn_ops::HugePages = cn_ops::HugePages;
-
 fn main() -> ExitCode {
     let start = Instant::now();
     if let Some(odd) = std::env::args_os().find(|arg| arg.to_str().is_none()) {
