@@ -51,7 +51,7 @@ impl ComparedRun {
 
 /// Names of the columns of a comparison, after that of the run.
 pub(crate) const COLUMNS: [&str; 10] =
-    ["recipe", "size", "epochs", "split", "shared", "exact match", "95 % interval", "top-1", "loss", "time"];
+    ["recipe", "size", "epochs", "split", "shared", "exact match", "95 % by images", "top-1", "loss", "time"];
 
 /// One line a run.
 #[must_use]
