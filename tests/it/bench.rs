@@ -131,3 +131,17 @@ fn what_cannot_be_measured_is_refused() {
         check(&place, line, expected);
     }
 }
+
+#[test]
+fn what_cannot_be_measured_is_refused_with_a_reason() {
+    let place = Place::new();
+    let large = place.line("bench --only infer --image-size 4096 --batch-size 65536 --precision f32");
+    assert_eq!(large.code, 1, "{}", large.snapshot());
+    assert!(large.stderr.contains("batches of 65536 images of 4096 px need about "), "{}", large.stderr);
+    let words = "bench --only infer --image-size 32 --batch-size 2 --steps 1 --precision bf16";
+    let mut narrow = place.command(&words.split(' ').collect::<Vec<_>>());
+    narrow.env("CN_ISA", "portable");
+    let narrow = crate::run::Ended::of(narrow);
+    assert_eq!(narrow.code, 1, "{}", narrow.snapshot());
+    assert!(narrow.stderr.starts_with("error: no products of bf16 here (portable without"), "{}", narrow.stderr);
+}

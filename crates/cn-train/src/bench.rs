@@ -104,6 +104,7 @@ pub(crate) fn run(context: &Context<'_>, args: &BenchArgs, threads: usize) -> Re
     }
     let mut failed = None;
     for job in jobs {
+        ours::check_memory(job)?;
         if args.layers {
             let table = layers::table(job, args.steps)?;
             context.ui.result(format_args!("{}\n{table}\n", title(job)));
@@ -215,7 +216,11 @@ fn precisions(context: &Context<'_>, args: &BenchArgs) -> Result<Vec<Precision>>
     };
     let (supported, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|precision| precision.is_supported());
     for precision in others {
-        context.ui.warn(format_args!("skipped: this processor has no products of {precision}"));
+        let problem = format!("no products of {precision} here ({} without AVX512-BF16)", cn_ops::Isa::current());
+        if args.precision.is_some() {
+            return Err(Problem::failure(problem).hint("leave `--precision` out, or measure f32").into());
+        }
+        context.ui.warn(format_args!("skipped: {problem}"));
     }
     Ok(supported)
 }

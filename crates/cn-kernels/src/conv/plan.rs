@@ -1,7 +1,8 @@
 //! Which algorithm computes which convolution.
 //!
-//! A pure function of the sizes and of the precision of products, never measured at run time, so that a result depends on nothing else. The rates below
-//! were measured once on one core with AVX-512; they enter as ratios only, which other processors share roughly.
+//! A pure function of the sizes, of the precision of products and of the instruction set, never measured at run time, so
+//! that a result depends on nothing else. The rates below were measured once on one core with AVX-512; they enter as ratios
+//! only, which other processors are taken to share roughly.
 
 use super::ConvShape;
 use crate::Isa;

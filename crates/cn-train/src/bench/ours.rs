@@ -2,9 +2,11 @@
 
 use super::{CLASSES, Job, Measured, OWN, Rival, timed};
 use crate::args::Work;
+use crate::host;
+use crate::problem::Problem;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
-use cn_ops::{Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model, Network, Pass, Precision, Timings};
+use cn_ops::{ActivationBytes, Adam, AdamConfig, Draw, Hyper, Loss, Mode, Model, Network, Pass, Precision, Timings};
 use cn_zoo::{Arch, Head, ResNetConfig};
 use std::time::{Duration, Instant};
 
@@ -35,6 +37,35 @@ pub(super) fn network(job: Job) -> Result<Ours> {
         targets: targets(batch_size)?,
         ids: (0..).take(batch_size).collect(),
     })
+}
+
+/// Pixels of a batch that are measured without a look at the memory: 64 images of 128 px. The look leaves some behind,
+/// which the peak of a small job would show.
+const USUAL_PIXELS: usize = 64 * 128 * 128;
+
+/// Refuses a job whose activations the machine has no memory for.
+pub(super) fn check_memory(job: Job) -> Result<()> {
+    let pixels = job.image_size.saturating_pow(2).saturating_mul(job.batch_size);
+    let Some(available) = host::available_memory().filter(|_| pixels > USUAL_PIXELS) else { return Ok(()) };
+    let small = Job { image_size: job.image_size.min(128), batch_size: 2, ..job };
+    let mut network = network(small)?.network;
+    let ActivationBytes { train, eval } = network.activation_bytes([small.image_size, small.image_size, 3])?;
+    let each = if job.work == Work::Train { train } else { eval } as f64;
+    // They grow with the area; the images themselves are three floats a pixel.
+    let area = (job.image_size as f64 / small.image_size as f64).powi(2);
+    let weights = 16.0 * network.parameters().values().elem_count() as f64;
+    let bytes = job.batch_size as f64 * each * area + 12.0 * pixels as f64 + weights;
+    if bytes <= available as f64 {
+        return Ok(());
+    }
+    let mib = |bytes: f64| (bytes / f64::from(1 << 20)).ceil();
+    let Job { image_size, batch_size, .. } = job;
+    let problem = format!(
+        "batches of {batch_size} images of {image_size} px need about {} MiB of memory, and there are {}",
+        mib(bytes),
+        mib(available as f64)
+    );
+    Err(Problem::failure(problem).hint("use a smaller `--batch-size` or `--image-size`").into())
 }
 
 /// One label an image, in turn.
