@@ -217,7 +217,9 @@ impl Error {
             Self::ThresholdCount { .. } => "give one threshold, or one for each class",
             Self::Threshold { .. } => "thresholds are probabilities, such as 0.2 or 0.5",
             Self::ModelCard { .. } => "restore `model.json`, it belongs to `model.safetensors`",
-            Self::OtherPredictions { .. } => "restore the file: it belongs to `summary.json`",
+            Self::OtherPredictions { .. } => {
+                "one of the files was changed: restore the table, `summary.json`, or the thresholds in `model.json`"
+            }
             Self::Picture { .. } | Self::Png { .. } => return None,
         })
     }

@@ -64,7 +64,7 @@ pub fn headline(answers: &Answers<'_>) -> String {
         (
             "exact match",
             format!(
-                "{}  {} of {} images, 95 % interval {low:.digits$} to {high:.digits$}",
+                "{}  {} of {} images, 95 % by images {low:.digits$} to {high:.digits$}",
                 share(val.exact_match),
                 exact.hits,
                 exact.total,

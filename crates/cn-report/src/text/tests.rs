@@ -60,7 +60,7 @@ fn headline_says_what_silence_scores() {
     let table = table();
     let answers = table.answers(Thresholds::uniform(0.5).unwrap(), Activation::Sigmoid).unwrap();
     expect![[r#"
-        exact match     0.2500  1 of 4 images, 95 % interval 0.0456 to 0.6994
+        exact match     0.2500  1 of 4 images, 95 % by images 0.0456 to 0.6994
         top-1           0.5000
         accuracy_multi  0.6667  at threshold 0.5; saying nothing scores 0.6667
         loss            0.541150

@@ -4,7 +4,8 @@ mod pictures;
 
 use super::Context;
 use super::evaluate::cross::{self, Folds};
-use crate::args::{AuditArgs, ConfigArgs};
+use super::evaluate::moved;
+use crate::args::{AuditArgs, BatchArgs, ConfigArgs};
 use crate::config::{Config, INK};
 use crate::data::{self, Plan, shown};
 use crate::destination;
@@ -14,9 +15,10 @@ use cn_augment::{DrawKey, Image, ink_kept};
 use cn_data::{BadImage, Cache, Dataset, Ground, Pixels};
 use cn_learn::image_of;
 use cn_report::{
-    Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, CroppedImages, LabelAudit, LabelSuspect, Predictions,
-    RunFolder, SuspectLabel, audit_page, write_atomic,
+    Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, CroppedImages, LabelAudit, LabelSuspect, Prediction,
+    Predictions, RunFolder, Summary, SuspectLabel, audit_page, write_atomic,
 };
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Distance of near copies: scans that were compressed anew at a quality of 75 differ by less, two samples of one hand by
@@ -49,13 +51,19 @@ pub(super) fn run(context: &Context<'_>, args: &AuditArgs) -> Result<u8> {
     destination::check(&out)?;
     destination::check_outside(&out, &config.data)?;
     let cache = || if args.batch.no_cache { Cache::Off } else { Cache::User };
-    let judged_by = match judges(context, args, cache)? {
+    let judged_by = match judges(context, args, &config, cache)? {
         Judges::Stopped(code) => return Ok(code),
         Judges::Table(table) => table,
     };
+    // What is damaged is a finding here, not a reason to stop.
+    let config = Config { skip_damaged: true, ..config };
     let plan = Plan::to_look_at(&config)?;
     let split = plan.method.to_string();
     let data::Loaded { dataset, skipped: damaged, originals, .. } = plan.load_naming(&config, cache())?;
+    let judged_by = match judged_by {
+        Some((by, table)) => Some((by, with_present_labels(context, &table, &dataset)?)),
+        None => None,
+    };
     let found = find(&config, Images { dataset, originals, damaged, split }, judged_by, args.top)?;
     write(&out, &config, &found)?;
     context.ui.result(found.audit.text());
@@ -74,7 +82,9 @@ fn config(context: &Context<'_>, args: &AuditArgs) -> Result<Config> {
             if !run.holds_run() {
                 return Err(Problem::no_run(run.root()).into());
             }
-            Config::of_run(&run.config())?.with_flags(context.common, &flags)?.resolved()?
+            let (stored, data) = moved(Config::of_run(&run.config())?, args.batch.data.clone());
+            let batch = BatchArgs { data, ..args.batch.clone() };
+            stored.with_flags(context.common, &ConfigArgs { batch, ..ConfigArgs::default() })?.resolved()?
         }
     };
     if config.synthetic.steps.is_some() {
@@ -82,8 +92,7 @@ fn config(context: &Context<'_>, args: &AuditArgs) -> Result<Config> {
             .hint("audit images that are there: `--data DIR`")
             .into());
     }
-    // What is damaged is a finding here, not a reason to stop.
-    Ok(Config { skip_damaged: true, ..config })
+    Ok(config)
 }
 
 /// Who judges the labels, if anybody.
@@ -92,11 +101,10 @@ enum Judges {
     Table(Option<(String, Predictions)>),
 }
 
-fn judges(context: &Context<'_>, args: &AuditArgs, cache: impl Fn() -> Cache) -> Result<Judges> {
+fn judges(context: &Context<'_>, args: &AuditArgs, config: &Config, cache: impl Fn() -> Cache) -> Result<Judges> {
     let Some(run) = &args.run else { return Ok(Judges::Table(None)) };
     if let Some(k) = args.cross_validate {
-        let config = Config::of_run(&RunFolder::new(run).config())?.resolved()?;
-        return Ok(match cross::train(context, &config, &cross::folder(run, k), k, cache)? {
+        return Ok(match cross::train(context, config, &cross::folder(run, k), k, cache)? {
             Folds::Stopped(code) => Judges::Stopped(code),
             Folds::Trained(runs) => Judges::Table(Some((format!("{k} folds"), cross::gathered(&runs)?))),
         });
@@ -110,7 +118,48 @@ fn judges(context: &Context<'_>, args: &AuditArgs, cache: impl Fn() -> Cache) ->
     }
     context.ui.say("only the labels of the validation part are judged; `--cross-validate 5` judges all\n");
     let table = Predictions::read(run.predictions())?;
+    if run.is_finished() {
+        let expected = Summary::read(run.summary())?.data.n_val;
+        if table.rows().len() != expected {
+            let (path, n) = (run.predictions(), table.rows().len());
+            let problem = format!("`{}` holds {n} images, and the run's summary has {expected}", path.display());
+            return Err(Problem::failure(problem).hint("restore the file: it belongs to `summary.json`").into());
+        }
+    }
     Ok(Judges::Table(Some(("the run".into(), table))))
+}
+
+/// The table with the labels that the images have now, which may have been corrected since the judges were trained.
+fn with_present_labels(context: &Context<'_>, table: &Predictions, dataset: &Dataset) -> Result<Predictions> {
+    let records = dataset.index().records();
+    let now: HashMap<&str, &Vec<String>> =
+        records.iter().map(|record| (record.path.as_str(), &record.labels)).collect();
+    let class: HashMap<&str, usize> = table.classes().iter().map(String::as_str).zip(0..).collect();
+    let mut present = Predictions::new(table.classes().iter().cloned())?;
+    let (mut changed, mut gone) = (0, 0);
+    for row in table.rows() {
+        let labels =
+            now.get(row.path.as_str()).map(|labels| labels.iter().map(|label| class.get(label.as_str()).copied()));
+        // What the judges do not know, they cannot judge.
+        let Some(mut targets) = labels.and_then(|labels| labels.collect::<Option<Vec<usize>>>()) else {
+            gone += 1;
+            continue;
+        };
+        targets.sort_unstable();
+        changed += usize::from(targets != row.targets);
+        present.push(Prediction { targets, ..row.clone() })?;
+    }
+    if changed > 0 {
+        context.ui.warn(format_args!(
+            "labels have changed since the judges were trained, of {changed} images: those that they have now are judged"
+        ));
+    }
+    if gone > 0 {
+        context.ui.warn(format_args!(
+            "{gone} images that the judges judged are not there now, or have labels that these do not know: left out"
+        ));
+    }
+    Ok(present)
 }
 
 /// The cross-validation of most folds whose folds are all finished.

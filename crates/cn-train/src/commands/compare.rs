@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::args::CompareArgs;
+use crate::config::Config;
 use crate::destination;
 use crate::problem::Problem;
 use anyhow::Result;
@@ -25,6 +26,9 @@ pub(super) fn run(context: &Context<'_>, args: &CompareArgs) -> Result<()> {
         }
     }
     compare_warnings(&runs).iter().for_each(|warning| context.ui.warn(warning));
+    for path in &args.runs {
+        destination::check_outside(&args.out, &Config::of_run(&RunFolder::new(path).config())?.data)?;
+    }
     destination::make(&args.out)?;
     let names = ["compare-loss.png", "compare-exact-match.png"];
     for (chart, name) in compare_charts(&runs).iter().zip(names) {

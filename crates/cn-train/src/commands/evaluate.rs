@@ -5,7 +5,7 @@ pub(super) mod cross;
 pub(super) mod own;
 
 use super::Context;
-use crate::args::{BatchArgs, Common, ConfigArgs, EvaluateArgs, Part};
+use crate::args::{BatchArgs, Common, ConfigArgs, DataArgs, EvaluateArgs, Part};
 use crate::config::{Config, DataConfig, groups_of};
 use crate::data;
 use crate::destination;
@@ -60,6 +60,9 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<u8> {
         destination::check_apart(out)?;
         let data = DataConfig { dir: args.data.data.clone(), csv: args.data.csv.clone(), ..DataConfig::default() };
         destination::check_outside(out, &data)?;
+        if let Some(run) = trained.run.as_ref().filter(|run| run.holds_run()) {
+            destination::check_outside(out, &Config::of_run(&run.config())?.data)?;
+        }
     }
     let judged = judged(context, args, &trained)?;
     if let Some(n) = judged.n_trained.filter(|&n| n > 0) {
@@ -146,14 +149,19 @@ fn other_config(args: &EvaluateArgs, trained: &Trained) -> Result<Config> {
     }
     let stored = run.map(|run| Config::of_run(&run.config())).transpose()?.unwrap_or_default();
     // What limited the training says nothing about these.
-    let mut base = Config { limit: None, skip_damaged: false, ..stored };
-    let mut flags = args.data.clone();
-    if let Some(dir) = flags.data.take_if(|dir| is_laid_out(dir, &base.data)) {
-        (base.data.dir, base.data.synthetic) = (Some(dir), false);
-    }
+    let (base, flags) = moved(Config { limit: None, skip_damaged: false, ..stored }, args.data.clone());
     let batch = BatchArgs { data: flags, limit: args.limit, ..BatchArgs::default() };
     let flags = ConfigArgs { batch, ..ConfigArgs::default() };
     Ok(base.with_flags(&Common::default(), &flags)?.resolved()?)
+}
+
+/// The settings of a run with the folder of the flags, where that is laid out as the run's data were, and the flags that
+/// are left.
+pub(super) fn moved(mut stored: Config, mut flags: DataArgs) -> (Config, DataArgs) {
+    if let Some(dir) = flags.data.take_if(|dir| is_laid_out(dir, &stored.data)) {
+        (stored.data.dir, stored.data.synthetic) = (Some(dir), false);
+    }
+    (stored, flags)
 }
 
 /// Whether another folder has such a table as the run's data, and does not say by itself what is in it.

@@ -6,7 +6,7 @@ mod result;
 mod resume;
 
 use super::Context;
-use crate::args::{BatchArgs, ConfigArgs, Resume, TrainArgs};
+use crate::args::{BatchArgs, ConfigArgs, DataArgs, Resume, TrainArgs};
 use crate::config::{Config, OnNan, REAL_DATA};
 use crate::data::{self, Plan};
 use crate::destination;
@@ -22,7 +22,7 @@ use anyhow::{Context as _, Result};
 use cn_data::{Cache, Dataset};
 use cn_learn::{Checkpoint, CheckpointFolder, Handler, Learner, NotFinite, Outcome, SaveCheckpoints};
 use cn_ops::Network;
-use cn_report::{Manifest, RunFolder, RunLock};
+use cn_report::{DataChange, Manifest, RunFolder, RunLock};
 use manifest::{identity, manifest};
 use phases::Layers;
 use std::path::Path;
@@ -93,9 +93,29 @@ pub(super) fn train(context: &Context<'_>, config: Config, run: RunFolder, cache
             format!("`{}` was trained with other settings:\n  {}", run.root().display(), differences.join("\n  "));
         return Err(Problem::failure(problem).hint("choose another `--out`, or remove that folder").into());
     }
-    let batch = BatchArgs { no_cache: cache == Cache::Off, ..BatchArgs::default() };
+    if run.is_finished() {
+        refuse_other_data(context.ui, &config, &run, cache.clone())?;
+    }
+    // Where they are now.
+    let data = DataArgs { data: config.data.dir.clone(), ..DataArgs::default() };
+    let batch = BatchArgs { no_cache: cache == Cache::Off, data, ..BatchArgs::default() };
     let config = ConfigArgs { batch, ..ConfigArgs::default() };
     resume::run(context, &TrainArgs { config, ..TrainArgs::default() }, &run)
+}
+
+/// Refuses a run that was trained on other images or by other labels than those that are there now.
+fn refuse_other_data(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Result<()> {
+    let now = data::hashes(&Plan::new(config)?.load(ui, config, cache)?);
+    let what = match Manifest::read(run.manifest())?.data.change(&now) {
+        None => return Ok(()),
+        Some(DataChange::Images) => "images, or another split of them",
+        Some(DataChange::Labels) => "labels",
+    };
+    let folder = run.root().display();
+    let problem = format!("`{folder}` was trained on other {what} than there are now");
+    Err(Problem::failure(problem)
+        .hint("restore the data, remove that folder and those beside it to train them again, or choose another `--out`")
+        .into())
 }
 
 /// The training of `run` once more to the folder `again`, from its settings alone; returns the exit code.
@@ -223,7 +243,8 @@ fn remark(ui: Ui, config: &Config, dataset: &Dataset, split: &str) {
     }
     let records = dataset.index().records();
     let without = records.iter().filter(|record| record.group.is_none()).count();
-    if split == "stratified" && config.split == "auto" && (1..records.len()).contains(&without) {
+    let chosen_so = (split == "stratified" && config.split == "auto") || split.starts_with("kfold");
+    if chosen_so && (1..records.len()).contains(&without) {
         let groups = data::groups_name(config);
         ui.warn(format_args!(
             "{without} of {} images have no group, so the split is by class, and the same {groups} may be on both \

@@ -1,6 +1,6 @@
 //! `evaluate --cross-validate K`: the training of a run K times, each time judged on what it left out.
 
-use super::{Judged, Judgement, show, summary, write};
+use super::{Judged, Judgement, moved, show, summary, write};
 use crate::args::{BatchArgs, ConfigArgs, EvaluateArgs, Part};
 use crate::commands::Context;
 use crate::config::Config;
@@ -119,9 +119,10 @@ fn config(context: &Context<'_>, args: &EvaluateArgs) -> Result<Config> {
         .hint("train once, then `cn-train evaluate RUN --cross-validate 5`")
         .into());
     }
-    let batch = BatchArgs { data: args.data.clone(), ..BatchArgs::default() };
+    let (stored, data) = moved(Config::of_run(&run.config())?, args.data.clone());
+    let batch = BatchArgs { data, ..BatchArgs::default() };
     let flags = ConfigArgs { batch, ..ConfigArgs::default() };
-    let config = Config::of_run(&run.config())?.with_flags(context.common, &flags)?.resolved()?;
+    let config = stored.with_flags(context.common, &flags)?.resolved()?;
     if config.synthetic.steps.is_some() {
         return Err(Problem::usage("endless handwriting has no parts to leave out")
             .hint("cross-validate a run on images that are there: `--data DIR` in its training")
