@@ -92,3 +92,57 @@ fn only_runs_can_be_repeated() {
     "#]],
     );
 }
+
+/// Drawn images with a table that only its flags describe.
+fn described(place: &Place) -> &'static str {
+    place.result("synth --out drawn --writers 8 --samples 1");
+    std::fs::rename(place.path("drawn/data/data"), place.path("own")).expect("moved");
+    let table = place.read("drawn/chinese_mnist.csv");
+    place.write("own/labels.csv", table);
+    std::fs::remove_dir_all(place.path("drawn")).expect("removed");
+    "--data own --csv labels.csv --image input_{suite_id}_{sample_id}_{code}.jpg --label value --group suite_id"
+}
+
+#[test]
+fn labels_that_changed_are_not_judged_by_old_folds() {
+    let place = Place::new();
+    let data = described(&place);
+    place.result(&format!("train {data} --image-size 32 --batch-size 16 --epochs 1 --freeze-epochs 0 --out run"));
+    place.result("evaluate run --cross-validate 2");
+    let table = place.read("own/labels.csv");
+    assert!(table.contains("\n1,1,2,1,"), "{table}");
+    place.write("own/labels.csv", table.replace("\n1,1,2,1,", "\n1,1,2,5,"));
+    for command in ["evaluate", "audit"] {
+        let refused = place.line(&format!("{command} run --cross-validate 2"));
+        assert_eq!(refused.code, 1, "{}", refused.snapshot());
+        assert!(
+            refused.stderr.contains("fold-1` was trained on other labels than there are now"),
+            "{}",
+            refused.stderr
+        );
+    }
+    // The folds that are there judge the labels of now.
+    let audit = place.line("audit run --json");
+    assert_eq!(audit.code, 0, "{}", audit.snapshot());
+    assert!(
+        audit.stderr.contains("labels have changed since the judges were trained, of 1 images"),
+        "{}",
+        audit.stderr
+    );
+    let found: serde_json::Value = serde_json::from_str(audit.stdout.lines().last().expect("a line")).expect("JSON");
+    let suspects = found["labels"]["suspects"].as_array().expect("suspects");
+    let changed = suspects.iter().find(|suspect| suspect["path"] == "input_1_1_2.jpg");
+    assert!(changed.is_none_or(|suspect| suspect["label"] == "5"), "{changed:?}");
+}
+
+#[test]
+fn data_that_moved_keep_their_description() {
+    let place = Place::new();
+    let data = described(&place);
+    place.result(&format!("train {data} --image-size 32 --batch-size 16 --epochs 1 --freeze-epochs 0 --out run"));
+    std::fs::rename(place.path("own"), place.path("moved")).expect("moved");
+    let result = place.result("evaluate run --data moved --cross-validate 2");
+    assert_eq!((result["n"].as_u64(), result["classes"].as_array().map(Vec::len)), (Some(120), Some(15)));
+    let audit = place.result("audit run --data moved --cross-validate 2");
+    assert_eq!((audit["n_images"].as_u64(), audit["labels"]["n_judged"].as_u64()), (Some(120), Some(120)));
+}

@@ -306,3 +306,68 @@ fn what_is_forced_is_told_and_kept() {
     assert!(refused.code == 1 && refused.stderr.contains("went on with something else by `--force`"));
     assert!(place.line("verify run").stdout.contains("by `--force` it went on with config.toml: edited"));
 }
+
+#[test]
+fn a_checkpoint_of_a_sibling_is_passed_over() {
+    let place = Place::new();
+    let train = TRAIN.replace("--limit 480", "--limit 240");
+    place.result(&format!("{train} --out own"));
+    for (flag, other, name) in [("--lr 2e-3", "--lr 1e-2", "rate"), ("--batch-size 16", "--batch-size 32", "batch")] {
+        place.result(&format!("{} --out {name}", train.replace(flag, other)));
+        let other = std::fs::read(place.path(&format!("{name}/checkpoints/last.safetensors"))).expect("a checkpoint");
+        let weights = place.json("own/summary.json")["weights_sha256"].clone();
+        place.cut("own");
+        place.write("own/checkpoints/last.safetensors", other);
+        let verified = place.line("verify own");
+        assert!(verified.code == 1 && verified.stdout.contains("is of another run"), "{}", verified.snapshot());
+        let resumed = place.line("train --resume own");
+        assert_eq!(resumed.code, 0, "{name}: {}", resumed.snapshot());
+        assert!(resumed.stderr.contains("is of another run; the one before it is used"), "{}", resumed.snapshot());
+        assert_eq!(place.json("own/summary.json")["weights_sha256"], weights, "{name}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_after_training_ends_before_the_results() {
+    let place = Place::new();
+    let child = slow(&place);
+    let start = Instant::now();
+    while !place.path("slow/model.safetensors").exists() && start.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let sent = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(sent.expect("`kill` starts").success());
+    let output = child.wait_with_output().expect("it ends");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(143), "{stdout}");
+    assert!(stdout.contains("stopped   after training"), "{stdout}");
+    assert!(!place.path("slow/summary.json").exists());
+    let resumed = place.line("train --resume slow --no-cache");
+    assert_eq!(resumed.code, 0, "{}", resumed.snapshot());
+    assert_eq!(place.line("verify slow").code, 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_is_written_through_links_of_a_run() {
+    let place = Place::new();
+    place.result(&format!("{TRAIN} --out run"));
+    place.cut("run");
+    place.write("precious", "as it was");
+    for name in [".lock", "interpret"] {
+        let link = place.path(&format!("run/{name}"));
+        let _ = std::fs::remove_dir_all(&link);
+        std::os::unix::fs::symlink(place.path("precious"), &link).expect("linked");
+        let refused = place.line("train --resume run");
+        assert_eq!(refused.code, 1, "{}", refused.snapshot());
+        assert!(refused.stderr.contains(&format!("`run/{name}` is a link")), "{}", refused.snapshot());
+        std::fs::remove_file(&link).expect("removed");
+    }
+    let part = place.path("run/checkpoints/.last.safetensors.tmp");
+    std::os::unix::fs::symlink(place.path("precious"), part).expect("linked");
+    assert_eq!(place.line("train --resume run").code, 0);
+    assert_eq!(place.read("precious"), "as it was");
+    let last = place.path("run/checkpoints/last.safetensors").symlink_metadata().expect("written");
+    assert!(last.is_file(), "it is no link");
+}

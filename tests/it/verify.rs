@@ -103,15 +103,23 @@ fn a_run_is_reproduced_to_the_byte() {
     let hash = |run: &str| place.json(&format!("{run}/summary.json"))["weights_sha256"].clone();
     assert_eq!(hash("run"), hash("run-again"));
 
+    // Weights that are not those of the summary any more.
+    let weights = std::fs::read(place.path("run/model.safetensors")).expect("weights");
+    let mut changed = weights.clone();
+    flip(&mut changed);
+    place.write("run/model.safetensors", changed);
+    let ended = place.line("reproduce run");
+    assert!(ended.code == 1 && ended.stderr.contains("`run/model.safetensors`: "), "{}", ended.snapshot());
+    place.write("run/model.safetensors", weights);
+
     // A result that cannot be had again is found out.
     let summary = place.read("run/summary.json");
     let sha256 = hash("run").as_str().expect("a hash").to_owned();
     place.write("run/summary.json", summary.replace(&sha256, &"0".repeat(64)));
     let ended = place.line("reproduce run");
     assert_eq!(ended.code, 1, "{}", ended.snapshot());
-    let text =
-        format!("error: `run` came out differently in `run-again`:\n  weights: {}, now {sha256}", "0".repeat(64));
-    assert!(ended.stderr.starts_with(&text), "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("error: `run` came out differently in `run-again`:\n"), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("\n  weights: {}, now {sha256}", "0".repeat(64))), "{}", ended.stderr);
 
     // Other data are refused before anything is trained.
     let image = place.path("data/data/data/input_1_1_1.jpg");

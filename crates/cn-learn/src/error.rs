@@ -145,6 +145,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a pass ended because it was to, see [`cn_ops::Interrupt`].
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        matches!(self, Self::Ops(cn_ops::Error::Interrupted))
+    }
+
     /// What to do about it, where there is something to say.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {

@@ -191,8 +191,15 @@ impl<M: Model> Learner<M> {
         let mut batches = self.feed(self.position.epochs_done, self.position.step)?;
         while let Some(batch) = batches.next()? {
             let hypers = self.hypers(schedule, self.step_of_phase());
-            if let ControlFlow::Break(bad) = self.train_step(&batch, &hypers)? {
-                self.leave_out(bad, handlers)?;
+            match self.train_step(&batch, &hypers) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(bad)) => self.leave_out(bad, handlers)?,
+                Err(error) if error.is_interruption() => {
+                    // The step did not happen.
+                    self.offer_checkpoint(Moment::Step, handlers)?;
+                    return Ok(Flow::Stop);
+                }
+                Err(error) => return Err(error),
             }
             self.position.step += 1;
             self.position.steps_done += 1;
@@ -208,9 +215,10 @@ impl<M: Model> Learner<M> {
     /// Forward, loss, backward, update; the update is left out if a number is none.
     fn train_step(&mut self, batch: &Fed, hypers: &Hypers) -> Result<ControlFlow<NotFinite>> {
         let draw = Draw { seed: self.batches.seed(), epoch: self.position.epochs_done, ids: batch.ids() };
-        let (mode, hyper) = (Mode::Train(draw), Hyper { lr: &hypers.lr, beta1: hypers.momentum });
-        let (targets, loss) = (batch.targets(), self.config.loss);
+        let mode = Mode::Train(draw);
         if let Some(images) = self.resident.images(batch)? {
+            let hyper = Hyper { lr: &hypers.lr, beta1: hypers.momentum };
+            let (targets, loss) = (batch.targets(), self.config.loss);
             match self.model.train_step(&TrainStep { images, targets, draw, loss, hyper }, &mut self.optimizer)? {
                 Some(StepEnd::Updated(loss)) => return self.updated(hypers, loss),
                 Some(StepEnd::NotFinite) => return Ok(ControlFlow::Break(guard::refuse_whole(self, batch, mode)?)),
@@ -218,19 +226,34 @@ impl<M: Model> Learner<M> {
             }
         }
         let before = Buffers::of(&mut self.model)?;
+        let step = self.train_step_here(batch, hypers, mode, &before);
+        if step.as_ref().is_err_and(Error::is_interruption) {
+            before.put_back(&mut self.model)?;
+        }
+        step
+    }
+
+    /// The same on the CPU, layer by layer.
+    fn train_step_here(
+        &mut self,
+        batch: &Fed,
+        hypers: &Hypers,
+        mode: Mode<'_>,
+        before: &Buffers,
+    ) -> Result<ControlFlow<NotFinite>> {
         let logits = self.model.forward(&batch.here(&self.batches)?, mode)?;
         check_outputs(&logits, self.batches.source().n_classes())?;
         let (loss, d_logits) = self.config.loss.compute(&logits, batch.targets())?;
         if !guard::is_finite(&loss)? {
-            return Ok(ControlFlow::Break(guard::refuse(self, batch, mode, None, &before)?));
+            return Ok(ControlFlow::Break(guard::refuse(self, batch, mode, None, before)?));
         }
         self.model.parameters().zero_grads()?;
         self.model.backward(&d_logits)?;
         if let Some(entry) = self.model.parameters().not_finite_grad()? {
             let name = entry.name.clone();
-            return Ok(ControlFlow::Break(guard::refuse(self, batch, mode, Some(name), &before)?));
+            return Ok(ControlFlow::Break(guard::refuse(self, batch, mode, Some(name), before)?));
         }
-        self.optimizer.step(self.model.parameters(), &hyper)?;
+        self.optimizer.step(self.model.parameters(), &Hyper { lr: &hypers.lr, beta1: hypers.momentum })?;
         self.updated(hypers, loss)
     }
 

@@ -9,6 +9,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A pass that was ended by an [`crate::Interrupt`]; what it changed beside activations has to be put back.
+    #[error("the pass was interrupted")]
+    Interrupted,
     /// A tensor whose shape does not fit.
     #[error("`{name}` has shape {found:?}, expected {expected}")]
     Shape {

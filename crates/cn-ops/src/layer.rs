@@ -3,7 +3,7 @@
 use crate::gpu::Spec;
 use crate::storage::{check_shape, read, with_float, write};
 use crate::timings::Way;
-use crate::{Activation, Param, Pool, Result, Timings};
+use crate::{Activation, Interrupt, Param, Pool, Result, Timings};
 use candle_core::{Shape, Tensor};
 use cn_kernels::{Precision, linear};
 use std::collections::BTreeMap;
@@ -56,6 +56,8 @@ pub struct Pass<'a> {
     pub trace: Option<&'a mut Trace>,
     /// Times of layers that somebody wants.
     pub timings: Option<&'a mut Timings>,
+    /// Whether to end before the next layer.
+    pub(crate) interrupt: Interrupt,
     /// Full name of the layer that runs; kept up to date only where somebody asks for it.
     path: String,
 }
@@ -79,6 +81,7 @@ impl<'a> Pass<'a> {
             precision: Precision::F32,
             trace: None,
             timings: None,
+            interrupt: Interrupt::default(),
             path: String::new(),
         }
     }
@@ -113,6 +116,7 @@ impl<'a> Pass<'a> {
             precision: self.precision,
             trace: None,
             timings: self.timings.as_deref_mut(),
+            interrupt: self.interrupt.clone(),
             path: self.path.clone(),
         }
     }
@@ -176,7 +180,8 @@ impl<'a> Pass<'a> {
         })
     }
 
-    fn within<R>(&mut self, name: &str, way: Way, run: impl FnOnce(&mut Self) -> R) -> R {
+    fn within<R>(&mut self, name: &str, way: Way, run: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        self.interrupt.check()?;
         // A part without a name of its own is nobody whom one could ask for.
         if (self.trace.is_none() && self.timings.is_none()) || name.is_empty() {
             return run(self);

@@ -3,8 +3,8 @@
 use crate::gpu::{GpuConfig, GpuSide};
 use crate::storage::{check_shape, copy_into};
 use crate::{
-    Activation, Adam, Buffers, Draw, Entry, Error, InputGrad, Layer, Mode, Model, NotFiniteOutput, Parameters, Pass,
-    Pool, Result, Slot, StepEnd, Trace, TrainStep,
+    Activation, Adam, Buffers, Draw, Entry, Error, InputGrad, Interrupt, Layer, Mode, Model, NotFiniteOutput,
+    Parameters, Pass, Pool, Result, Slot, StepEnd, Trace, TrainStep,
 };
 use candle_core::{Shape, Tensor};
 use cn_kernels::Precision;
@@ -17,6 +17,7 @@ pub struct Network {
     pool: Pool,
     precision: Precision,
     recompute: Recompute,
+    interrupt: Interrupt,
     /// Whether the last pass saved, where that is asked.
     last: Option<bool>,
     gpu: Option<Box<GpuSide>>,
@@ -38,6 +39,7 @@ impl Network {
             pool: Pool::default(),
             precision: Precision::F32,
             recompute: Recompute::Never,
+            interrupt: Interrupt::default(),
             last: None,
             gpu: None,
         })
@@ -66,6 +68,11 @@ impl Network {
     pub fn on_gpu(mut self, device: &cn_cuda::Device, config: GpuConfig) -> Result<Self> {
         self.gpu = Some(Box::new(GpuSide::new(device, &mut self, config)?));
         Ok(self)
+    }
+
+    /// Ends passes from now on, before their next layer, when `interrupt` says so. A step on a GPU is one piece.
+    pub fn set_interrupt(&mut self, interrupt: Interrupt) {
+        self.interrupt = interrupt;
     }
 
     /// Runs `f` with the twin on a device, if there is one, while this is the one on the CPU.
@@ -117,6 +124,7 @@ impl Network {
     /// As [`Model::forward`].
     pub fn forward_pass(&mut self, images: &Tensor, mut pass: Pass<'_>) -> Result<Activation> {
         self.pull()?;
+        pass.interrupt.clone_from(&self.interrupt);
         let images = images.detach().contiguous()?;
         in_pool(|| self.layer.forward(&images.into(), &mut pass))
     }
@@ -128,6 +136,7 @@ impl Network {
     ///
     /// If no forward pass that saves came before.
     pub fn backward_pass(&mut self, d_logits: &Activation, mut pass: Pass<'_>) -> Result<()> {
+        pass.interrupt.clone_from(&self.interrupt);
         in_pool(|| self.layer.backward(d_logits.clone(), InputGrad::Skip, &mut pass))?;
         Ok(())
     }

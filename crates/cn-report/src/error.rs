@@ -158,6 +158,12 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A link in the folder of a run.
+    #[error("`{}` is a link, and a run is written to its own folder alone", path.display())]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
     /// A table of predictions that is not what the run came to.
     #[error(
         "`{}` holds {found}, and the run's summary has {expected}", path.display()
@@ -217,6 +223,7 @@ impl Error {
             Self::ThresholdCount { .. } => "give one threshold, or one for each class",
             Self::Threshold { .. } => "thresholds are probabilities, such as 0.2 or 0.5",
             Self::ModelCard { .. } => "restore `model.json`, it belongs to `model.safetensors`",
+            Self::Link { .. } => "replace it by what it leads to, or remove it",
             Self::OtherPredictions { .. } => {
                 "one of the files was changed: restore the table, `summary.json`, or the thresholds in `model.json`"
             }

@@ -26,11 +26,14 @@ pub(crate) fn available_memory() -> Option<u64> {
     Some(left.fold(machine, u64::min))
 }
 
+/// Address space that threads to come reserve and do not use: stacks, and what the allocator keeps for each.
+const RESERVED: u64 = 256 << 20;
+
 /// Address space that the limit of this process (`ulimit -v`) leaves, by its tables of `/proc`.
 fn limit_left(limits: &str, status: &str) -> Option<u64> {
     let row = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
     let limit: u64 = row.split_whitespace().next()?.parse().ok()?; // `unlimited` is none.
-    Some(limit.saturating_sub(kib_of(status, "VmSize:")? << 10))
+    Some(limit.saturating_sub((kib_of(status, "VmSize:")? << 10) + RESERVED))
 }
 
 /// What the control group of a line of `/proc/self/cgroup`, and those around it, leave.
@@ -155,7 +158,8 @@ mod tests {
         let limits =
             |soft: &str| format!("Limit  Soft Limit  Hard Limit  Units\nMax address space  {soft}  unlimited  bytes\n");
         let status = "VmPeak:\t 9 kB\nVmSize:\t 3 kB\n";
-        assert_eq!(limit_left(&limits("4096"), status), Some(1024));
+        let reserved = |more: u64| (RESERVED + more).to_string();
+        assert_eq!(limit_left(&limits(&reserved(4096)), status), Some(1024));
         assert_eq!(limit_left(&limits("2048"), status), Some(0));
         assert_eq!(limit_left(&limits("unlimited"), status), None);
     }

@@ -58,8 +58,9 @@ pub(crate) struct Estimate {
     model: u64,
     /// The decoded images.
     images: u64,
-    /// The last batch of a validation, which is smaller and has memory of its own.
-    rest: u64,
+    /// Activations of each image of the last batch of a validation, which is smaller and has memory of its own.
+    judged: u64,
+    n_val: u64,
     recompute: Recompute,
 }
 
@@ -88,19 +89,24 @@ impl Estimate {
             each: train.max(eval) + BATCHES * floats,
             model: weights * copies,
             images: dataset.pixels().bytes().len() as u64,
-            rest: eval * (n_val % config.batch_size) as u64,
+            judged: eval,
+            n_val: n_val as u64,
             recompute,
         })
     }
 
     /// All of it.
     pub(crate) fn bytes(&self) -> u64 {
-        self.batch_size * self.each + self.model + self.images + self.rest + PROGRAM
+        self.batches() + self.model + self.images + PROGRAM
+    }
+
+    fn batches(&self) -> u64 {
+        self.batch_size * self.each + self.judged * (self.n_val % self.batch_size)
     }
 
     /// What people see, in MiB: batches, model, images, program.
     fn parts(&self) -> [u64; 4] {
-        [self.batch_size * self.each + self.rest, self.model, self.images, PROGRAM].map(mib)
+        [self.batches(), self.model, self.images, PROGRAM].map(mib)
     }
 
     /// The sum of the parts, so that it is what people get who add them.
@@ -109,13 +115,13 @@ impl Estimate {
     }
 
     fn with_batch_size(self, batch_size: u64) -> Self {
-        Self { batch_size, rest: 0, ..self }
+        Self { batch_size, ..self }
     }
 
-    /// The largest batch size that needs no more than `bytes`: this one, else a power of two below it.
+    /// The largest power of two below this batch size that needs no more than `bytes`.
     fn fitting(&self, bytes: u64) -> Option<u64> {
         let halves = std::iter::successors(Some(prev_power_of_two(self.batch_size - 1)), |size| Some(size / 2));
-        let mut sizes = std::iter::once(self.batch_size).chain(halves).take_while(|&size| size >= 2);
+        let mut sizes = halves.take_while(|&size| size >= 2 && size < self.batch_size);
         sizes.find(|&size| self.with_batch_size(size).bytes() <= bytes)
     }
 }
@@ -233,16 +239,42 @@ mod tests {
             each: MIB,
             model: 10 * MIB,
             images: MIB,
-            rest: 5 * MIB,
+            judged: 0,
+            n_val: 0,
             recompute: Recompute::Never,
         };
         let fixed = 11 * MIB + PROGRAM;
         let fitting = |free: u64| estimate.fitting(fixed + free * MIB);
         assert_eq!(
             [96, 95, 64, 63, 3, 2, 1, 0].map(fitting),
-            [96, 64, 64, 32, 2, 2, 0, 0].map(|n| (n > 0).then_some(n))
+            [64, 64, 64, 32, 2, 2, 0, 0].map(|n| (n > 0).then_some(n))
         );
         assert_eq!(estimate.fitting(0), None);
+        assert_eq!(
+            Estimate { batch_size: 64, ..estimate }.fitting(fixed + 64 * MIB),
+            Some(32),
+            "the refused one is none"
+        );
+    }
+
+    #[test]
+    fn what_is_advised_fits_with_the_last_batch_of_a_validation() {
+        let estimate = Estimate {
+            batch_size: 64,
+            each: 3 * MIB,
+            model: MIB,
+            images: 0,
+            judged: MIB,
+            n_val: 31,
+            recompute: Recompute::Never,
+        };
+        for free in 0..400 {
+            let bytes = PROGRAM + MIB + free * MIB;
+            let Some(size) = estimate.fitting(bytes) else { continue };
+            assert!(size < 64 && estimate.with_batch_size(size).bytes() <= bytes, "{free} MiB: {size}");
+        }
+        // 32 x 3 and 31 x 1.
+        assert_eq!([126, 127].map(|free| estimate.fitting(PROGRAM + MIB + free * MIB)), [Some(16), Some(32)]);
     }
 
     #[test]

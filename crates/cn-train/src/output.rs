@@ -2,6 +2,7 @@
 
 use crate::args::Common;
 use crate::problem;
+use cn_report::printable;
 use serde::Serialize;
 use std::fmt::{Display, Write as _};
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -55,7 +56,7 @@ impl Ui {
 
     /// Something to know that is no error; on stderr, also for programs.
     pub(crate) fn warn(self, text: impl Display) {
-        eprint(format_args!("warning: {text}\n"));
+        eprint(presentable(&format!("warning: {text}\n")));
     }
 
     /// Passing lines about progress, where nobody draws bars.
@@ -72,7 +73,7 @@ impl Ui {
 
     /// An error with its causes and advice.
     pub(crate) fn print_error(error: &anyhow::Error) {
-        eprint(with_short_lines(&error_text(error)));
+        eprint(presentable(&error_text(error)));
     }
 }
 
@@ -80,12 +81,14 @@ impl Ui {
 const HEAD: usize = 1500;
 const TAIL: usize = 300;
 
-/// Lines without their middle where they are very long: a table may have a field of any length, which an error names.
-fn with_short_lines(text: &str) -> String {
+/// Lines without their middle where they are very long, since a table may have a field of any length, which an error names;
+/// and without characters that steer terminals, which names of files may have.
+fn presentable(text: &str) -> String {
     let short = |line: &str| {
+        let line = printable(line);
         let count = line.chars().count();
         if count <= HEAD + TAIL {
-            return line.to_owned();
+            return line;
         }
         let head: String = line.chars().take(HEAD).collect();
         let tail: String = line.chars().skip(count - TAIL).collect();
@@ -182,10 +185,10 @@ mod tests {
     #[test]
     fn very_long_lines_lose_their_middle() {
         let long = format!("a\n{}bc\nd\n", "é".repeat(5000));
-        let short = with_short_lines(&long);
+        let short = presentable(&long);
         assert!(short.starts_with("a\né") && short.ends_with("ébc\nd\n"));
         assert!(short.contains("é [3202 more characters] é"), "{}", short.len());
-        assert_eq!(with_short_lines("a\nb"), "a\nb");
+        assert_eq!(presentable("a\nb\t\x1b]0;c\x07"), "a\nb\\t\\u{1b}]0;c\\u{7}");
     }
 
     #[test]

@@ -4,17 +4,30 @@ use crate::problem::Problem;
 use anyhow::{Context as _, Result};
 use cn_data::Digest;
 use cn_report::{RunFolder, write_atomic};
+use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Differences that are named one by one.
 const NAMED: usize = 10;
 
-/// Notes every file that the training wrote. Checkpoints carry checksums of their own, and go on changing.
-pub(crate) fn write(run: &RunFolder) -> Result<()> {
-    let mut files = Vec::new();
+/// Notes every file that the training wrote, and its summary, which is to come. Checkpoints carry checksums of their own,
+/// and go on changing.
+pub(crate) fn write(run: &RunFolder, summary: &[u8]) -> Result<()> {
+    let own = [
+        run.config(),
+        run.manifest(),
+        run.metrics(),
+        run.steps(),
+        run.history(),
+        run.weights(),
+        run.model_card(),
+        run.predictions(),
+    ];
+    let mut files: Vec<PathBuf> = own.into_iter().filter(|path| path.is_file()).collect();
     for entry in std::fs::read_dir(run.root())? {
         let path = entry?.path();
-        if path.is_file() && !made_later(run, &path) {
+        // TensorBoard's.
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events.out.tfevents.")) {
             files.push(path);
         }
     }
@@ -25,15 +38,10 @@ pub(crate) fn write(run: &RunFolder) -> Result<()> {
     let mut text = String::new();
     for path in files {
         let name = path.strip_prefix(run.root())?.to_str().context("a run has files with odd names")?.to_owned();
-        text.push_str(&format!("{}  {name}\n", digest(&path)?));
+        writeln!(text, "{}  {name}", digest(&path)?)?;
     }
+    writeln!(text, "{}  summary.json", Digest::of(summary))?;
     Ok(write_atomic(run.sums(), text.as_bytes())?)
-}
-
-/// Locks and unfinished files, and what other commands write.
-fn made_later(run: &RunFolder, path: &Path) -> bool {
-    let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-    hidden || path == run.sums() || path == run.report()
 }
 
 /// How many files are as they were noted.
@@ -43,7 +51,8 @@ fn made_later(run: &RunFolder, path: &Path) -> bool {
 /// If one is not: all that differ are named.
 pub(crate) fn check(run: &RunFolder) -> Result<usize> {
     let path = run.sums();
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read `{}`, the hashes of the run's files", path.display()))?;
     let mut wrong = Vec::new();
     for line in text.lines() {
         let (sha256, file) = line
@@ -85,10 +94,12 @@ mod tests {
         for path in [run.config(), run.metrics(), run.interpret().join("index.json"), run.report()] {
             std::fs::write(path, "as it was")?;
         }
-        write(&run)?;
-        assert_eq!(check(&run)?, 3);
+        std::fs::write(run.root().join("train.log"), "by the user")?;
+        write(&run, b"to come")?;
+        std::fs::write(run.summary(), "to come")?;
+        assert_eq!(check(&run)?, 4);
         std::fs::write(run.report(), "written later")?;
-        assert_eq!(check(&run)?, 3);
+        assert_eq!(check(&run)?, 4);
         std::fs::write(run.metrics(), "otherwise")?;
         std::fs::remove_file(run.interpret().join("index.json"))?;
         let error = check(&run).expect_err("two differ").to_string();

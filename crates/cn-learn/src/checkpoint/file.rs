@@ -25,8 +25,10 @@ pub(super) fn write(checkpoint: &Checkpoint, path: &Path, previous: Option<&Path
     let failed = |source| Error::CheckpointFile { action: "write", path: path.to_owned(), bytes, source };
     let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
-    // Always the same name: what a killed process leaves behind is overwritten by the next one.
+    // Always the same name: what a killed process leaves behind goes with the next one. It is made anew, so that nothing is
+    // written through a link.
     let temporary = folder.join(format!(".{}.tmp", name.to_string_lossy()));
+    let _ = std::fs::remove_file(&temporary);
     let written = write_file(checkpoint, &temporary).and_then(|()| {
         if let Some(previous) = previous.filter(|_| path.exists()) {
             std::fs::rename(path, previous)?;
@@ -53,7 +55,7 @@ fn size(checkpoint: &Checkpoint) -> u64 {
 
 fn write_file(checkpoint: &Checkpoint, path: &Path) -> io::Result<()> {
     let tensors = named(checkpoint);
-    let mut out = Hashing { file: File::create(path)?, hash: Sha256::new() };
+    let mut out = Hashing { file: File::create_new(path)?, hash: Sha256::new() };
     let header = header(checkpoint, &tensors)?;
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;

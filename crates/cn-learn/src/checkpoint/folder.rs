@@ -61,15 +61,22 @@ impl CheckpointFolder {
         file::write(checkpoint, &self.last(), Some(&self.previous()))
     }
 
-    /// Moves the last checkpoint, which cannot be read, out of the way to `damaged.safetensors`: the next one would
-    /// make it the previous one, in place of the one that can be read.
+    /// Moves the last checkpoint, which cannot be read, out of the way to `damaged.safetensors`, or `damaged-2.safetensors`
+    /// and so on: the next one would make it the previous one, in place of the one that can be read.
     ///
     /// # Errors
     ///
     /// [`Error::CheckpointFile`].
     pub fn set_damaged_aside(&self) -> Result<()> {
         let last = self.last();
-        std::fs::rename(&last, self.path.join("damaged.safetensors")).map_err(|e| failed("move", &last, e))
+        let numbered = (2..).map(|n| self.path.join(format!("damaged-{n}.safetensors")));
+        let mut free = std::iter::once(self.path.join("damaged.safetensors")).chain(numbered);
+        let to = free.find(|path| path.symlink_metadata().is_err()).expect("there are more numbers than files");
+        match std::fs::rename(&last, to) {
+            // It is the previous one that cannot be read.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            moved => moved.map_err(|e| failed("move", &last, e)),
+        }
     }
 
     /// Keeps the last checkpoint as the best: a second name for its file, where the file system knows such names, else
@@ -109,6 +116,8 @@ impl CheckpointFolder {
                 Ok(_) => damage = damage.or(Some(Error::CheckpointForeign { path })),
                 // Whoever writes to the run has just made it the previous one.
                 Err(Error::CheckpointFile { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                // Nothing is wrong with it, and to go back behind it would lose what it holds.
+                Err(error @ Error::CheckpointFormat { .. }) => return Err(error),
                 Err(error) => damage = damage.or(Some(error)),
             }
         }

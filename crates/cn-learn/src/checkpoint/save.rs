@@ -131,7 +131,8 @@ impl Handler for SaveCheckpoints {
         let due = self.every.is_some_and(|every| position.steps_done.is_multiple_of(every));
         let late = self.interval.is_some_and(|interval| self.last.elapsed() >= interval);
         let wanted = match moment {
-            Moment::Step => due || late || self.is_stopped(),
+            // A step that was interrupted did not happen: the newest one may be of right before it.
+            Moment::Step => (due || late || self.is_stopped()) && self.newest != Some(position.steps_done),
             Moment::Epoch => true,
             // A second one of the same step would cost the one before it.
             Moment::NotFinite => self.before_nan == BeforeNan::Writes && self.newest != Some(position.steps_done),
@@ -241,6 +242,28 @@ mod tests {
         }
         let found = folder.newest()?.expect("one is whole");
         assert_eq!((found.checkpoint.position().steps_done, found.damage.is_some()), (best, true));
+        Ok(())
+    }
+
+    #[test]
+    fn the_best_one_is_used_where_the_last_is_gone_and_the_one_before_damaged() -> Result<()> {
+        let (_dir, folder) = folder();
+        trained(SaveCheckpoints::to(folder.clone()).every(5))?;
+        let best = Checkpoint::read(&folder.best())?;
+        std::fs::remove_file(folder.last()).expect("removed");
+        std::fs::remove_file(folder.previous()).expect("removed");
+        std::fs::write(folder.previous(), "junk").expect("written");
+        let found = folder.newest()?.expect("one is whole");
+        assert_eq!(found.checkpoint.position().steps_done, best.position().steps_done);
+        folder.set_damaged_aside()?;
+        folder.write(&best)?;
+        // What lies in the way twice, a folder the second time.
+        std::fs::write(folder.last().with_file_name("damaged.safetensors"), "an older one").expect("written");
+        std::fs::remove_file(folder.last()).expect("removed");
+        std::fs::create_dir(folder.last()).expect("made");
+        folder.set_damaged_aside()?;
+        folder.write(&best)?;
+        assert!(folder.newest()?.expect("written").damage.is_none());
         Ok(())
     }
 
@@ -369,6 +392,30 @@ mod tests {
         whole.fit(&two_phases(), &mut [])?;
         assert_eq!(bits(&mut second)?, bits(&mut whole)?);
         assert_eq!(save.monitor.best(), second.history().iter().map(|r| r.val_loss).reduce(f64::min));
+        Ok(())
+    }
+
+    #[test]
+    fn an_interrupted_step_is_taken_back_and_done_again() -> Result<()> {
+        let mut whole = learner()?;
+        whole.fit(&two_phases(), &mut [])?;
+        // Each of these passes in turn ends somewhere in its middle: in forward, backward, validation.
+        for passes in [1_u64, 8, 15, 40, 77, 130, 250] {
+            let (_dir, folder) = folder();
+            let asked = Arc::new(AtomicU64::new(0));
+            let count = Arc::clone(&asked);
+            let mut first = learner()?;
+            first
+                .model_mut()
+                .set_interrupt(cn_ops::Interrupt::when(move || count.fetch_add(1, Ordering::Relaxed) >= passes));
+            let stop = move || asked.load(Ordering::Relaxed) > passes;
+            let mut save = SaveCheckpoints::to(folder.clone()).stop_when(stop);
+            assert_eq!(first.fit(&two_phases(), &mut [&mut save])?, Outcome::Stopped, "{passes}");
+            let mut second = learner()?;
+            second.restore(&folder.newest()?.expect("written").checkpoint)?;
+            assert_eq!(second.resume(&mut [&mut SaveCheckpoints::to(folder)])?, Outcome::Finished);
+            assert_eq!(bits(&mut second)?, bits(&mut whole)?, "{passes}");
+        }
         Ok(())
     }
 

@@ -63,7 +63,10 @@ impl<M: Model> Learner<M> {
             }
             Ok(if flow == Flow::Stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
-        let evaluation = evaluate(&mut self.model, &self.batches, judge, &ids, &mut tell)?;
+        let evaluation = match evaluate(&mut self.model, &self.batches, judge, &ids, &mut tell) {
+            Err(error) if error.is_interruption() => return Ok(ControlFlow::Break(())),
+            evaluation => evaluation?,
+        };
         Ok(evaluation.map_or(ControlFlow::Break(()), |evaluation| ControlFlow::Continue(Some(evaluation))))
     }
 }

@@ -23,9 +23,14 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path, supported: u32) -> Result<T
 
 /// Writes a JSON file for people and programs: indented, closed by a line end.
 pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    write_atomic(path, &bytes(value))
+}
+
+/// The same, as bytes.
+pub(super) fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = serde_json::to_vec_pretty(value).expect("the files of a run have string keys");
     bytes.push(b'\n');
-    write_atomic(path, &bytes)
+    bytes
 }
 
 /// Parses bytes that begin at `first_line` of the file.

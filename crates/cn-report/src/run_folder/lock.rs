@@ -26,10 +26,11 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] if another process writes to the run, [`Error::Write`] if the folder or the file cannot be made.
+    /// [`Error::Busy`] if another process writes to the run, [`Error::Link`] as [`RunFolder::refuse_links`], [`Error::Write`] if the folder or the file cannot be made.
     pub fn lock(&self) -> Result<RunLock> {
         let failed = |source| Error::Write { path: self.root.clone(), source };
         std::fs::create_dir_all(&self.root).map_err(failed)?;
+        self.refuse_links()?;
         match Lock::try_acquire(&self.root.join(".lock"), AfterUse::Removed) {
             Ok(Attempt::Held(lock)) => {
                 self.remove_parts();
@@ -39,6 +40,21 @@ impl RunFolder {
             Err(error) if error.kind() == ErrorKind::Unsupported => Ok(RunLock { lock: None }),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Refuses a run in whose folder something is a link: what is written there would be written elsewhere. For whoever is
+    /// about to write to a run that may come from strangers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Link`] with the first one.
+    pub fn refuse_links(&self) -> Result<()> {
+        for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                return Err(Error::Link { path: entry.path() });
+            }
+        }
+        Ok(())
     }
 
     /// Removes unfinished files that only the holder of the lock writes. What cannot be removed does no harm.

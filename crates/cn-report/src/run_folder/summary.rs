@@ -138,6 +138,12 @@ impl Summary {
         json::write(path.as_ref(), self)
     }
 
+    /// The bytes of `summary.json`.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        json::bytes(self)
+    }
+
     /// Refuses answers that are not those of this run: another number of images, or other shares of right ones.
     ///
     /// # Errors

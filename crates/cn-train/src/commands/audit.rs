@@ -48,6 +48,9 @@ impl Found {
 pub(super) fn run(context: &Context<'_>, args: &AuditArgs) -> Result<u8> {
     let config = config(context, args)?;
     let out = args.out.clone().unwrap_or_else(|| args.run.as_deref().unwrap_or(Path::new("runs")).join("audit"));
+    if let Some(run) = &args.run {
+        RunFolder::new(run).refuse_links()?;
+    }
     destination::check(&out)?;
     destination::check_outside(&out, &config.data)?;
     let cache = || if args.batch.no_cache { Cache::Off } else { Cache::User };

@@ -24,7 +24,7 @@ pub(super) fn run(context: &Context<'_>, args: &ReportArgs) -> Result<()> {
     destination::check_kind(&path, "report is a web page", "html")?;
     check_rows(&run)?;
     if !Interpretation::is_in(&run)
-        && let Err(error) = interpret(context, args, &run)
+        && let Err(error) = run.refuse_links().map_err(Into::into).and_then(|()| interpret(context, args, &run))
     {
         let why = format!("{error:#}");
         context.ui.warn(format_args!("the report lacks what needs the model and its images: {why}"));

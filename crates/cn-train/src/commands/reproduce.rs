@@ -2,10 +2,12 @@
 
 use super::{Context, train};
 use crate::args::ReproduceArgs;
+use crate::model;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_data::Cache;
 use cn_report::{EpochRecord, Manifest, RunFolder, Summary};
+use cn_zoo::WeightFile;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -65,6 +67,10 @@ fn differences(run: &RunFolder, again: &RunFolder) -> Result<Vec<String>> {
     let [old, new] = [Summary::read(run.summary())?, Summary::read(again.summary())?];
     let [old_epochs, new_epochs] = [EpochRecord::read_all(run.metrics())?, EpochRecord::read_all(again.metrics())?];
     let mut lines = Vec::new();
+    let file = model::weights_sha256(&WeightFile::open(run.weights())?)?;
+    if file != old.weights_sha256 {
+        lines.push(format!("`{}`: {file}, summary.json has {}", run.weights().display(), old.weights_sha256));
+    }
     if old.weights_sha256 != new.weights_sha256 {
         lines.push(format!("weights: {}, now {}", old.weights_sha256, new.weights_sha256));
     }

@@ -6,7 +6,7 @@ mod result;
 mod resume;
 
 use super::Context;
-use crate::args::{BatchArgs, ConfigArgs, DataArgs, Resume, TrainArgs};
+use crate::args::{BatchArgs, ConfigArgs, Resume, TrainArgs};
 use crate::config::{Config, OnNan, REAL_DATA};
 use crate::data::{self, Plan};
 use crate::destination;
@@ -21,7 +21,7 @@ use crate::start::{Start, loaded_line};
 use anyhow::{Context as _, Result};
 use cn_data::{Cache, Dataset};
 use cn_learn::{Checkpoint, CheckpointFolder, Handler, Learner, NotFinite, Outcome, SaveCheckpoints};
-use cn_ops::Network;
+use cn_ops::{Interrupt, Network};
 use cn_report::{DataChange, Manifest, RunFolder, RunLock};
 use manifest::{identity, manifest};
 use phases::Layers;
@@ -93,14 +93,13 @@ pub(super) fn train(context: &Context<'_>, config: Config, run: RunFolder, cache
             format!("`{}` was trained with other settings:\n  {}", run.root().display(), differences.join("\n  "));
         return Err(Problem::failure(problem).hint("choose another `--out`, or remove that folder").into());
     }
-    if run.is_finished() {
-        refuse_other_data(context.ui, &config, &run, cache.clone())?;
+    if run.is_finished() && run.weights().is_file() {
+        refuse_other_data(context.ui, &config, &run, cache)?;
+        return resume::finished(context, &run);
     }
-    // Where they are now.
-    let data = DataArgs { data: config.data.dir.clone(), ..DataArgs::default() };
-    let batch = BatchArgs { no_cache: cache == Cache::Off, data, ..BatchArgs::default() };
-    let config = ConfigArgs { batch, ..ConfigArgs::default() };
-    resume::run(context, &TrainArgs { config, ..TrainArgs::default() }, &run)
+    let batch = BatchArgs { no_cache: cache == Cache::Off, ..BatchArgs::default() };
+    let flags = ConfigArgs { batch, ..ConfigArgs::default() };
+    resume::same(context, &TrainArgs { config: flags, ..TrainArgs::default() }, config, &run)
 }
 
 /// Refuses a run that was trained on other images or by other labels than those that are there now.
@@ -352,6 +351,8 @@ fn fit(
     checkpoint: Option<Checkpoint>,
 ) -> Result<u8> {
     let stop = Stop::listen()?;
+    let asked = stop.clone();
+    prepared.learner.model_mut().set_interrupt(Interrupt::when(move || asked.exit_code().is_some()));
     let mut from = checkpoint;
     let start = match prepared.config.on_nan {
         OnNan::Rollback => Some(prepared.learner.checkpoint()?),
@@ -380,8 +381,24 @@ fn fit(
         context.ui.json(&serde_json::json!({ "event": "stopped", "run": run.root(), "step": step }));
         return Ok(code);
     }
-    result::close(context, &run, prepared, &recorder).map_err(|error| gone(&run, error))?;
-    Ok(0)
+    match (result::close(context, &run, prepared, &recorder), stop.exit_code()) {
+        (Err(error), Some(code)) if is_interruption(&error) => {
+            let folder = run.root().display();
+            context.ui.result(format_args!(
+                "stopped   after training, before its results were written; go on with `cn-train train --resume {folder}`\n"
+            ));
+            context.ui.json(&serde_json::json!({ "event": "stopped", "run": run.root(), "step": null }));
+            Ok(code)
+        }
+        (closed, _) => closed.map_err(|error| gone(&run, error)).map(|()| 0),
+    }
+}
+
+fn is_interruption(error: &anyhow::Error) -> bool {
+    let learning =
+        |cause: &&(dyn std::error::Error + 'static)| cause.downcast_ref().is_some_and(cn_learn::Error::is_interruption);
+    let is_one = |cause| matches!(<dyn std::error::Error>::downcast_ref(cause), Some(cn_ops::Error::Interrupted));
+    error.chain().any(|cause| learning(&cause) || is_one(cause))
 }
 
 /// Says so where the folder that is written to was removed meanwhile.

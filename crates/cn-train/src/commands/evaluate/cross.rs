@@ -84,6 +84,7 @@ pub(in crate::commands) fn folds_in(folder: &Path, k: u32) -> Vec<RunFolder> {
 /// Judges each image by the run that did not see it; returns the exit code.
 pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs, k: u32) -> Result<u8> {
     let config = config(context, args)?;
+    RunFolder::new(&args.model).refuse_links()?;
     let folder = args.out.clone().unwrap_or_else(|| folder(&args.model, k));
     destination::check(&folder)?;
     let cache = || if args.no_cache { Cache::Off } else { Cache::User };

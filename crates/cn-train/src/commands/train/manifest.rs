@@ -41,16 +41,25 @@ pub(super) fn manifest(prepared: &mut Prepared) -> Result<Manifest> {
 
 /// What has to be the same when the run goes on, beside the config: checkpoints carry it.
 pub(super) fn identity(manifest: &Manifest) -> Value {
-    let Manifest { data, weights, isa, kernel_plan, .. } = manifest;
-    json!({ "data": data, "weights": weights, "isa": isa, "kernel_plan": kernel_plan })
+    let Manifest { data, weights, config_sha256, isa, kernel_plan, .. } = manifest;
+    json!({
+        "data": data, "weights": weights, "config_sha256": config_sha256, "isa": isa, "kernel_plan": kernel_plan,
+    })
 }
 
 /// Whether a checkpoint was made in the run of `manifest`, by what [`identity`] gave it to carry.
 pub(in crate::commands) fn is_own(checkpoint: &Checkpoint, manifest: &Manifest) -> bool {
     let (carried, own) = (checkpoint.extra(), identity(manifest));
-    // Names and paths may change; a run from before there were kernel plans notes none.
-    let hashes =
-        ["/data/content_sha256", "/data/index_sha256", "/data/split_sha256", "/weights/sha256", "/isa", "/kernel_plan"];
+    // Names and paths may change; older runs note fewer of these.
+    let hashes = [
+        "/data/content_sha256",
+        "/data/index_sha256",
+        "/data/split_sha256",
+        "/weights/sha256",
+        "/config_sha256",
+        "/isa",
+        "/kernel_plan",
+    ];
     hashes.iter().all(|at| carried.pointer(at).is_none_or(|value| Some(value) == own.pointer(at)))
 }
 

@@ -45,8 +45,9 @@ pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepar
     pictures(run, &prepared.dataset, &answers, sample.as_ref(), recorder)?;
     let interpreting = started.elapsed().as_secs_f64();
     let summary = Summary { val, ..summary(run, &prepared, recorder, &sha256) };
+    // Before the summary, which makes the run a finished one.
+    sums::write(run, &summary.to_bytes())?;
     summary.write(run.summary())?;
-    sums::write(run)?;
     show(context.ui, run, &answers, &prepared.dataset, &summary, [recorder.kept().saving, interpreting]);
     context.ui.json(&summary);
     Ok(())

@@ -81,10 +81,12 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
     let mut prepared = prepare(context, config, cache(args), Choice::Asked, demand(args))?;
     let settings = stored.differences(&prepared.config);
     refuse(run, args, &settings)?;
-    let manifest = manifest(&mut prepared)?;
+    let mut manifest = manifest(&mut prepared)?;
     match Manifest::read(run.manifest()) {
         Ok(old) => {
             let differences = old.differences(&manifest);
+            // The run is that of the settings that it began with, whatever threads it goes on with.
+            manifest.config_sha256.clone_from(&old.config_sha256);
             refuse_other(run, args, &differences)?;
             found = own(run, args, &old, found)?;
             let edited = if is_edited(run, &old)? { vec!["config.toml: edited".to_owned()] } else { Vec::new() };
@@ -98,7 +100,8 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
         Err(_) if found.is_none() && args.dry_run => {}
         // With the settings that are on disk, whatever flags say now.
         Err(_) if found.is_none() => {
-            Manifest { config_sha256: settings_sha256(run)?, ..manifest.clone() }.write(run.manifest())?;
+            manifest.config_sha256 = settings_sha256(run)?;
+            manifest.write(run.manifest())?;
         }
         Err(error) => return Err(error.into()),
     }
@@ -163,7 +166,8 @@ fn refuse_open_batch(run: &RunFolder, config: &Config) -> Result<()> {
     Err(Problem::usage(problem).hint("leave `--batch-size auto` out").into())
 }
 
-fn finished(context: &Context<'_>, run: &RunFolder) -> Result<u8> {
+/// Shows what a finished run came to.
+pub(super) fn finished(context: &Context<'_>, run: &RunFolder) -> Result<u8> {
     let summary = Summary::read(run.summary())?;
     let val = &summary.val;
     context.ui.result(format_args!(
