@@ -400,7 +400,7 @@ mod tests {
         let mut whole = learner()?;
         whole.fit(&two_phases(), &mut [])?;
         // Each of these passes in turn ends somewhere in its middle: in forward, backward, validation.
-        for passes in [1_u64, 8, 15, 40, 77, 130, 250] {
+        for passes in [1_u64, 8, 15, 40, 77, 101, 130] {
             let (_dir, folder) = folder();
             let asked = Arc::new(AtomicU64::new(0));
             let count = Arc::clone(&asked);
