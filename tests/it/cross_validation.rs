@@ -133,6 +133,57 @@ fn labels_that_changed_are_not_judged_by_old_folds() {
     let suspects = found["labels"]["suspects"].as_array().expect("suspects");
     let changed = suspects.iter().find(|suspect| suspect["path"] == "input_1_1_2.jpg");
     assert!(changed.is_none_or(|suspect| suspect["label"] == "5"), "{changed:?}");
+    let by = found["labels"]["by"].as_str().expect("judges");
+    assert!(by.starts_with("2 folds (trained before the labels of 1 of these"), "{by}");
+    place.write("own/labels.csv", table);
+
+    // Nor what they do not hold.
+    let name = "run/cross-validation-2/fold-1/predictions.csv";
+    let whole = place.read(name);
+    place.write(name, whole.lines().take(20).map(|line| format!("{line}\n")).collect::<String>());
+    for line in ["evaluate run --cross-validate 2", "audit run"] {
+        let refused = place.line(line);
+        assert!(
+            refused.code == 1 && refused.stderr.contains("predictions.csv` holds 19 images, and"),
+            "{}",
+            refused.stderr
+        );
+    }
+    place.write(name, whole);
+
+    // Nor other images.
+    std::fs::copy(place.path("own/input_1_1_1.jpg"), place.path("own/input_1_1_2.jpg")).expect("copied");
+    let audit = place.line("audit run --json");
+    assert!(audit.stderr.contains("the images are not those that 2 folds judged"), "{}", audit.stderr);
+    let found: serde_json::Value = serde_json::from_str(audit.stdout.lines().last().expect("a line")).expect("JSON");
+    assert!(found["labels"].is_null(), "{found}");
+}
+
+#[test]
+fn folds_are_not_written_among_the_images() {
+    let place = Place::new();
+    place.folders(12);
+    let train =
+        "train --data images --image-size 32 --batch-size 8 --epochs 1 --freeze-epochs 0 --weights none --out run";
+    place.result(train);
+    let refused = place.line("evaluate run --cross-validate 2 --out images/cv");
+    assert_eq!(refused.code, 1, "{}", refused.snapshot());
+    assert!(refused.stderr.contains("is in the folder of the images"), "{}", refused.stderr);
+    assert!(!place.path("images/cv").exists());
+}
+
+#[test]
+fn a_folder_that_describes_itself_is_read_as_the_run_read_it() {
+    let place = Place::new();
+    place.result("synth --out own --writers 8 --samples 1");
+    let data = "--data own --csv chinese_mnist.csv --image data/data/input_{suite_id}_{sample_id}_{code}.jpg --label suite_id --group sample_id";
+    place.result(&format!(
+        "train {data} --split random --image-size 32 --batch-size 16 --epochs 1 --freeze-epochs 0 --out run"
+    ));
+    std::fs::rename(place.path("own"), place.path("moved")).expect("moved");
+    let audit = place.result("audit run --data moved");
+    assert!(audit["labels"]["n_judged"].as_u64().is_some_and(|n| n > 0), "{audit}");
+    assert_eq!(audit["crops"].as_array().map(Vec::len), Some(8), "classes of the run: its writers");
 }
 
 #[test]

@@ -29,7 +29,7 @@ const SAMPLE: [usize; 2] = [4, 8];
 /// Longest sides of pictures in a report, which is one file that is sent: of the gallery and of the sample.
 const GALLERY_SIDE: u32 = 128;
 const SAMPLE_SIDE: u32 = 112;
-/// Images at a time.
+/// Images at a time, as far as a batch has so many: memory is there for one.
 const BATCH: usize = 64;
 /// Images that are explained at a time: all their activations are kept.
 const EXPLAINED: usize = 16;
@@ -65,7 +65,7 @@ impl Interpreter<'_> {
         let dataset = self.dataset;
         let ids = spread(dataset.split().train(), TUNING);
         let mut logits = Vec::new();
-        for ids in ids.chunks(BATCH) {
+        for ids in ids.chunks(BATCH.min(self.config.batch_size)) {
             let batch = self.batch(ids)?;
             logits.extend(cn_learn::logits(self.network, &batch)?);
         }
@@ -78,7 +78,7 @@ impl Interpreter<'_> {
     fn embedding(&mut self) -> Result<(Vec<EmbeddedImage>, [f64; 2])> {
         let ids = spread(self.dataset.split().val(), EMBEDDED);
         let (mut rows, mut width) = (Vec::new(), 1);
-        for ids in ids.chunks(BATCH) {
+        for ids in ids.chunks(BATCH.min(self.config.batch_size)) {
             let batch = self.batch(ids)?;
             let (values, channels) = cn_learn::features(self.network, &batch, EMBEDDING)?;
             rows.extend(values);
@@ -102,7 +102,7 @@ impl Interpreter<'_> {
         let mut gallery = Vec::new();
         // What passes over larger batches left.
         self.network.pool().clear();
-        for images in images.chunks(EXPLAINED) {
+        for images in images.chunks(EXPLAINED.min(self.config.batch_size)) {
             let ids: Vec<u32> = images.iter().map(|(_, id)| *id).collect();
             let classes: Vec<usize> = images.iter().map(|(row, _)| table.rows()[*row].most_probable()).collect();
             let batch = self.batch(&ids)?;

@@ -4,7 +4,7 @@ mod pictures;
 
 use super::Context;
 use super::evaluate::cross::{self, Folds};
-use super::evaluate::moved;
+use super::evaluate::relocated;
 use crate::args::{AuditArgs, BatchArgs, ConfigArgs};
 use crate::config::{Config, INK};
 use crate::data::{self, Plan, shown};
@@ -12,11 +12,11 @@ use crate::destination;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_augment::{DrawKey, Image, ink_kept};
-use cn_data::{BadImage, Cache, Dataset, Ground, Pixels};
+use cn_data::{BadImage, Cache, Dataset, Ground, Pixels, Record};
 use cn_learn::image_of;
 use cn_report::{
-    Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, CroppedImages, LabelAudit, LabelSuspect, Prediction,
-    Predictions, RunFolder, Summary, SuspectLabel, audit_page, write_atomic,
+    Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, CroppedImages, DataHashes, LabelAudit, LabelSuspect,
+    Manifest, Prediction, Predictions, RunFolder, SuspectLabel, audit_page, write_atomic,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -64,7 +64,7 @@ pub(super) fn run(context: &Context<'_>, args: &AuditArgs) -> Result<u8> {
     let split = plan.method.to_string();
     let data::Loaded { dataset, skipped: damaged, originals, .. } = plan.load_naming(&config, cache())?;
     let judged_by = match judged_by {
-        Some((by, table)) => Some((by, with_present_labels(context, &table, &dataset)?)),
+        Some(judge) => of_now(context, judge, &dataset)?,
         None => None,
     };
     let found = find(&config, Images { dataset, originals, damaged, split }, judged_by, args.top)?;
@@ -85,7 +85,7 @@ fn config(context: &Context<'_>, args: &AuditArgs) -> Result<Config> {
             if !run.holds_run() {
                 return Err(Problem::no_run(run.root()).into());
             }
-            let (stored, data) = moved(Config::of_run(&run.config())?, args.batch.data.clone());
+            let (stored, data) = relocated(Config::of_run(&run.config())?, args.batch.data.clone());
             let batch = BatchArgs { data, ..args.batch.clone() };
             stored.with_flags(context.common, &ConfigArgs { batch, ..ConfigArgs::default() })?.resolved()?
         }
@@ -101,7 +101,23 @@ fn config(context: &Context<'_>, args: &AuditArgs) -> Result<Config> {
 /// Who judges the labels, if anybody.
 enum Judges {
     Stopped(u8),
-    Table(Option<(String, Predictions)>),
+    Table(Option<Judge>),
+}
+
+/// Verdicts of networks that did not train on what they judge.
+struct Judge {
+    by: String,
+    table: Predictions,
+    /// What they were trained on and judged.
+    data: DataHashes,
+}
+
+impl Judge {
+    fn folds(runs: &[RunFolder]) -> Result<Self> {
+        let first = runs.first().ok_or_else(|| Problem::usage("there are no folds"))?;
+        let data = Manifest::read(first.manifest())?.data;
+        Ok(Self { by: format!("{} folds", runs.len()), table: cross::gathered(runs)?, data })
+    }
 }
 
 fn judges(context: &Context<'_>, args: &AuditArgs, config: &Config, cache: impl Fn() -> Cache) -> Result<Judges> {
@@ -109,48 +125,58 @@ fn judges(context: &Context<'_>, args: &AuditArgs, config: &Config, cache: impl 
     if let Some(k) = args.cross_validate {
         return Ok(match cross::train(context, config, &cross::folder(run, k), k, cache)? {
             Folds::Stopped(code) => Judges::Stopped(code),
-            Folds::Trained(runs) => Judges::Table(Some((format!("{k} folds"), cross::gathered(&runs)?))),
+            Folds::Trained(runs) => Judges::Table(Some(Judge::folds(&runs)?)),
         });
     }
     if let Some(runs) = cross_validated(run) {
-        return Ok(Judges::Table(Some((format!("{} folds", runs.len()), cross::gathered(&runs)?))));
+        return Ok(Judges::Table(Some(Judge::folds(&runs)?)));
     }
     let run = RunFolder::new(run);
     if !run.predictions().is_file() {
         return Ok(Judges::Table(None));
     }
     context.ui.say("only the labels of the validation part are judged; `--cross-validate 5` judges all\n");
-    let table = Predictions::read(run.predictions())?;
-    if run.is_finished() {
-        let expected = Summary::read(run.summary())?.data.n_val;
-        if table.rows().len() != expected {
-            let (path, n) = (run.predictions(), table.rows().len());
-            let problem = format!("`{}` holds {n} images, and the run's summary has {expected}", path.display());
-            return Err(Problem::failure(problem).hint("restore the file: it belongs to `summary.json`").into());
-        }
+    let table = if run.is_finished() { cross::judged_by(&run)? } else { Predictions::read(run.predictions())? };
+    Ok(Judges::Table(Some(Judge { by: "the run".into(), table, data: Manifest::read(run.manifest())?.data })))
+}
+
+/// The verdicts about the images as they are now: none where the images are others, those of the labels that they have
+/// now where these were changed since the judges were trained.
+fn of_now(context: &Context<'_>, judge: Judge, dataset: &Dataset) -> Result<Option<(String, Predictions)>> {
+    if judge.data.content_sha256 != dataset.content_sha256().to_string() {
+        context.ui.warn(format_args!(
+            "the images are not those that {} judged: no labels are judged; train on these, and audit that run",
+            judge.by
+        ));
+        return Ok(None);
     }
-    Ok(Judges::Table(Some(("the run".into(), table))))
+    let (table, changed) = with_present_labels(context, &judge.table, dataset)?;
+    let by = match changed {
+        0 => judge.by,
+        n => format!("{} (trained before the labels of {n} of these images were changed)", judge.by),
+    };
+    Ok(Some((by, table)))
 }
 
 /// The table with the labels that the images have now, which may have been corrected since the judges were trained.
-fn with_present_labels(context: &Context<'_>, table: &Predictions, dataset: &Dataset) -> Result<Predictions> {
+fn with_present_labels(context: &Context<'_>, table: &Predictions, dataset: &Dataset) -> Result<(Predictions, usize)> {
     let records = dataset.index().records();
-    let now: HashMap<&str, &Vec<String>> =
-        records.iter().map(|record| (record.path.as_str(), &record.labels)).collect();
+    let now: HashMap<&str, &Record> = records.iter().map(|record| (record.path.as_str(), record)).collect();
     let class: HashMap<&str, usize> = table.classes().iter().map(String::as_str).zip(0..).collect();
     let mut present = Predictions::new(table.classes().iter().cloned())?;
     let (mut changed, mut gone) = (0, 0);
     for row in table.rows() {
-        let labels =
-            now.get(row.path.as_str()).map(|labels| labels.iter().map(|label| class.get(label.as_str()).copied()));
+        let record = now.get(row.path.as_str());
         // What the judges do not know, they cannot judge.
-        let Some(mut targets) = labels.and_then(|labels| labels.collect::<Option<Vec<usize>>>()) else {
+        let targets: Option<Vec<usize>> =
+            record.and_then(|record| record.labels.iter().map(|label| class.get(label.as_str()).copied()).collect());
+        let (Some(record), Some(mut targets)) = (record, targets) else {
             gone += 1;
             continue;
         };
         targets.sort_unstable();
         changed += usize::from(targets != row.targets);
-        present.push(Prediction { targets, ..row.clone() })?;
+        present.push(Prediction { targets, group: record.group.clone(), ..row.clone() })?;
     }
     if changed > 0 {
         context.ui.warn(format_args!(
@@ -162,7 +188,7 @@ fn with_present_labels(context: &Context<'_>, table: &Predictions, dataset: &Dat
             "{gone} images that the judges judged are not there now, or have labels that these do not know: left out"
         ));
     }
-    Ok(present)
+    Ok((present, changed))
 }
 
 /// The cross-validation of most folds whose folds are all finished.

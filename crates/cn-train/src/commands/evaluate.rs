@@ -7,7 +7,7 @@ pub(super) mod own;
 use super::Context;
 use crate::args::{BatchArgs, Common, ConfigArgs, DataArgs, EvaluateArgs, Part};
 use crate::config::{Config, DataConfig, groups_of};
-use crate::data;
+use crate::data::{self, Plan};
 use crate::destination;
 use crate::model::Trained;
 use crate::output::{Ui, and_more};
@@ -155,9 +155,21 @@ fn other_config(args: &EvaluateArgs, trained: &Trained) -> Result<Config> {
     Ok(base.with_flags(&Common::default(), &flags)?.resolved()?)
 }
 
+/// The settings of a run with the folder of the flags, where that can be read as the run read its own: by the same table,
+/// labels and groups, whatever the folder says of itself; and the flags that are left.
+pub(super) fn relocated(stored: Config, mut flags: DataArgs) -> (Config, DataArgs) {
+    let Some(dir) = flags.data.clone().filter(|_| !stored.data.synthetic) else { return moved(stored, flags) };
+    let there = Config { data: DataConfig { dir: Some(dir), ..stored.data.clone() }, ..stored.clone() };
+    if there.clone().resolved().is_ok_and(|config| Plan::new(&config).is_ok()) {
+        flags.data = None;
+        return (there, flags);
+    }
+    moved(stored, flags)
+}
+
 /// The settings of a run with the folder of the flags, where that is laid out as the run's data were, and the flags that
 /// are left.
-pub(super) fn moved(mut stored: Config, mut flags: DataArgs) -> (Config, DataArgs) {
+fn moved(mut stored: Config, mut flags: DataArgs) -> (Config, DataArgs) {
     if let Some(dir) = flags.data.take_if(|dir| is_laid_out(dir, &stored.data)) {
         (stored.data.dir, stored.data.synthetic) = (Some(dir), false);
     }

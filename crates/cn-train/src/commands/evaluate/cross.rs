@@ -1,6 +1,6 @@
 //! `evaluate --cross-validate K`: the training of a run K times, each time judged on what it left out.
 
-use super::{Judged, Judgement, moved, show, summary, write};
+use super::{Judged, Judgement, relocated, show, summary, write};
 use crate::args::{BatchArgs, ConfigArgs, EvaluateArgs, Part};
 use crate::commands::Context;
 use crate::config::Config;
@@ -87,6 +87,7 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs, k: u32) -> Result<
     RunFolder::new(&args.model).refuse_links()?;
     let folder = args.out.clone().unwrap_or_else(|| folder(&args.model, k));
     destination::check(&folder)?;
+    destination::check_outside(&folder, &config.data)?;
     let cache = || if args.no_cache { Cache::Off } else { Cache::User };
     let runs = match train(context, &config, &folder, k, cache)? {
         Folds::Stopped(code) => return Ok(code),
@@ -120,7 +121,7 @@ fn config(context: &Context<'_>, args: &EvaluateArgs) -> Result<Config> {
         .hint("train once, then `cn-train evaluate RUN --cross-validate 5`")
         .into());
     }
-    let (stored, data) = moved(Config::of_run(&run.config())?, args.data.clone());
+    let (stored, data) = relocated(Config::of_run(&run.config())?, args.data.clone());
     let batch = BatchArgs { data, ..BatchArgs::default() };
     let flags = ConfigArgs { batch, ..ConfigArgs::default() };
     let config = stored.with_flags(context.common, &flags)?.resolved()?;
@@ -151,13 +152,24 @@ fn folds(runs: &[RunFolder]) -> Result<Vec<Fold>> {
 pub(in crate::commands) fn gathered(runs: &[RunFolder]) -> Result<Predictions> {
     let mut all = None::<Predictions>;
     for run in runs {
-        let own = Predictions::read(run.predictions())?;
+        let own = judged_by(run)?;
         match &mut all {
             None => all = Some(own),
             Some(all) => own.rows().iter().try_for_each(|row| all.push(row.clone()))?,
         }
     }
     Ok(all.ok_or_else(|| Problem::usage("there are no folds"))?)
+}
+
+/// What a finished run says about its validation part, all of it.
+pub(in crate::commands) fn judged_by(run: &RunFolder) -> Result<Predictions> {
+    let table = Predictions::read(run.predictions())?;
+    let (n, expected) = (table.rows().len(), Summary::read(run.summary())?.data.n_val);
+    if n == expected {
+        return Ok(table);
+    }
+    let problem = format!("`{}` holds {n} images, and the run's summary has {expected}", run.predictions().display());
+    Err(Problem::failure(problem).hint("restore the file: it belongs to `summary.json`").into())
 }
 
 /// The images in the order of the table.
