@@ -304,6 +304,23 @@ fn what_is_forced_is_told_and_kept() {
     assert_eq!(place.json("run/manifest.json")["forced"], serde_json::json!(["config.toml: edited"]));
     let refused = place.line("reproduce run");
     assert!(refused.code == 1 && refused.stderr.contains("went on with something else by `--force`"));
+
+    // What cannot be forced is refused before it is written down.
+    let forced = std::fs::read(place.path("run/checkpoints/last.safetensors")).expect("a checkpoint");
+    place.cut("run");
+    for flag in ["--seed 7", "--batch-size 8", "--lr 1e-2"] {
+        let refused = place.line(&format!("train --resume run --force {flag}"));
+        assert!(refused.code == 1 && refused.stderr.contains("also by `--force`:\n  "), "{}", refused.snapshot());
+    }
+    assert_eq!(place.json("run/manifest.json")["forced"], serde_json::json!(["config.toml: edited"]));
+
+    // A checkpoint that was made by force is none of a run that was not forced.
+    place.result(&format!("{TRAIN} --out free"));
+    place.cut("free");
+    place.write("free/checkpoints/last.safetensors", forced);
+    let resumed = place.line("train --resume free");
+    assert!(resumed.code == 0 && resumed.stderr.contains("is of another run"), "{}", resumed.snapshot());
+    place.line("train --resume run");
     assert!(place.line("verify run").stdout.contains("by `--force` it went on with config.toml: edited"));
 }
 

@@ -7,6 +7,18 @@ use cn_report::{RunFolder, write_atomic};
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 
+/// Files of every finished run; the last one is in the last line, which a list that was cut lacks.
+const ALWAYS: [&str; 8] = [
+    "config.toml",
+    "manifest.json",
+    "metrics.jsonl",
+    "history.csv",
+    "model.safetensors",
+    "model.json",
+    "predictions.csv",
+    "summary.json",
+];
+
 /// Differences that are named one by one.
 const NAMED: usize = 10;
 
@@ -65,6 +77,9 @@ pub(crate) fn check(run: &RunFolder) -> Result<usize> {
             Err(error) => wrong.push(format!("{file}: {error:#}")),
         }
     }
+    let listed: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once("  ")?.1)).collect();
+    let missing = ALWAYS.iter().filter(|name| !listed.contains(name)).map(|name| format!("{name} is not in it"));
+    wrong.extend(missing);
     if wrong.is_empty() {
         return Ok(text.lines().count());
     }
@@ -91,20 +106,28 @@ mod tests {
         let dir = tempfile::tempdir()?;
         let run = RunFolder::new(dir.path());
         std::fs::create_dir(run.interpret())?;
-        for path in [run.config(), run.metrics(), run.interpret().join("index.json"), run.report()] {
-            std::fs::write(path, "as it was")?;
+        for name in
+            ALWAYS.iter().filter(|name| **name != "summary.json").chain(&["interpret/index.json", "report.html"])
+        {
+            std::fs::write(run.root().join(name), "as it was")?;
         }
         std::fs::write(run.root().join("train.log"), "by the user")?;
         write(&run, b"to come")?;
         std::fs::write(run.summary(), "to come")?;
-        assert_eq!(check(&run)?, 4);
+        assert_eq!(check(&run)?, 9);
         std::fs::write(run.report(), "written later")?;
-        assert_eq!(check(&run)?, 4);
+        assert_eq!(check(&run)?, 9);
         std::fs::write(run.metrics(), "otherwise")?;
         std::fs::remove_file(run.interpret().join("index.json"))?;
         let error = check(&run).expect_err("two differ").to_string();
         assert!(error.contains("metrics.jsonl changed") && error.contains("interpret/index.json: "), "{error}");
 
+        let whole = std::fs::read_to_string(run.sums())?;
+        for n in [0, 2, whole.lines().count() - 1] {
+            std::fs::write(run.sums(), whole.lines().take(n).map(|line| format!("{line}\n")).collect::<String>())?;
+            let error = check(&run).expect_err("the list was cut").to_string();
+            assert!(error.contains("summary.json is not in it"), "{error}");
+        }
         for line in ["no hash", "0  ../outside", "0  /etc/hostname"] {
             std::fs::write(run.sums(), line)?;
             assert!(check(&run).expect_err(line).to_string().contains("is no hash and name"));

@@ -119,8 +119,7 @@ impl Checks {
         for (what, path) in files.into_iter().filter(|(_, path)| path.exists()) {
             self.note(what, |_| {
                 let checkpoint = Checkpoint::read(&path)?;
-                let is_own = manifest.is_none_or(|own| !own.forced.is_empty() || is_own(&checkpoint, own));
-                if !is_own {
+                if !manifest.is_none_or(|own| is_own(&checkpoint, own)) {
                     return Err(cn_learn::Error::CheckpointForeign { path: path.clone() }.into());
                 }
                 Ok(((), format!("step {}, as its own checksum says", checkpoint.position().steps_done)))

@@ -41,15 +41,24 @@ pub(super) fn manifest(prepared: &mut Prepared) -> Result<Manifest> {
 
 /// What has to be the same when the run goes on, beside the config: checkpoints carry it.
 pub(super) fn identity(manifest: &Manifest) -> Value {
-    let Manifest { data, weights, config_sha256, isa, kernel_plan, .. } = manifest;
+    let Manifest { data, weights, config_sha256, isa, kernel_plan, forced, .. } = manifest;
     json!({
         "data": data, "weights": weights, "config_sha256": config_sha256, "isa": isa, "kernel_plan": kernel_plan,
+        "forced": forced,
     })
 }
 
 /// Whether a checkpoint was made in the run of `manifest`, by what [`identity`] gave it to carry.
 pub(in crate::commands) fn is_own(checkpoint: &Checkpoint, manifest: &Manifest) -> bool {
     let (carried, own) = (checkpoint.extra(), identity(manifest));
+    // What was forced before it was made; beyond that, the run may have forced more.
+    let forced: Vec<&str> =
+        carried["forced"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
+    let is_part = forced.len() <= manifest.forced.len() && forced.iter().zip(&manifest.forced).all(|(a, b)| a == b);
+    if !forced.is_empty() || !is_part {
+        // Its hashes may be those of what was forced.
+        return is_part;
+    }
     // Names and paths may change; older runs note fewer of these.
     let hashes = [
         "/data/content_sha256",

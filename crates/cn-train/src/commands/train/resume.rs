@@ -2,7 +2,7 @@
 
 use super::super::Context;
 use super::manifest::{is_own, manifest, settings_sha256};
-use super::{Choice, cache, demand, dry_run, fit, lock, prepare};
+use super::{Choice, Prepared, cache, demand, dry_run, fit, lock, prepare};
 use crate::args::{BatchArgs, TrainArgs};
 use crate::config::{BatchFit, Config};
 use crate::problem::Problem;
@@ -89,8 +89,10 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
             manifest.config_sha256.clone_from(&old.config_sha256);
             refuse_other(run, args, &differences)?;
             found = own(run, args, &old, found)?;
+            refuse_kept(run, found.as_ref(), &mut prepared, &settings)?;
             let edited = if is_edited(run, &old)? { vec!["config.toml: edited".to_owned()] } else { Vec::new() };
-            note_forced(context, run, args, old.clone(), [edited, settings, differences].concat())?;
+            let forced = [edited, settings, differences].concat();
+            manifest.forced = note_forced(context, run, args, old.clone(), forced)?;
             if old.versions != manifest.versions {
                 let version = &old.versions.cn_train;
                 context.ui.warn(format_args!("the run was begun by cn-train {version}: bits may differ"));
@@ -118,7 +120,7 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
     fit(context, run.clone(), prepared, &manifest, checkpoint)
 }
 
-/// The newest checkpoint of this run, where the newest of all is another's. What was forced once is in its checkpoints.
+/// The newest checkpoint of this run, where the newest of all is another's.
 fn own(
     run: &RunFolder,
     args: &TrainArgs,
@@ -126,7 +128,7 @@ fn own(
     found: Option<NewestCheckpoint>,
 ) -> Result<Option<NewestCheckpoint>> {
     let is_fine = |found: &NewestCheckpoint| is_own(&found.checkpoint, manifest);
-    if args.force || !manifest.forced.is_empty() || found.as_ref().is_none_or(is_fine) {
+    if args.force || found.as_ref().is_none_or(is_fine) {
         return Ok(found);
     }
     let folder = CheckpointFolder::new(run.checkpoints());
@@ -201,25 +203,48 @@ fn refuse_other(run: &RunFolder, args: &TrainArgs, differences: &[String]) -> Re
     Err(Problem::failure(problem).hint(hint).into())
 }
 
-/// Warns about what is forced, and keeps it in the manifest: the folder alone no longer says how the run came about.
+/// Warns about what is forced, and keeps it in the manifest, of which all that was ever forced comes back: the folder alone
+/// no longer says how the run came about.
 fn note_forced(
     context: &Context<'_>,
     run: &RunFolder,
     args: &TrainArgs,
     old: Manifest,
     differences: Vec<String>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     if differences.is_empty() {
-        return Ok(());
+        return Ok(old.forced);
     }
     let list: String = differences.iter().map(|line| format!("\n  {line}")).collect();
     context.ui.warn(format_args!("`--force`: the run goes on with something else:{list}"));
-    if args.dry_run {
-        return Ok(());
-    }
     let new = differences.into_iter().filter(|line| !old.forced.contains(line)).collect();
     let forced = [old.forced.clone(), new].concat();
-    Ok(Manifest { forced, ..old }.write(run.manifest())?)
+    if !args.dry_run {
+        Manifest { forced: forced.clone(), ..old }.write(run.manifest())?;
+    }
+    Ok(forced)
+}
+
+/// Refuses what `--force` cannot change, since training goes on with what the checkpoint holds, before anything of it is
+/// written down.
+fn refuse_kept(
+    run: &RunFolder,
+    found: Option<&NewestCheckpoint>,
+    prepared: &mut Prepared,
+    settings: &[String],
+) -> Result<()> {
+    let Some(found) = found else { return Ok(()) };
+    let is_kept = |line: &&String| ["phase", "seed:", "batch_size:"].iter().any(|key| line.starts_with(key));
+    let kept: String = settings.iter().filter(is_kept).map(|line| format!("\n  {line}")).collect();
+    if !kept.is_empty() {
+        let problem =
+            format!("`{}` goes on with what its checkpoint holds, also by `--force`:{kept}", run.root().display());
+        let weights = run.checkpoints().join("last.safetensors");
+        return Err(Problem::failure(problem)
+            .hint(format!("leave these out, or begin a new run with them (`{}` has the weights)", weights.display()))
+            .into());
+    }
+    Ok(prepared.learner.restore(&found.checkpoint)?)
 }
 
 /// Refuses settings that were edited after the run began: its checkpoints were made with others.
