@@ -381,13 +381,14 @@ fn fit(
         context.ui.json(&serde_json::json!({ "event": "stopped", "run": run.root(), "step": step }));
         return Ok(code);
     }
+    let step = prepared.learner.position().steps_done;
     match (result::close(context, &run, prepared, &recorder), stop.exit_code()) {
         (Err(error), Some(code)) if is_interruption(&error) => {
             let folder = run.root().display();
             context.ui.result(format_args!(
-                "stopped   after training, before its results were written; go on with `cn-train train --resume {folder}`\n"
+                "stopped   after training, at step {step}, before the results were written; go on with `cn-train train --resume {folder}`\n"
             ));
-            context.ui.json(&serde_json::json!({ "event": "stopped", "run": run.root(), "step": null }));
+            context.ui.json(&serde_json::json!({ "event": "stopped", "run": run.root(), "step": step }));
             Ok(code)
         }
         (closed, _) => closed.map_err(|error| gone(&run, error)).map(|()| 0),
