@@ -13,7 +13,7 @@ use cn_ops::{ActivationBytes, Model as _, Network, Recompute};
 use std::fmt;
 
 /// Sides up to this are measured as they are; beyond, activations grow with the area.
-const MEASURED_SIDE: u32 = 128;
+pub(crate) const MEASURED_SIDE: u32 = 128;
 /// Values, gradients, and Adam's two moments.
 const COPIES_TRAINED: u64 = 4;
 /// What a checkpoint copies of them; the next one waits for it to be on the disk.
@@ -212,7 +212,7 @@ fn tell(ui: Ui, estimate: &Estimate, available: Option<u64>) {
 }
 
 /// What was measured at [`MEASURED_SIDE`], at a larger side.
-fn scaled(bytes: u64, side: u32) -> u64 {
+pub(crate) fn scaled(bytes: u64, side: u32) -> u64 {
     let [side, measured] = [side, side.min(MEASURED_SIDE)].map(|side| u128::from(side).pow(2));
     (u128::from(bytes) * side / measured) as u64
 }
@@ -222,7 +222,7 @@ fn prev_power_of_two(n: u64) -> u64 {
     1 << n.max(1).ilog2()
 }
 
-fn mib(bytes: u64) -> u64 {
+pub(crate) fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
 

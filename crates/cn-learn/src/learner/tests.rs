@@ -1,8 +1,8 @@
 use super::*;
 use crate::testing::{N_VAL, SEED, batches, bits, learner, network, two_phases};
-use crate::{EarlyStopping, Monitor, SaveBest, Validated};
+use crate::{EarlyStopping, Monitor, NotFinite, SaveBest, Validated};
 use candle_core::{DType, Tensor};
-use cn_ops::{AdamConfig, Loss, Network};
+use cn_ops::{AdamConfig, Draw, Hyper, Loss, Mode, Network};
 use std::num::NonZeroUsize;
 
 mod by_hand;

@@ -26,7 +26,8 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] if another process writes to the run, [`Error::Link`] as [`RunFolder::refuse_links`], [`Error::Write`] if the folder or the file cannot be made.
+    /// [`Error::Busy`] if another process writes to the run, [`Error::Link`] as [`RunFolder::refuse_links`],
+    /// [`Error::Write`] if the folder or the file cannot be made.
     pub fn lock(&self) -> Result<RunLock> {
         let failed = |source| Error::Write { path: self.root.clone(), source };
         std::fs::create_dir_all(&self.root).map_err(failed)?;

@@ -3,6 +3,7 @@
 use super::{CLASSES, Job, Measured, OWN, Rival, timed};
 use crate::args::Work;
 use crate::host;
+use crate::memory::{MEASURED_SIDE, mib, scaled};
 use crate::problem::Problem;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
@@ -47,23 +48,21 @@ const USUAL_PIXELS: usize = 64 * 128 * 128;
 pub(super) fn check_memory(job: Job) -> Result<()> {
     let pixels = job.image_size.saturating_pow(2).saturating_mul(job.batch_size);
     let Some(available) = host::available_memory().filter(|_| pixels > USUAL_PIXELS) else { return Ok(()) };
-    let small = Job { image_size: job.image_size.min(128), batch_size: 2, ..job };
+    let small = Job { image_size: job.image_size.min(MEASURED_SIDE as usize), batch_size: 2, ..job };
     let mut network = network(small)?.network;
     let ActivationBytes { train, eval } = network.activation_bytes([small.image_size, small.image_size, 3])?;
-    let each = if job.work == Work::Train { train } else { eval } as f64;
-    // They grow with the area; the images themselves are three floats a pixel.
-    let area = (job.image_size as f64 / small.image_size as f64).powi(2);
-    let weights = 16.0 * network.parameters().values().elem_count() as f64;
-    let bytes = job.batch_size as f64 * each * area + 12.0 * pixels as f64 + weights;
-    if bytes <= available as f64 {
+    let each = scaled(if job.work == Work::Train { train } else { eval } as u64, job.image_size as u32);
+    let weights = network.parameters().values().elem_count() as u64;
+    // Three floats a pixel; weights, gradients and two moments.
+    let bytes = each.saturating_mul(job.batch_size as u64).saturating_add(12 * pixels as u64 + 16 * weights);
+    if bytes <= available {
         return Ok(());
     }
-    let mib = |bytes: f64| (bytes / f64::from(1 << 20)).ceil();
     let Job { image_size, batch_size, .. } = job;
     let problem = format!(
         "batches of {batch_size} images of {image_size} px need about {} MiB of memory, and there are {}",
         mib(bytes),
-        mib(available as f64)
+        mib(available)
     );
     Err(Problem::failure(problem).hint("use a smaller `--batch-size` or `--image-size`").into())
 }

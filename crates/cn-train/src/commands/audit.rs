@@ -15,8 +15,8 @@ use cn_augment::{DrawKey, Image, ink_kept};
 use cn_data::{BadImage, Cache, Dataset, Ground, Pixels, Record};
 use cn_learn::image_of;
 use cn_report::{
-    Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, CroppedImages, DataHashes, LabelAudit, LabelSuspect,
-    Manifest, Prediction, Predictions, RunFolder, SuspectLabel, audit_page, write_atomic,
+    Audit, AuditNote, CROP_LOSS, CopyImage, CopySet, CropLoss, CroppedImages, LabelAudit, LabelSuspect, Manifest,
+    Prediction, Predictions, RunFolder, SuspectLabel, audit_page, write_atomic,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -108,16 +108,19 @@ enum Judges {
 struct Judge {
     by: String,
     table: Predictions,
-    /// What they were trained on and judged.
-    data: DataHashes,
+    /// Hashes of the images that they were trained on and judged, of each of them.
+    images: Vec<String>,
 }
 
 impl Judge {
     fn folds(runs: &[RunFolder]) -> Result<Self> {
-        let first = runs.first().ok_or_else(|| Problem::usage("there are no folds"))?;
-        let data = Manifest::read(first.manifest())?.data;
-        Ok(Self { by: format!("{} folds", runs.len()), table: cross::gathered(runs)?, data })
+        let images = runs.iter().map(images_of).collect::<Result<_>>()?;
+        Ok(Self { by: format!("{} folds", runs.len()), table: cross::gathered(runs)?, images })
     }
+}
+
+fn images_of(run: &RunFolder) -> Result<String> {
+    Ok(Manifest::read(run.manifest())?.data.content_sha256)
 }
 
 fn judges(context: &Context<'_>, args: &AuditArgs, config: &Config, cache: impl Fn() -> Cache) -> Result<Judges> {
@@ -137,13 +140,14 @@ fn judges(context: &Context<'_>, args: &AuditArgs, config: &Config, cache: impl 
     }
     context.ui.say("only the labels of the validation part are judged; `--cross-validate 5` judges all\n");
     let table = if run.is_finished() { cross::judged_by(&run)? } else { Predictions::read(run.predictions())? };
-    Ok(Judges::Table(Some(Judge { by: "the run".into(), table, data: Manifest::read(run.manifest())?.data })))
+    Ok(Judges::Table(Some(Judge { by: "the run".into(), table, images: vec![images_of(&run)?] })))
 }
 
 /// The verdicts about the images as they are now: none where the images are others, those of the labels that they have
 /// now where these were changed since the judges were trained.
 fn of_now(context: &Context<'_>, judge: Judge, dataset: &Dataset) -> Result<Option<(String, Predictions)>> {
-    if judge.data.content_sha256 != dataset.content_sha256().to_string() {
+    let images = dataset.content_sha256().to_string();
+    if judge.images.iter().any(|judged| *judged != images) {
         context.ui.warn(format_args!(
             "the images are not those that {} judged: no labels are judged; train on these, and audit that run",
             judge.by

@@ -183,24 +183,28 @@ pub(super) fn finished(context: &Context<'_>, run: &RunFolder) -> Result<u8> {
     Ok(0)
 }
 
+/// Refuses what flags say otherwise than the run.
 fn refuse(run: &RunFolder, args: &TrainArgs, differences: &[String]) -> Result<()> {
-    if differences.is_empty() || args.force {
-        return Ok(());
-    }
-    let list: String = differences.iter().map(|line| format!("\n  {line}")).collect();
-    let problem = format!("the run `{}` cannot go on with something else:{list}", run.root().display());
-    Err(Problem::failure(problem).hint("leave the flags out, or pass `--force` to go on anyway").into())
+    refuse_with(run, args, differences, "leave the flags out, or pass `--force` to go on anyway")
 }
 
 /// The same for what no flag of this command says.
 fn refuse_other(run: &RunFolder, args: &TrainArgs, differences: &[String]) -> Result<()> {
+    let hint = "restore what differs (`CN_ISA` names an instruction set), or pass `--force` to go on anyway";
+    refuse_with(run, args, differences, hint)
+}
+
+fn refuse_with(run: &RunFolder, args: &TrainArgs, differences: &[String], hint: &str) -> Result<()> {
     if differences.is_empty() || args.force {
         return Ok(());
     }
-    let list: String = differences.iter().map(|line| format!("\n  {line}")).collect();
-    let problem = format!("the run `{}` cannot go on with something else:{list}", run.root().display());
-    let hint = "restore what differs (`CN_ISA` names an instruction set), or pass `--force` to go on anyway";
-    Err(Problem::failure(problem).hint(hint).into())
+    let (folder, list) = (run.root().display(), listed(differences));
+    Err(Problem::failure(format!("the run `{folder}` cannot go on with something else:{list}")).hint(hint).into())
+}
+
+/// A line each, below what they are about.
+fn listed(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("\n  {line}")).collect()
 }
 
 /// Warns about what is forced, and keeps it in the manifest, of which all that was ever forced comes back: the folder alone
@@ -215,8 +219,7 @@ fn note_forced(
     if differences.is_empty() {
         return Ok(old.forced);
     }
-    let list: String = differences.iter().map(|line| format!("\n  {line}")).collect();
-    context.ui.warn(format_args!("`--force`: the run goes on with something else:{list}"));
+    context.ui.warn(format_args!("`--force`: the run goes on with something else:{}", listed(&differences)));
     let new = differences.into_iter().filter(|line| !old.forced.contains(line)).collect();
     let forced = [old.forced.clone(), new].concat();
     if !args.dry_run {
@@ -235,10 +238,13 @@ fn refuse_kept(
 ) -> Result<()> {
     let Some(found) = found else { return Ok(()) };
     let is_kept = |line: &&String| ["phase", "seed:", "batch_size:"].iter().any(|key| line.starts_with(key));
-    let kept: String = settings.iter().filter(is_kept).map(|line| format!("\n  {line}")).collect();
+    let kept: Vec<String> = settings.iter().filter(is_kept).cloned().collect();
     if !kept.is_empty() {
-        let problem =
-            format!("`{}` goes on with what its checkpoint holds, also by `--force`:{kept}", run.root().display());
+        let problem = format!(
+            "`{}` goes on with what its checkpoint holds, also by `--force`:{}",
+            run.root().display(),
+            listed(&kept)
+        );
         let weights = run.checkpoints().join("last.safetensors");
         return Err(Problem::failure(problem)
             .hint(format!("leave these out, or begin a new run with them (`{}` has the weights)", weights.display()))
