@@ -26,8 +26,9 @@ pub(super) fn run(context: &Context<'_>, args: &CompareArgs) -> Result<()> {
         }
     }
     compare_warnings(&runs).iter().for_each(|warning| context.ui.warn(warning));
-    for path in &args.runs {
-        destination::check_outside(&args.out, &Config::of_run(&RunFolder::new(path).config())?.data)?;
+    // A run is compared by its results, also without its settings.
+    for run in args.runs.iter().map(RunFolder::new).filter(RunFolder::holds_run) {
+        destination::check_outside(&args.out, &Config::of_run(&run.config())?.data)?;
     }
     destination::make(&args.out)?;
     let names = ["compare-loss.png", "compare-exact-match.png"];
