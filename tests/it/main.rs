@@ -15,6 +15,7 @@ mod locks;
 mod memory;
 mod not_finite;
 mod notebook;
+mod pipes;
 mod precision;
 mod results;
 mod resume;

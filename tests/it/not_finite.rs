@@ -72,3 +72,21 @@ fn what_to_do_can_be_decided_when_a_run_goes_on() {
     let skipped = place.line("train --resume run --on-nan skip");
     assert!(skipped.stderr.contains(": left out\n"), "{}", skipped.stderr);
 }
+
+#[test]
+fn a_model_that_answers_nothing_is_told_by_its_validation() {
+    let place = Place::new();
+    let ended = place.line(
+        "train --synthetic --limit 90 --weights none --image-size 32 --batch-size 16 --epochs 1 --freeze-epochs 0 \
+         --lr 1e30 --on-nan skip --out run",
+    );
+    assert_eq!(ended.code, 1, "{}", ended.snapshot());
+    let error = ended.stderr.lines().find(|line| line.starts_with("error: ")).expect("an error");
+    assert!(
+        error.starts_with("error: step 3, in epoch 0: the validation loss is not finite for the images `"),
+        "{error}"
+    );
+    assert!(!error.contains("left out"), "{error}");
+    assert!(ended.stderr.contains("lower the learning rate"), "{}", ended.stderr);
+    assert!(!place.path("run/checkpoints/last.safetensors").exists(), "nothing was worth keeping");
+}

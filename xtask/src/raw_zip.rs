@@ -1,7 +1,7 @@
 //! Zip archives made by hand, in which every field can lie: for those who must not believe them.
 
 /// One entry.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) name: Vec<u8>,
     pub(crate) data: Vec<u8>,

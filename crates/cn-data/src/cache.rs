@@ -135,6 +135,9 @@ fn write(path: &Path, entry: &Entry, pixels: &Pixels) -> io::Result<()> {
 }
 
 fn read(path: &Path, entry: &Entry) -> io::Result<Pixels> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(damaged("another kind"));
+    }
     let mut file = File::open(path)?;
     let mut head = vec![0; HEADER];
     file.read_exact(&mut head)?;

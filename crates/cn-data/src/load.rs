@@ -137,6 +137,16 @@ impl Stat {
     }
 }
 
+/// The whole of a file that strangers may have made; a pipe or a device may have no end.
+pub(crate) fn read_whole(path: &Path) -> std::io::Result<Vec<u8>> {
+    let about = fs::metadata(path)?;
+    if about.is_file() || about.is_dir() {
+        fs::read(path)
+    } else {
+        Err(std::io::Error::other("it is a pipe or a device, no file"))
+    }
+}
+
 fn reason_of(error: &std::io::Error) -> BadReason {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => BadReason::Missing,

@@ -1,13 +1,10 @@
 //! `dataset.toml`: where the labels stand and how the files are called.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, load::read_whole};
 
 /// Name of the description beside the files.
 pub(crate) const FILE: &str = "dataset.toml";
@@ -83,7 +80,8 @@ impl Spec {
     /// If the file cannot be read, is not TOML or has an unknown key.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE);
-        match fs::read_to_string(&path) {
+        let text = read_whole(&path).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+        match text {
             Ok(text) => toml::from_str(text.trim_start_matches('\u{feff}'))
                 .map(Some)
                 .map_err(|e| Error::BadSpec { path, source: Box::new(e) }),
@@ -149,14 +147,14 @@ mod tests {
         let spec = Spec::chinese_mnist();
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(Spec::read(folder.path()).expect("no file is no error"), None);
-        fs::write(folder.path().join(FILE), spec.to_toml()).expect("written");
+        std::fs::write(folder.path().join(FILE), spec.to_toml()).expect("written");
         assert_eq!(Spec::read(folder.path()).expect("read"), Some(spec));
     }
 
     #[test]
     fn unknown_keys_are_named() {
         let folder = tempfile::tempdir().expect("a folder");
-        fs::write(folder.path().join(FILE), "labels = \"value\"").expect("written");
+        std::fs::write(folder.path().join(FILE), "labels = \"value\"").expect("written");
         let error = Spec::read(folder.path()).expect_err("unknown key");
         let source = std::error::Error::source(&error).expect("a source").to_string();
         assert!(source.contains("labels") && source.contains("label_separator"), "{source}");

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
     path::Path,
     str,
 };
@@ -12,6 +11,7 @@ use csv::{ByteRecord, ReaderBuilder, Trim};
 use crate::{
     Digest, Error, Record, Result, Spec,
     index::Found,
+    load::read_whole,
     template::{Template, stays_inside},
 };
 
@@ -22,7 +22,7 @@ pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
     };
     let template = Template::parse(&needed(&spec.image, "image")?)?;
     let label = needed(&spec.label, "label")?;
-    let bytes = fs::read(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+    let bytes = read_whole(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
     let text = text_of(path, &bytes)?;
     if text.trim_ascii().is_empty() {
         return Err(Error::EmptyCsv { path: path.to_owned() });

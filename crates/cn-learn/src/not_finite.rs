@@ -15,7 +15,7 @@ pub enum OnNan {
     },
 }
 
-/// A step that was not taken, since its numbers were none.
+/// A step that was not taken, since its numbers were none, or after which validation gave none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotFinite {
     /// The step, from 0 over the learner's life.
@@ -24,7 +24,8 @@ pub struct NotFinite {
     pub epoch: u32,
     /// Where the first number was that is NaN or infinite.
     pub place: BadPlace,
-    /// Images that have such numbers there, or, where all or none can be told apart, all of the batch.
+    /// Images that have such numbers there, or, where all or none can be told apart, all of the batch, or of the
+    /// validation part.
     pub ids: Vec<u32>,
     /// What people call them, see [`crate::Source::name`].
     pub names: Vec<String>,
@@ -45,6 +46,8 @@ pub enum BadPlace {
         /// Its full name, PyTorch's.
         name: String,
     },
+    /// In the loss of the validation images, after a step whose own numbers were finite.
+    Validation,
 }
 
 impl fmt::Display for BadPlace {
@@ -53,6 +56,7 @@ impl fmt::Display for BadPlace {
             Self::Output { layer } => write!(f, "the output of the layer `{layer}`"),
             Self::Loss => f.write_str("the loss"),
             Self::Gradient { name } => write!(f, "the gradient of `{name}`"),
+            Self::Validation => f.write_str("the validation loss"),
         }
     }
 }

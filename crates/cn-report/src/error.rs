@@ -13,10 +13,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file or folder could not be written; what was there before is still there.
-    #[error("cannot write `{}`", path.display())]
+    #[error("cannot write `{}`{}", path.display(), bytes.map_or_else(String::new, |n| format!(" of {n} bytes")))]
     Write {
         /// The file.
         path: PathBuf,
+        /// How large it is to be, where that is known.
+        bytes: Option<u64>,
         /// What the system said.
         source: std::io::Error,
     },

@@ -100,7 +100,7 @@ impl RunFolder {
     /// Whether a run was started here: `config.toml`, the first file of a run, is there.
     #[must_use]
     pub fn holds_run(&self) -> bool {
-        self.config().exists()
+        self.config().is_file()
     }
 
     /// Whether a run was finished here: `summary.json`, the last file of a run, is there.
@@ -118,13 +118,26 @@ impl RunFolder {
         if self.holds_run() {
             return Err(Error::RunExists { path: self.root.clone() });
         }
-        std::fs::create_dir_all(&self.root).map_err(|source| Error::Write { path: self.root.clone(), source })
+        std::fs::create_dir_all(&self.root).map_err(|source| Error::Write {
+            path: self.root.clone(),
+            bytes: None,
+            source,
+        })
     }
 }
 
-/// Reads a whole file, and says [`Error::Missing`] where there is none.
-pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| match source.kind() {
+/// Reads a whole file of a run, which may come from strangers: a pipe or a device, which may have no end, is none.
+///
+/// # Errors
+///
+/// [`Error::Missing`] where there is none, [`Error::Read`] with what the system said.
+pub fn read_bytes(path: impl AsRef<Path>) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    let read = std::fs::metadata(path).and_then(|meta| match meta.is_file() || meta.is_dir() {
+        true => std::fs::read(path),
+        false => Err(std::io::Error::other("it is a pipe or a device, no file")),
+    });
+    read.map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => Error::Missing { path: path.to_owned() },
         _ => Error::Read { path: path.to_owned(), source },
     })

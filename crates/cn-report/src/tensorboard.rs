@@ -81,7 +81,7 @@ impl EventFile {
     pub fn flush(&mut self) -> Result<()> {
         let file = OpenOptions::new().append(true).create(true).open(&self.path);
         let written = file.and_then(|mut file| file.write_all(&self.pending));
-        written.map_err(|source| Error::Write { path: self.path.clone(), source })?;
+        written.map_err(|source| Error::Write { path: self.path.clone(), bytes: None, source })?;
         self.pending.clear();
         Ok(())
     }

@@ -244,6 +244,10 @@ impl TryFrom<(&Common, &ConfigArgs)> for Config {
 impl Config {
     /// The config that a run was made with.
     pub(crate) fn of_run(path: &Path) -> Result<Self, Problem> {
+        if path.exists() && !path.is_file() {
+            return Err(Problem::failure(format!("the settings `{}` are no file", path.display()))
+                .hint("name the folder of a run that `cn-train train` made"));
+        }
         let config = parse(read_file(path)?).map_err(|problem| {
             Problem::failure(format!("cannot use the settings of `{}`", path.display())).caused_by(problem)
         })?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use cn_augment::Normalisation;
 use cn_data::{Dataset, Digest};
 use cn_ops::Network;
-use cn_report::{ModelCard, RunFolder, WeightsOrigin, printable};
+use cn_report::{ModelCard, RunFolder, WeightsOrigin, printable, read_bytes};
 use cn_zoo::{Arch, Fit, HubCache, HubFile, Loaded, WeightFile};
 use std::path::Path;
 
@@ -276,7 +276,7 @@ fn open(path: &Path, arch: &str) -> Result<WeightFile> {
 /// Refuses a file that is not the one that was fetched, where the hub's cache or a note beside it has its hash.
 fn check_fetched(path: &Path) -> Result<()> {
     for (by, sha256) in recorded_sha256(path) {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let bytes = read_bytes(path)?;
         if Digest::of(&bytes).to_string() != sha256 {
             return Err(other_file(path, by).into());
         }
@@ -300,7 +300,7 @@ pub(crate) fn other_file(path: &Path, by: &str) -> Problem {
 
 /// What `fetch-weights --from` wrote beside the file.
 pub(crate) fn fetch_note(path: &Path) -> Option<serde_json::Value> {
-    serde_json::from_slice(&std::fs::read(path.with_extension("source.json")).ok()?).ok()
+    serde_json::from_slice(&read_bytes(path.with_extension("source.json")).ok()?).ok()
 }
 
 /// A file of weights, or a run's.

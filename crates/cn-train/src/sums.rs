@@ -3,7 +3,7 @@
 use crate::problem::Problem;
 use anyhow::{Context as _, Result};
 use cn_data::Digest;
-use cn_report::{RunFolder, write_atomic};
+use cn_report::{RunFolder, read_bytes, write_atomic};
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -63,7 +63,9 @@ pub(crate) fn write(run: &RunFolder, summary: &[u8]) -> Result<()> {
 /// If one is not: all that differ are named.
 pub(crate) fn check(run: &RunFolder) -> Result<usize> {
     let path = run.sums();
-    let text = std::fs::read_to_string(&path)
+    let text = read_bytes(&path)
+        .map_err(anyhow::Error::from)
+        .and_then(|bytes| Ok(String::from_utf8(bytes)?))
         .with_context(|| format!("cannot read `{}`, the hashes of the run's files", path.display()))?;
     let mut wrong = Vec::new();
     for line in text.lines() {
@@ -94,7 +96,7 @@ fn is_inside(name: &str) -> bool {
 }
 
 fn digest(path: &Path) -> Result<String> {
-    Ok(Digest::of(&std::fs::read(path)?).to_string())
+    Ok(Digest::of(&read_bytes(path)?).to_string())
 }
 
 #[cfg(test)]

@@ -37,10 +37,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file that cannot be written.
-    #[error("cannot write the weight file `{}`", path.display())]
+    #[error("cannot write the weight file `{}`{}", path.display(), bytes.map_or_else(String::new, |n| format!(" of {n} bytes")))]
     Unwritable {
         /// The file.
         path: PathBuf,
+        /// How large it is to be, where that is known.
+        bytes: Option<u64>,
         /// Why.
         source: std::io::Error,
     },

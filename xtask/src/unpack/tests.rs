@@ -1,5 +1,11 @@
 use super::*;
 use crate::raw_zip::{Entry, archive, archive_with_count, file, link};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{Index, select},
+};
 use std::time::{Duration, Instant};
 use zip::write::SimpleFileOptions;
 
@@ -292,5 +298,61 @@ fn random_damage_never_panics_nor_leaves_the_target() {
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (at % 8);
         let _ = unpack_bytes(&bytes); // Asserts by itself that nothing lies outside.
+    }
+}
+
+/// Names of which some climb, some meet, and some are no names at all.
+fn name() -> impl Strategy<Value = Vec<u8>> {
+    let part =
+        select(vec!["a", "A", "b", "..", ".", "", "c:", "con", "a.", "~", "x.jpg", "\u{e9}", "\u{202e}", "\0", "\\"]);
+    let path = vec(part, 1..5).prop_map(|parts| parts.join("/").into_bytes());
+    prop_oneof![4 => path, 1 => vec(any::<u8>(), 0..12)]
+}
+
+/// An entry in which anything may lie.
+fn entry() -> impl Strategy<Value = Entry> {
+    const MODES: [u32; 8] = [0o100_644, 0o100_644, 0, 0o040_755, 0o120_777, 0o060_600, 0o010_644, 0o104_755];
+    let data = vec(any::<u8>(), 0..40);
+    let lies = (option::weighted(0.1, any::<u32>()), option::weighted(0.1, any::<u32>()));
+    let kinds = (select(MODES.to_vec()), select(vec![1_u16 << 11, 1 << 11, 0, 1]), select(vec![0_u16, 0, 8, 12]));
+    (name(), data, kinds, lies).prop_map(|(name, data, (mode, flags, method), (crc, unpacked))| Entry {
+        name,
+        data,
+        mode,
+        flags,
+        method,
+        crc,
+        unpacked,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// That nothing lies outside and no panic comes is asserted by what unpacks.
+    #[test]
+    fn whatever_an_archive_says_all_of_it_is_unpacked_or_refused(
+        entries in vec(entry(), 0..5), changes in vec((any::<Index>(), any::<u8>()), 0..3),
+    ) {
+        let mut bytes = archive(&entries);
+        for (at, byte) in &changes {
+            let at = at.index(bytes.len());
+            bytes[at] = *byte;
+        }
+        if let Ok(names) = unpack_bytes(&bytes) {
+            prop_assert!(names.len() <= entries.len(), "{:?}", names);
+        }
+    }
+
+    #[test]
+    fn good_files_come_back_byte_by_byte(files in vec(vec(any::<u8>(), 0..200), 1..6)) {
+        let entries: Vec<Entry> = files.iter().enumerate().map(|(i, data)| file(&format!("d/{i}.jpg"), data)).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let (zip, into) = (folder.path().join("x.zip"), folder.path().join("into"));
+        fs::write(&zip, archive(&entries)).unwrap();
+        prop_assert_eq!(unpack(&zip, &into, &limits(), &|_| true, &mut Progress::quiet()).unwrap(), files.len());
+        for (i, data) in files.iter().enumerate() {
+            prop_assert_eq!(&fs::read(into.join(format!("d/{i}.jpg"))).unwrap(), data);
+        }
     }
 }

@@ -6,6 +6,11 @@ use serde_json::Value;
 use super::*;
 use crate::index::tests::{archive, entry};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::{Index, select},
+};
 
 fn config() -> DecodeConfig {
     DecodeConfig::default()
@@ -220,28 +225,109 @@ fn bombs_are_refused_by_their_header() {
     assert_eq!(error.to_string(), "40 x 24 pixels are more than the 959 allowed");
 }
 
-#[test]
-fn any_damage_is_an_error_or_an_image() {
-    let files = [
+/// A small picture in each format that is read.
+fn files() -> Vec<Vec<u8>> {
+    let of_format = |format| encoded(&colour(), format);
+    vec![
         jpeg(&grey()),
         jpeg(&colour()),
-        encoded(&colour(), ImageFormat::Png),
-        encoded(&colour(), ImageFormat::Bmp),
+        with_exif(&jpeg(&colour()), 6),
+        encoded(&grey(), ImageFormat::Png),
+        of_format(ImageFormat::Png),
+        of_format(ImageFormat::Bmp),
         encoded(&DynamicImage::from(colour().to_rgba8()), ImageFormat::Gif),
-        encoded(&colour(), ImageFormat::Tiff),
-        encoded(&colour(), ImageFormat::WebP),
-    ];
-    let limited = DecodeConfig { max_image_pixels: 10_000, ..config() };
-    for file in files {
+        of_format(ImageFormat::Tiff),
+        of_format(ImageFormat::WebP),
+    ]
+}
+
+/// Errors are fine; an image is as large as it says, within the limits.
+fn judge(bytes: &[u8]) {
+    let limited = DecodeConfig { max_image_pixels: 10_000, longest_side: 30, ..config() };
+    if let Ok(image) = decode(bytes, &limited) {
+        assert_eq!(image.pixels.len(), (image.width * image.height * image.channels) as usize);
+        assert!((1..=30).contains(&image.width) && (1..=30).contains(&image.height));
+    }
+}
+
+#[test]
+fn any_flipped_bit_is_an_error_or_an_image() {
+    for file in files() {
         for i in 0..file.len().min(400) {
             for bit in [0, 4, 7] {
                 let mut damaged = file.clone();
                 damaged[i] ^= 1 << bit;
-                if let Ok(image) = decode(&damaged, &limited) {
-                    assert_eq!(image.pixels.len(), (image.width * image.height * image.channels) as usize);
-                }
+                judge(&damaged);
             }
         }
+    }
+}
+
+/// What may become of a file on its way.
+#[derive(Debug, Clone)]
+enum Damage {
+    Overwrite(Index, Vec<u8>),
+    Insert(Index, Vec<u8>),
+    Remove(Index, usize),
+    Repeat(Index, usize),
+    Cut(Index),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    // Lengths and counts in headers are most often small, full, or one beyond what fits.
+    let bytes = || prop_oneof![vec(any::<u8>(), 1..9), vec(select(vec![0, 1, 0x7F, 0x80, 0xFF]), 1..9)];
+    prop_oneof![
+        4 => (any::<Index>(), bytes()).prop_map(|(at, bytes)| Damage::Overwrite(at, bytes)),
+        2 => (any::<Index>(), bytes()).prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
+        2 => (any::<Index>(), 1..40_usize).prop_map(|(at, n)| Damage::Remove(at, n)),
+        1 => (any::<Index>(), 1..200_usize).prop_map(|(at, n)| Damage::Repeat(at, n)),
+        1 => any::<Index>().prop_map(Damage::Cut),
+    ]
+}
+
+fn damaged(mut file: Vec<u8>, damage: &[Damage]) -> Vec<u8> {
+    for one in damage {
+        let len = file.len();
+        if len == 0 {
+            break;
+        }
+        match one {
+            Damage::Overwrite(at, bytes) => {
+                file[at.index(len)..].iter_mut().zip(bytes).for_each(|(to, &byte)| *to = byte);
+            }
+            Damage::Insert(at, bytes) => {
+                let at = at.index(len);
+                file.splice(at..at, bytes.iter().copied());
+            }
+            Damage::Remove(at, n) => {
+                let at = at.index(len);
+                file.drain(at..len.min(at + n));
+            }
+            Damage::Repeat(at, n) => {
+                let at = at.index(len);
+                let part = file[at..len.min(at + n)].to_vec();
+                file.splice(at..at, part);
+            }
+            Damage::Cut(at) => file.truncate(at.index(len)),
+        }
+    }
+    file
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_damage_is_an_error_or_an_image(file in select(files()), damage in vec(damage(), 1..5)) {
+        judge(&damaged(file, &damage));
+    }
+
+    #[test]
+    fn any_bytes_behind_a_right_beginning_are_an_error_or_an_image(
+        file in select(files()), kept in 4..60_usize, rest in vec(any::<u8>(), 0..300),
+    ) {
+        let kept = &file[..kept.min(file.len())];
+        judge(&[kept, &rest].concat());
     }
 }
 

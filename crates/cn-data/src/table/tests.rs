@@ -13,7 +13,7 @@ fn spec() -> Spec {
 fn read_bytes(bytes: &[u8], spec: &Spec) -> Result<Found> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("t.csv");
-    fs::write(&path, bytes).expect("written");
+    std::fs::write(&path, bytes).expect("written");
     read(folder.path(), &path, spec)
 }
 

@@ -1,5 +1,7 @@
 use super::*;
 use crate::testing::learner;
+use proptest::{collection::vec, prelude::*, sample::Index};
+use std::sync::LazyLock;
 
 fn bytes_of(checkpoint: &Checkpoint) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
@@ -136,4 +138,26 @@ fn every_tensor_is_aligned_to_its_elements() -> Result<()> {
         assert_eq!(count.1.to_scalar::<i64>()?, 7);
     }
     Ok(())
+}
+
+static WHOLE: LazyLock<Vec<u8>> =
+    LazyLock::new(|| bytes_of(&learner().and_then(|mut l| l.checkpoint()).expect("a learner")));
+
+proptest! {
+    #[test]
+    fn whatever_is_changed_is_noticed(
+        changes in vec((any::<Index>(), any::<u8>()), 0..6), cut in proptest::option::of(any::<Index>()), more in vec(any::<u8>(), 0..9),
+    ) {
+        let mut bytes = WHOLE.clone();
+        for (at, byte) in &changes {
+            let at = at.index(bytes.len());
+            bytes[at] = *byte;
+        }
+        bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len())));
+        bytes.extend(more);
+        match read_bytes(&bytes) {
+            Ok(_) => prop_assert!(bytes == *WHOLE),
+            Err(error) => prop_assert!(matches!(error, Error::CheckpointDamaged { .. }), "{}", error),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::{Learner, Phase};
 use crate::evaluation::{Judge, decode, evaluate};
 use crate::predictor::predict;
-use crate::{Evaluation, Flow, Handler, Predictions, Result};
+use crate::{BadPlace, Error, Evaluation, Flow, Handler, NotFinite, Predictions, Result};
 use cn_augment::Image;
 use cn_ops::Model;
 use std::ops::ControlFlow;
@@ -46,7 +46,8 @@ impl<M: Model> Learner<M> {
         predict(&mut self.model, batches, decode(self.config.loss))
     }
 
-    /// The evaluation, `None` without images; a break if a handler wants to stop before its end.
+    /// The evaluation, `None` without images; a break if a handler wants to stop before its end;
+    /// [`Error::NotFinite`] if its loss is.
     pub(super) fn validate(
         &mut self,
         handlers: &mut [&mut dyn Handler],
@@ -67,6 +68,23 @@ impl<M: Model> Learner<M> {
             Err(error) if error.is_interruption() => return Ok(ControlFlow::Break(())),
             evaluation => evaluation?,
         };
-        Ok(evaluation.map_or(ControlFlow::Break(()), |evaluation| ControlFlow::Continue(Some(evaluation))))
+        match evaluation {
+            // Whatever is done about such steps: this model answers nothing, and no later step mends it.
+            Some(evaluation) if !evaluation.loss.is_finite() => {
+                Err(Error::NotFinite(Box::new(self.bad_validation(&evaluation, &ids))))
+            }
+            Some(evaluation) => Ok(ControlFlow::Continue(Some(evaluation))),
+            None => Ok(ControlFlow::Break(())),
+        }
+    }
+
+    fn bad_validation(&self, evaluation: &Evaluation, ids: &[u32]) -> NotFinite {
+        let losses = evaluation.predictions.losses(&evaluation.targets);
+        let bad: Vec<u32> =
+            ids.iter().zip(&losses).filter_map(|(&id, loss)| (!loss.is_finite()).then_some(id)).collect();
+        let ids = if bad.is_empty() { ids.to_vec() } else { bad };
+        let names = ids.iter().map(|&id| self.batches.source().name(id)).collect();
+        let (step, epoch) = (self.position.steps_done.saturating_sub(1), self.position.epochs_done);
+        NotFinite { step, epoch, place: BadPlace::Validation, ids, names }
     }
 }

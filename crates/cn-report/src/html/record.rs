@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::picture::Picture;
 use crate::run_folder::{
     EpochRecord, GalleryImage, Interpretation, ModelCard, Predictions, RunFolder, StepRecord, Summary, gallery_file,
+    read_bytes,
 };
 use crate::scores::Answers;
 use crate::text::{ClassNames, Quality};
@@ -33,7 +34,7 @@ impl Record {
         let card = ModelCard::read(run.model_card())?;
         let table = Predictions::read(run.predictions())?;
         let interpretation = Interpretation::is_in(run).then(|| Interpretation::read(run)).transpose()?;
-        let manifest = std::fs::read(run.manifest()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let manifest = read_bytes(run.manifest()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let rows = table.rows().iter().zip(0..).map(|(row, i)| (row.path.clone(), i)).collect();
         Ok(Self {
             summary: Summary::read(run.summary())?,
@@ -43,7 +44,7 @@ impl Record {
             epochs: EpochRecord::read_all(run.metrics())?,
             steps: StepRecord::read_all(run.steps())?,
             manifest: manifest.unwrap_or_default(),
-            settings: std::fs::read_to_string(run.config()).unwrap_or_default(),
+            settings: settings_of(run),
             interpretation,
             audit: run.audit().is_file().then(|| Audit::read(run.audit())).transpose()?,
             tuning: run.tuning().is_file().then(|| Predictions::read(run.tuning())).transpose()?,
@@ -65,7 +66,7 @@ impl Record {
     pub(super) fn gallery(&self) -> HashMap<usize, (&GalleryImage, Vec<u8>)> {
         let images = self.interpretation.iter().flat_map(|found| &found.gallery);
         let read = |image: &GalleryImage| {
-            let bytes = std::fs::read(gallery_file(&self.run, &image.file)).ok()?;
+            let bytes = read_bytes(gallery_file(&self.run, &image.file)).ok()?;
             Picture::from_png(&bytes).is_some().then_some(bytes)
         };
         images.filter_map(|image| Some((self.row(&image.path)?, (image, read(image)?)))).collect()
@@ -77,4 +78,9 @@ impl Record {
         let of_people = ["suite_id", "writer", "chinese-mnist", "synthetic = true"];
         if of_people.iter().any(|word| settings.contains(word)) { ["writer", "writers"] } else { ["group", "groups"] }
     }
+}
+
+/// The text of `config.toml`, empty where there is none.
+fn settings_of(run: &RunFolder) -> String {
+    read_bytes(run.config()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
 }

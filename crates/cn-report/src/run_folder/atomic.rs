@@ -19,9 +19,9 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let result = write_new(&temp, bytes).and_then(|()| fs::rename(&temp, path));
     if let Err(source) = result {
         let _ = fs::remove_file(&temp); // The first error is the one to tell.
-        return Err(Error::Write { path: path.to_owned(), source });
+        return Err(Error::Write { path: path.to_owned(), bytes: Some(bytes.len() as u64), source });
     }
-    flush_folder(path).map_err(|source| Error::Write { path: path.to_owned(), source })
+    flush_folder(path).map_err(|source| Error::Write { path: path.to_owned(), bytes: None, source })
 }
 
 /// A name beside `path` that no other writer uses: process and a count tell them apart.

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RunFolder, json, write_atomic};
+use super::{RunFolder, json, read_bytes, write_atomic};
 use crate::error::{Error, Result};
 use crate::picture::Picture;
 
@@ -102,7 +102,7 @@ impl Interpretation {
     /// If it cannot be made.
     pub fn prepare(run: &RunFolder) -> Result<()> {
         let path = run.interpret();
-        std::fs::create_dir_all(&path).map_err(|source| Error::Write { path, source })
+        std::fs::create_dir_all(&path).map_err(|source| Error::Write { path, bytes: None, source })
     }
 
     /// Writes the sample of augmented training images.
@@ -117,7 +117,7 @@ impl Interpretation {
     /// The PNG of that sample, where there is one.
     #[must_use]
     pub fn augmented(run: &RunFolder) -> Option<Vec<u8>> {
-        std::fs::read(run.interpret().join(AUGMENTED)).ok()
+        read_bytes(run.interpret().join(AUGMENTED)).ok()
     }
 }
 

@@ -29,7 +29,7 @@ impl RunFolder {
     /// [`Error::Busy`] if another process writes to the run, [`Error::Link`] as [`RunFolder::refuse_links`],
     /// [`Error::Write`] if the folder or the file cannot be made.
     pub fn lock(&self) -> Result<RunLock> {
-        let failed = |source| Error::Write { path: self.root.clone(), source };
+        let failed = |source| Error::Write { path: self.root.clone(), bytes: None, source };
         std::fs::create_dir_all(&self.root).map_err(failed)?;
         self.refuse_links()?;
         match Lock::try_acquire(&self.root.join(".lock"), AfterUse::Removed) {

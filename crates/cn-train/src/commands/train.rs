@@ -20,7 +20,7 @@ use crate::signals::Stop;
 use crate::start::{Start, loaded_line};
 use anyhow::{Context as _, Result};
 use cn_data::{Cache, Dataset};
-use cn_learn::{Checkpoint, CheckpointFolder, Handler, Learner, NotFinite, Outcome, SaveCheckpoints};
+use cn_learn::{BadPlace, Checkpoint, CheckpointFolder, Handler, Learner, NotFinite, Outcome, SaveCheckpoints};
 use cn_ops::{Interrupt, Network};
 use cn_report::{DataChange, Manifest, RunFolder, RunLock};
 use manifest::{identity, manifest};
@@ -453,16 +453,18 @@ fn roll_back(
 }
 
 fn refuse_nan(run: &RunFolder, config: &Config, bad: &NotFinite) -> Problem {
+    let lower = "lower the learning rate: `cn-train lr-find` suggests one";
+    let is_validation = bad.place == BadPlace::Validation;
     let tried = match config.on_nan {
         OnNan::Stop => "",
+        OnNan::Skip if is_validation => "",
         OnNan::Skip => ", as in the steps before it, which were left out",
         OnNan::Rollback => ", also with an eighth of the learning rates",
     };
-    let lower = "lower the learning rate: `cn-train lr-find` suggests one";
     Problem::failure(format!("{bad}{tried}")).hint(match config.on_nan {
-        OnNan::Stop => {
+        OnNan::Stop if !is_validation => {
             format!("{lower}; `cn-train train --resume {} --on-nan skip` leaves such steps out", run.root().display())
         }
-        OnNan::Skip | OnNan::Rollback => lower.to_owned(),
+        OnNan::Stop | OnNan::Skip | OnNan::Rollback => lower.to_owned(),
     })
 }

@@ -4,7 +4,7 @@ use crate::problem::Problem;
 use strsim::levenshtein;
 use toml::{Table, Value};
 
-const TOP: [&str; 34] = [
+pub(super) const TOP: [&str; 34] = [
     "recipe",
     "seed",
     "device",
@@ -40,11 +40,11 @@ const TOP: [&str; 34] = [
     "fine_tune_lr",
     "phase",
 ];
-const DATA: [&str; 8] = ["synthetic", "dir", "csv", "image", "label", "label_separator", "display", "group"];
+pub(super) const DATA: [&str; 8] = ["synthetic", "dir", "csv", "image", "label", "label_separator", "display", "group"];
 const SYNTHETIC: [&str; 6] = ["images", "val_images", "steps", "pages", "seed", "style"];
-const TRANSFORM: [&str; 11] =
+pub(super) const TRANSFORM: [&str; 11] =
     ["kind", "extra", "min_scale", "shift", "scale", "rotate", "shear", "aspect", "min_ink", "brightness", "contrast"];
-const PHASE: [&str; 8] = ["frozen", "epochs", "lr", "curve", "pct_start", "div", "div_final", "moms"];
+pub(super) const PHASE: [&str; 8] = ["frozen", "epochs", "lr", "curve", "pct_start", "div", "div_final", "moms"];
 
 /// Refuses a key that no setting has, and names the nearest one.
 pub(super) fn check(table: &Table) -> Result<(), Problem> {

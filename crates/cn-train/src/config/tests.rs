@@ -5,6 +5,7 @@ use cn_augment::Jitter;
 use cn_data::Ground;
 use cn_learn::Rates;
 use cn_zoo::Loaded;
+use proptest::{collection::vec, prelude::*, sample::select};
 
 fn resolve(args: &ConfigArgs) -> Result<Config, Problem> {
     let mut args = args.clone();
@@ -196,5 +197,93 @@ fn the_settings_of_a_run_are_all_that_counts() {
         args.batch.config = Some(path.clone());
         let stored = Config { batch_fit: BatchFit::Fixed, ..config };
         assert_eq!(resolve(&args).expect(name), stored, "{name}");
+    }
+}
+
+/// Settings as a person may write them, all of them fine.
+fn sane() -> impl Strategy<Value = String> {
+    // Endless drawings are split by nothing.
+    let recipes = RECIPES.iter().map(|(name, _)| *name).filter(|name| *name != "glyphs");
+    let recipes: Vec<&'static str> = recipes.collect();
+    let phase = (1..9_u32, 1e-5..1.0, prop::bool::ANY, 0.05..0.9, select(vec!["one-cycle", "flat", "cosine"]));
+    let phase = phase.prop_map(|(epochs, lr, frozen, pct, curve)| {
+        format!(
+            "[[phase]]\nepochs = {epochs}\nlr = {lr:?}\nfrozen = {frozen}\npct_start = {pct:?}\ncurve = \"{curve}\"\n"
+        )
+    });
+    let top = (0..=i64::MAX, 2..300_u32, 0.05..0.95, 16..300_u32, select(vec!["random", "group", "stratified"]));
+    let top = top.prop_map(|(seed, batch, threshold, side, split)| {
+        format!(
+            "seed = {seed}\nbatch_size = {batch}\nthreshold = {threshold:?}\nimage_size = {side}\nsplit = \"{split}\"\n"
+        )
+    });
+    (select(recipes), top, vec(phase, 0..3)).prop_map(|(recipe, top, phases)| {
+        format!("recipe = \"{recipe}\"\n{top}[data]\nsynthetic = true\n{}", phases.concat())
+    })
+}
+
+/// Any key with any value.
+fn wild() -> impl Strategy<Value = String> {
+    let value = prop_oneof![
+        any::<i64>().prop_map(|n| n.to_string()),
+        (-3..9_i64).prop_map(|n| n.to_string()),
+        any::<f64>().prop_map(|x| toml::Value::Float(x).to_string()),
+        (0.0..2.0).prop_map(|x| toml::Value::Float(x).to_string()),
+        prop::bool::ANY.prop_map(|b| b.to_string()),
+        select(vec![
+            "\"quick\"",
+            "\"auto\"",
+            "\"random\"",
+            "\"kfold:5/1\"",
+            "\"bf16\"",
+            "\"resnet18\"",
+            "\"\"",
+            "\"\\u0000\"",
+            "[]",
+            "[1, 2]",
+            "{ min = 1e-4, max = 1e-3 }",
+            "\"skip\"",
+            "\"softmax\"",
+            "\"black\"",
+            "1979-05-27",
+        ])
+        .prop_map(str::to_owned),
+    ];
+    let lines = |keys: &'static [&'static str], n| {
+        vec((select(keys), value.clone()), 0..n)
+            .prop_map(|lines| lines.iter().map(|(key, value)| format!("{key} = {value}\n")).collect::<String>())
+    };
+    let sections = (lines(&keys::DATA, 2), lines(&keys::TRANSFORM, 3), lines(&keys::PHASE, 4));
+    (lines(&keys::TOP, 4), sections).prop_map(|(top, (data, augment, phase))| {
+        format!("{top}[data]\nsynthetic = true\n{data}[augment]\n{augment}[[phase]]\nepochs = 1\nlr = 1e-3\n{phase}")
+    })
+}
+
+/// Of settings in a file: refused, or the same after they were stored.
+fn stored_and_read(text: &str) -> Result<(), Problem> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("c.toml");
+    std::fs::write(&path, text).expect("written");
+    let mut args = ConfigArgs::default();
+    args.batch.config = Some(path.clone());
+    let config = Config::try_from((&Common::default(), &args))?;
+    std::fs::write(&path, config.to_toml().expect("what is accepted can be stored")).expect("written");
+    let again = Config::of_run(&path).and_then(Config::resolved).expect("what is stored can be read");
+    assert!(config.differences(&again).is_empty(), "{:?}", config.differences(&again));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn settings_are_the_same_once_stored(text in sane()) {
+        let done = stored_and_read(&text);
+        prop_assert!(done.is_ok(), "{:?}", done);
+    }
+
+    #[test]
+    fn whatever_is_not_refused_is_the_same_once_stored(text in wild()) {
+        let _ = stored_and_read(&text);
     }
 }

@@ -144,11 +144,15 @@ impl WeightFile {
     }
 }
 
-/// Reads a file, but never much more than the limit (a pipe or a growing file has no size to trust).
+/// Reads a file, but never much more than the limit, should it grow. A pipe or a device may have no end.
 fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
+    let about = std::fs::metadata(path)?;
+    if !(about.is_file() || about.is_dir()) {
+        return Err(std::io::Error::other("it is a pipe or a device, no file"));
+    }
     let mut file = std::fs::File::open(path)?;
-    let mut bytes = Vec::with_capacity(file.metadata()?.len().min(MAX_BYTES) as usize);
+    let mut bytes = Vec::with_capacity(about.len().min(MAX_BYTES) as usize);
     file.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
@@ -236,7 +240,7 @@ pub fn save_packed(path: impl AsRef<Path>, tensors: &[(String, Tensor)], config:
     let bytes = packed::pack(tensors, metadata)?;
     let path = path.as_ref();
     let write = |file: &mut dyn std::io::Write| file.write_all(&bytes);
-    safetensors::atomically(path, write).map_err(|source| Error::Unwritable { path: path.into(), source })
+    safetensors::atomically(path, write).map_err(|source| Error::Unwritable { path: path.into(), bytes: None, source })
 }
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeM
     let mut sorted: Vec<&(String, Tensor)> = tensors.iter().collect();
     sorted.sort_by(|(a, x), (b, y)| y.dtype().size_in_bytes().cmp(&x.dtype().size_in_bytes()).then(a.cmp(b)));
     let header = header(&sorted, metadata)?;
+    let tensors_len: usize = sorted.iter().map(|(_, t)| t.elem_count() * t.dtype().size_in_bytes()).sum();
+    let bytes = Some((8 + header.len() + tensors_len) as u64);
     atomically(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
@@ -68,7 +70,7 @@ pub(crate) fn write(path: &Path, tensors: &[(String, Tensor)], metadata: &BTreeM
         }
         Ok(())
     })
-    .map_err(|source| Error::Unwritable { path: path.into(), source })
+    .map_err(|source| Error::Unwritable { path: path.into(), bytes, source })
 }
 
 /// JSON padded with blanks to a multiple of 8 bytes.

@@ -12,6 +12,8 @@ enum Fault {
     Logits,
     /// An infinite gradient of the head.
     Gradient,
+    /// The logits of the second image, of every batch that is judged.
+    Judging,
 }
 
 /// A network that computes wrongly at some training steps.
@@ -32,6 +34,9 @@ impl Faulty {
 impl Model for Faulty {
     fn forward(&mut self, images: &Tensor, mode: Mode<'_>) -> cn_ops::Result<Activation> {
         let logits = self.network.forward(images, mode)?;
+        if self.fault == Fault::Judging && matches!(mode, Mode::Eval) {
+            logits.slice_set(&Tensor::full(f32::NAN, (1, logits.dims()[1]), &Device::Cpu)?, 0, 1)?;
+        }
         if matches!(mode, Mode::Train(_)) {
             self.passes += 1;
             if self.fault == Fault::Logits && self.is_wrong() {
@@ -109,7 +114,27 @@ fn a_bad_step_ends_the_fit_with_all_as_it_was_before_it() -> Result<()> {
             Fault::Gradient => {
                 assert_eq!((bad.place, bad.ids.len()), (BadPlace::Gradient { name: "head.weight".into() }, 8));
             }
+            Fault::Judging => unreachable!("not among them"),
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_validation_that_is_no_number_ends_the_fit_after_its_epoch_and_is_not_saved() -> Result<()> {
+    for on_nan in [OnNan::Stop, OnNan::Skip { at_most: 9 }] {
+        let (mut learner, mut log) = (faulty(Fault::Judging, &[], on_nan)?, Log { keep: true, ..Log::default() });
+        let bad = not_finite(learner.fit(&two_phases(), &mut [&mut log]));
+        let steps = learner.batches().steps_per_epoch() as u64;
+        assert_eq!((bad.place.clone(), bad.epoch, bad.step), (BadPlace::Validation, 0, steps - 1));
+        // The second of each batch.
+        let judged = learner.batches().source().val_ids();
+        let size = learner.batches().config().eval_batch_size;
+        let expected: Vec<u32> = judged.chunks(size).filter_map(|batch| batch.get(1).copied()).collect();
+        assert_eq!(bad.ids, expected);
+        assert!(bad.to_string().contains(": the validation loss is not finite for the images `"), "{bad}");
+        assert!(log.checkpoints.iter().all(|checkpoint| checkpoint.position().epochs_done == 0));
+        assert!(learner.history().is_empty());
     }
     Ok(())
 }

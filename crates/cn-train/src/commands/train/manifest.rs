@@ -8,7 +8,7 @@ use anyhow::Result;
 use cn_data::Digest;
 use cn_learn::Checkpoint;
 use cn_ops::Model as _;
-use cn_report::{MANIFEST_SCHEMA, Machine, Manifest, RunFolder, Versions, WeightsHash};
+use cn_report::{MANIFEST_SCHEMA, Machine, Manifest, RunFolder, Versions, WeightsHash, read_bytes};
 use serde_json::{Value, json};
 
 /// Hashes everything.
@@ -75,7 +75,7 @@ pub(in crate::commands) fn is_own(checkpoint: &Checkpoint, manifest: &Manifest) 
 /// Of the settings that lie in the folder of a run.
 pub(in crate::commands) fn settings_sha256(run: &RunFolder) -> Result<String> {
     let path = run.config();
-    let bytes = std::fs::read(&path)
+    let bytes = read_bytes(&path)
         .map_err(|e| Problem::failure(format!("cannot read the settings `{}`", path.display())).caused_by(e))?;
     Ok(Digest::of(&bytes).to_string())
 }
