@@ -92,6 +92,20 @@ fn a_damaged_checkpoint_is_passed_over() {
     assert!(lost.stderr.starts_with("error: no checkpoint of the run `stopped` can be used\n"), "{}", lost.stderr);
     assert!(lost.stderr.contains("train --config stopped/config.toml --out DIR"), "{}", lost.stderr);
     others.iter().for_each(|path| std::fs::rename(away(path), path).expect("moved back"));
+    let previous = &others[0];
+    let best = place.path("stopped/checkpoints/best.safetensors");
+    if !best.exists() {
+        std::fs::copy(previous, &best).expect("copied");
+    }
+    std::fs::rename(previous, away(previous)).expect("moved");
+    let told = |words: &str| {
+        let dry = place.line("train --resume stopped --dry-run");
+        assert!(dry.code == 0 && dry.stderr.contains(words), "{}", dry.snapshot());
+    };
+    told("last.safetensors` is damaged: its checksum is wrong; the best one, of step ");
+    std::fs::rename(&last, away(&last)).expect("moved");
+    told("last.safetensors` is missing; the best one, of step ");
+    [&last, previous].iter().for_each(|path| std::fs::rename(away(path), path).expect("moved back"));
     let resumed = place.line("train --resume stopped");
     assert_eq!(resumed.code, 0, "{}", resumed.snapshot());
     assert!(

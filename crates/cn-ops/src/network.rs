@@ -59,6 +59,12 @@ impl Network {
         self.recompute = recompute;
     }
 
+    /// What it does with activations in training.
+    #[must_use]
+    pub fn recompute(&self) -> Recompute {
+        self.recompute
+    }
+
     /// The same, but whole training steps ([`Model::train_step`]) and passes in use run on `device`, layer by layer alone
     /// on the CPU.
     ///

@@ -9,7 +9,7 @@ use candle_core::Device;
 use cn_augment::{Batcher, Framing, Image, Normalisation, Policy, PolicyConfig};
 use cn_data::Dataset;
 use cn_learn::{Decode, image_of};
-use cn_ops::Network;
+use cn_ops::{Network, Recompute};
 use cn_report::{
     Answers, EmbeddedImage, GalleryImage, ImageView, Interpretation, Picture, Predictions, RunFolder, Tile, grid,
 };
@@ -102,7 +102,7 @@ impl Interpreter<'_> {
         let mut gallery = Vec::new();
         // What passes over larger batches left.
         self.network.pool().clear();
-        for images in images.chunks(EXPLAINED.min(self.config.batch_size)) {
+        for images in images.chunks(self.explained()) {
             let ids: Vec<u32> = images.iter().map(|(_, id)| *id).collect();
             let classes: Vec<usize> = images.iter().map(|(row, _)| table.rows()[*row].most_probable()).collect();
             let batch = self.batch(&ids)?;
@@ -117,6 +117,16 @@ impl Interpreter<'_> {
             }
         }
         Ok(gallery)
+    }
+
+    /// Images that are explained at a time. Where training does not keep all activations of a batch, there may be no
+    /// room for those of one.
+    fn explained(&self) -> usize {
+        let n = EXPLAINED.min(self.config.batch_size);
+        match self.network.recompute() {
+            Recompute::Never => n,
+            Recompute::Always => n.div_ceil(4),
+        }
     }
 
     /// PNG files of the images as the network sees them.

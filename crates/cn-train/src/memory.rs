@@ -22,6 +22,8 @@ const COPIES_SAVED: u64 = 3;
 const COPIES_PREPARED: u64 = 2;
 /// Images as floats: of a batch that trains, one that waits, and one in the making.
 const BATCHES: u64 = 3;
+/// What blocks of memory hold beyond the activations that are asked of them, in percent: measured.
+const SLACK: usize = 15;
 /// The program itself, its threads, and tables.
 const PROGRAM: u64 = 40 << 20;
 
@@ -70,6 +72,7 @@ impl Estimate {
         network.set_recompute(recompute);
         let size = config.image_size.min(MEASURED_SIDE) as usize;
         let ActivationBytes { train, eval } = network.activation_bytes([size, size, config.channels])?;
+        let train = train + train * SLACK / 100;
         // On a GPU they are in its own memory.
         let on_host = gpu_of(&config.device).is_none();
         let [train, eval] =

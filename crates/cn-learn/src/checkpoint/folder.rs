@@ -18,6 +18,8 @@ pub struct CheckpointFolder {
 pub struct NewestCheckpoint {
     /// The newest checkpoint that can be read.
     pub checkpoint: Checkpoint,
+    /// Its file.
+    pub path: PathBuf,
     /// What is wrong with a newer one, about which a person should be warned.
     pub damage: Option<Error>,
 }
@@ -112,7 +114,9 @@ impl CheckpointFolder {
         let mut damage = None;
         for path in [self.last(), self.previous(), self.best()].into_iter().filter(|path| path.exists()) {
             match Checkpoint::read(&path) {
-                Ok(checkpoint) if is_own(&checkpoint) => return Ok(Some(NewestCheckpoint { checkpoint, damage })),
+                Ok(checkpoint) if is_own(&checkpoint) => {
+                    return Ok(Some(NewestCheckpoint { checkpoint, path, damage }));
+                }
                 Ok(_) => damage = damage.or(Some(Error::CheckpointForeign { path })),
                 // Whoever writes to the run has just made it the previous one.
                 Err(Error::CheckpointFile { source, .. }) if source.kind() == ErrorKind::NotFound => {}

@@ -107,8 +107,8 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
         }
         Err(error) => return Err(error.into()),
     }
-    if let Some(damage) = found.as_ref().and_then(|found| found.damage.as_ref()) {
-        pass_over(context, args, run, damage)?;
+    if let Some(found) = &found {
+        warn_of_what_is_lost(context, args, run, found)?;
     }
     let checkpoint = found.map(|found| found.checkpoint);
     let step = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.position().steps_done);
@@ -149,11 +149,28 @@ fn lost(run: &RunFolder, error: cn_learn::Error) -> anyhow::Error {
         .into()
 }
 
-/// Warns about the newest checkpoint, and keeps it from ever taking the place of the good one before it.
-fn pass_over(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, damage: &cn_learn::Error) -> Result<()> {
-    context.ui.warn(format_args!("{damage}; the one before it is used"));
-    if !args.dry_run {
-        CheckpointFolder::new(run.checkpoints()).set_damaged_aside()?;
+/// Warns where the newest checkpoint is damaged or gone, and keeps a damaged one from ever taking the place of the good
+/// one that is used in its place.
+fn warn_of_what_is_lost(
+    context: &Context<'_>,
+    args: &TrainArgs,
+    run: &RunFolder,
+    found: &NewestCheckpoint,
+) -> Result<()> {
+    let folder = CheckpointFolder::new(run.checkpoints());
+    let used = match found.path == folder.best() {
+        true => format!("the best one, of step {}, is used", found.checkpoint.position().steps_done),
+        false => "the one before it is used".to_owned(),
+    };
+    match &found.damage {
+        Some(damage) => context.ui.warn(format_args!("{damage}; {used}")),
+        None if found.path == folder.best() => {
+            context.ui.warn(format_args!("the checkpoint `{}` is missing; {used}", folder.last().display()));
+        }
+        None => {}
+    }
+    if found.damage.is_some() && !args.dry_run {
+        folder.set_damaged_aside()?;
     }
     Ok(())
 }
