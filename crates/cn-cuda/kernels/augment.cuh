@@ -62,7 +62,7 @@ DEVICE int to_byte(int sum) {
     return byte < 255 ? byte : 255;
 }
 
-// One channel of one pixel of the resized source; (column, row) counts in the full square.
+// One pixel of the resized source; (column, row) counts in the full square.
 DEVICE void resize_pixel(const ImageStack &s, const uint8_t *image, const Geometry &g, int column, int row, int *out) {
     const int half = 1 << 21;
     int left = g.source[0], top = g.source[1], width = g.source[2], height = g.source[3], full = g.full;
@@ -88,6 +88,55 @@ DEVICE void resize_pixel(const ImageStack &s, const uint8_t *image, const Geomet
         }
     }
     for (int c = 0; c < s.channels; c++) out[c] = down ? to_byte(sums[c]) : sums[c];
+}
+
+// Positions along an axis, and pixels of each one's window, that a block's tables hold.
+#define TABLE_COLUMNS 512
+#define TABLE_ROWS 64
+#define TABLE_TAPS 8
+
+// Windows of the columns, or of the rows, that a block makes, with their weights: most pixels of a block share them, and
+// divisions in f64 are most of the work of one.
+template <int N>
+struct Windows {
+    int low[N], count[N], weights[TABLE_TAPS][N];
+};
+
+// Whether no window along this axis has more pixels than a table: one of support s has at most 2 s + 1.
+DEVICE bool has_few_taps(uint32_t n_in, uint32_t n_out) { return 2 * (uint64_t)n_in <= (TABLE_TAPS - 1) * (uint64_t)n_out; }
+
+// The window of output position `o` as entry `i`; a weight of one gives back the byte where nothing is resized.
+template <int N>
+DEVICE void tabulate(Windows<N> &table, int i, int o, int n_in, int n_out) {
+    if (n_in == n_out) {
+        table.low[i] = o, table.count[i] = 1, table.weights[0][i] = 1 << 22;
+        return;
+    }
+    Window w = window_of(o, n_in, n_out);
+    table.low[i] = w.low, table.count[i] = w.high - w.low;
+    for (int tap = 0; tap < w.high - w.low; tap++) table.weights[tap][i] = weight_of(w, w.low + tap);
+}
+
+// As `resize_pixel`, for entries of the tables.
+template <int CHANNELS>
+DEVICE void resize_tabulated(const ImageStack &s, const uint8_t *source, const Windows<TABLE_COLUMNS> &columns,
+                             const Windows<TABLE_ROWS> &rows, int column, int row, int *out) {
+    const int half = 1 << 21;
+    int sums[CHANNELS];
+    for (int c = 0; c < CHANNELS; c++) sums[c] = half;
+    int n_columns = columns.count[column], n_rows = rows.count[row];
+    const uint8_t *line = source + ((int64_t)rows.low[row] * s.width + columns.low[column]) * CHANNELS;
+    for (int y = 0; y < n_rows; y++, line += s.width * CHANNELS) {
+        int bytes[CHANNELS];
+        for (int c = 0; c < CHANNELS; c++) bytes[c] = half;
+        for (int x = 0; x < n_columns; x++) {
+            int weight = columns.weights[x][column];
+            for (int c = 0; c < CHANNELS; c++) bytes[c] += line[x * CHANNELS + c] * weight;
+        }
+        int weight = rows.weights[y][row];
+        for (int c = 0; c < CHANNELS; c++) sums[c] += to_byte(bytes[c]) * weight;
+    }
+    for (int c = 0; c < CHANNELS; c++) out[c] = to_byte(sums[c]);
 }
 
 // Fixed point with 24 fractional bits, cut beyond 2^30 pixels; ties away from zero.
@@ -140,14 +189,29 @@ DEVICE bool inside(const ImageStack &s, int64_t x, int64_t y) {
 
 DEVICE int64_t clamped(int64_t at, int64_t limit) { return at < 0 ? 0 : (at > limit ? limit : at); }
 
-DEVICE void warp_pixel(const ImageStack &s, const uint8_t *image, const Geometry &g, int column, int row, int *out) {
+// What all pixels of a warped image share: samples of a pixel, across and down, and the steps from one to the next.
+struct Sampling {
+    int nx, ny;
+    int64_t step_x, step_y;
+};
+
+DEVICE Sampling sampling_of(const Geometry &g) {
+    Sampling s;
+    s.nx = samples_along(g.matrix, 0), s.ny = samples_along(g.matrix, 1);
+    s.step_x = step_along(g.matrix, s.nx), s.step_y = step_along(g.matrix + 3, s.nx);
+    return s;
+}
+
+DEVICE void warp_pixel(const ImageStack &s, const uint8_t *image, const Geometry &g, const Sampling &sampling, int column,
+                       int row, int *out) {
     const float *across = g.matrix, *down = g.matrix + 3;
-    int nx = samples_along(g.matrix, 0), ny = samples_along(g.matrix, 1);
+    int nx = sampling.nx, ny = sampling.ny;
+    int64_t step_x = sampling.step_x, step_y = sampling.step_y;
     int border = g.border;
     if (nx == 1 && ny == 1) {
         double y = exact_add((double)row, 0.5);
-        int64_t at_x = position(across, 0.5, y) + step_along(across, 1) * column;
-        int64_t at_y = position(down, 0.5, y) + step_along(down, 1) * column;
+        int64_t at_x = position(across, 0.5, y) + step_x * column;
+        int64_t at_y = position(down, 0.5, y) + step_y * column;
         bool in = inside(s, at_x, at_y);
         for (int c = 0; c < s.channels; c++) {
             out[c] = in ? (int)((read_at(s, image, at_x, at_y, c, border) + (1u << 21)) >> 22) : border;
@@ -155,7 +219,6 @@ DEVICE void warp_pixel(const ImageStack &s, const uint8_t *image, const Geometry
         return;
     }
     int64_t limit_x = ((int64_t)s.width + 1) << 24, limit_y = ((int64_t)s.height + 1) << 24;
-    int64_t step_x = step_along(across, nx), step_y = step_along(down, nx);
     uint64_t total = (uint64_t)(nx * ny) << 22;
     uint64_t sums[3] = {total / 2, total / 2, total / 2};
     double first = exact_div(0.5, (double)nx);
@@ -185,19 +248,38 @@ DEVICE int luma(const int *rgb) { return (int)(((uint32_t)rgb[0] * 19595u + rgb[
 #define AUGMENT_THREADS 256
 #define AUGMENT_PIXELS 2048
 
-// A block makes some pixels of one image: (B, S, S, P), grid (pieces of an image, B). What each byte becomes is computed
-// once for the block: divisions in f64 are most of the work.
+// A block makes some pixels of one image: (B, S, S, P), grid (pieces of an image, B). What each byte becomes, and the
+// weights of its columns and rows, are computed once for the block.
 template <class T>
 DEVICE void augment(const ImageStack &stack, const uint32_t *ids, const Geometry *geometry, const Planes &planes, T *out) {
     SHARED T levels[3][256];
-    const Geometry &g = geometry[blockIdx.y];
+    SHARED Windows<TABLE_COLUMNS> columns;
+    SHARED Windows<TABLE_ROWS> rows;
+    const Geometry g = geometry[blockIdx.y];
     int count = planes.count, size = g.size, channels = stack.channels;
+    uint32_t n = (uint32_t)size * size, begin = blockIdx.x * AUGMENT_PIXELS;
+    uint32_t end = begin + AUGMENT_PIXELS < n ? begin + AUGMENT_PIXELS : n;
+    int first_row = (int)(begin / size), n_rows = (int)((end - 1) / size) - first_row + 1;
+    bool warped = g.flags & 1;
+    bool tabulated = !warped && size <= TABLE_COLUMNS && n_rows <= TABLE_ROWS && has_few_taps(g.source[2], g.full) &&
+                     has_few_taps(g.source[3], g.full);
     for (int p = 0; p < count; p++) store(&levels[p][threadIdx.x], normalised(planes, p, threadIdx.x, g.gain, g.bias));
+    if (tabulated) {
+        for (int i = threadIdx.x; i < size + n_rows; i += AUGMENT_THREADS) {
+            if (i < size) {
+                tabulate(columns, i, i + g.offset, g.source[2], g.full);
+            } else {
+                tabulate(rows, i - size, i - size + first_row + g.offset, g.source[3], g.full);
+            }
+        }
+    }
+    Sampling sampling = {1, 1, 0, 0};
+    if (warped) sampling = sampling_of(g);
     BARRIER();
     const uint8_t *image = stack.pixels + (int64_t)ids[blockIdx.y] * stack.height * stack.width * channels;
-    uint32_t n = (uint32_t)size * size, end = (blockIdx.x + 1) * AUGMENT_PIXELS < n ? (blockIdx.x + 1) * AUGMENT_PIXELS : n;
+    const uint8_t *source = image + ((int64_t)g.source[1] * stack.width + g.source[0]) * channels;
     T *own = out + (int64_t)blockIdx.y * n * count;
-    for (uint32_t i = blockIdx.x * AUGMENT_PIXELS + threadIdx.x; i < end; i += AUGMENT_THREADS) {
+    for (uint32_t i = begin + threadIdx.x; i < end; i += AUGMENT_THREADS) {
         int x = (int)(i % size), y = (int)(i / size);
         int bytes[3];
         int column = g.flags & 2 ? size - 1 - x : x;
@@ -205,8 +287,12 @@ DEVICE void augment(const ImageStack &stack, const uint32_t *ids, const Geometry
         bool is_grey = erased || channels == 1;
         if (erased) {
             bytes[0] = g.border;
-        } else if (g.flags & 1) {
-            warp_pixel(stack, image, g, column, y, bytes);
+        } else if (warped) {
+            warp_pixel(stack, image, g, sampling, column, y, bytes);
+        } else if (tabulated && channels == 1) {
+            resize_tabulated<1>(stack, source, columns, rows, column, y - first_row, bytes);
+        } else if (tabulated) {
+            resize_tabulated<3>(stack, source, columns, rows, column, y - first_row, bytes);
         } else {
             resize_pixel(stack, image, g, column + g.offset, y + g.offset, bytes);
         }

@@ -251,5 +251,5 @@ fn fits(g: &Geometry, [height, width, _]: [usize; 3]) -> bool {
         within(g.source, width as u64, height as u64) && u64::from(g.offset) + size <= u64::from(g.full)
     };
     let erased = g.erased[2] == 0 || within(g.erased, size, size);
-    (1..=1 << 16).contains(&size) && seen && erased && g.border <= 255 && g.full < 1 << 24
+    (1..1 << 16).contains(&size) && seen && erased && g.border <= 255 && g.full < 1 << 24
 }

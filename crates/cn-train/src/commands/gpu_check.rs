@@ -34,7 +34,9 @@ pub(super) fn run(context: &Context<'_>, args: &GpuCheckArgs) -> Result<u8> {
     report.set("device", json!(device.name()));
     report.ui.say(format_args!("checking {}", device.name()));
     if args.layers {
-        let timed = layers::time(&device, args)?;
+        let (image_size, batch_size) = (args.image_size as usize, args.batch_size as usize);
+        let setup = measure::Setup { precision: args.precision, image_size, batch_size };
+        let timed = layers::time(&device, &Job::draw()?, &setup)?;
         report.ui.result(layers::text(&timed));
         report.set("layers", json!(timed));
         report.ui.json(&Value::Object(report.results));
@@ -52,6 +54,9 @@ pub(super) fn run(context: &Context<'_>, args: &GpuCheckArgs) -> Result<u8> {
         }
         report.ui.result(measure::text(&table));
         report.set("speed", json!(table));
+        let made = layers::making(&device, &job)?;
+        report.ui.result(layers::text_of_making(&made));
+        report.set("making_batches", json!(made));
     }
     Ok(report.finish())
 }

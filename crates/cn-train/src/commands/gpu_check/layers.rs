@@ -2,7 +2,7 @@
 
 use super::job::Job;
 use super::measure::Setup;
-use crate::args::GpuCheckArgs;
+use crate::args::GpuPrecision;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_cuda::{Device, Timing};
@@ -34,12 +34,22 @@ pub(super) struct Layers {
     ms: f64,
 }
 
+/// What making a batch adds to a training step in bf16.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Making {
+    image_size: usize,
+    batch_size: usize,
+    /// Milliseconds of making the batch.
+    ms: f64,
+    /// Milliseconds of the rest of the step, as one launch.
+    step_ms: f64,
+}
+
 /// Times steps launch by launch, and as a whole.
-pub(super) fn time(device: &Device, args: &GpuCheckArgs) -> Result<Layers> {
-    let (image_size, batch_size) = (args.image_size as usize, args.batch_size as usize);
-    let setup = Setup { precision: args.precision, image_size, batch_size };
+pub(super) fn time(device: &Device, job: &Job, setup: &Setup) -> Result<Layers> {
+    let Setup { image_size, batch_size, .. } = *setup;
     let mut ready = setup.ready(device)?;
-    let (job, ids) = (Job::draw()?, (0..args.batch_size).collect::<Vec<_>>());
+    let ids: Vec<u32> = (0..batch_size as u32).collect();
     let batches = job.augmented(device, &ids, image_size)?;
     let mut steps = Vec::new();
     for step in 0..WARM_UP + STEPS {
@@ -63,6 +73,16 @@ pub(super) fn time(device: &Device, args: &GpuCheckArgs) -> Result<Layers> {
     Ok(Layers { kinds, img_s, ms: 1e3 * batch_size as f64 / img_s })
 }
 
+/// Times making batches of the common sizes.
+pub(super) fn making(device: &Device, job: &Job) -> Result<Vec<Making>> {
+    let time_one = |(image_size, batch_size)| {
+        let layers = time(device, job, &Setup { precision: GpuPrecision::Bf16, image_size, batch_size })?;
+        let ms = layers.kinds.iter().filter(|kind| kind.name.starts_with("augment")).map(|kind| kind.ms).sum();
+        Ok(Making { image_size, batch_size, ms, step_ms: layers.ms })
+    };
+    [(64, 64), (128, 64), (128, 256), (128, 512)].into_iter().map(time_one).collect()
+}
+
 /// Launches and milliseconds of each name.
 fn by_name(timings: Vec<Timing>) -> BTreeMap<String, (usize, f64)> {
     let mut kinds = BTreeMap::new();
@@ -72,6 +92,19 @@ fn by_name(timings: Vec<Timing>) -> BTreeMap<String, (usize, f64)> {
         *sum += ms;
     }
     kinds
+}
+
+/// One line each, for people.
+pub(super) fn text_of_making(made: &[Making]) -> String {
+    let mut text = String::new();
+    for Making { image_size, batch_size, ms, step_ms } in made {
+        let percent = 100.0 * ms / step_ms;
+        let _ = writeln!(
+            text,
+            "making {batch_size} images of {image_size} px in bf16: {ms:.4} ms, {percent:.1} % of a step of {step_ms:.2} ms"
+        );
+    }
+    text
 }
 
 /// The table for people.

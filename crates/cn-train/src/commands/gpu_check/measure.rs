@@ -14,8 +14,8 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-const SIZES: [usize; 3] = [64, 128, 224];
-const BATCHES: [usize; 2] = [64, 256];
+/// Sides of images, with batches.
+const SHAPES: [(usize, usize); 7] = [(64, 64), (64, 256), (128, 64), (128, 256), (128, 512), (224, 64), (224, 256)];
 /// Steps before the clock starts: kernels are loaded, libraries asked, launches recorded.
 const WARM_UP: usize = 5;
 /// Shortest time that is measured, in seconds, and steps at most.
@@ -47,27 +47,25 @@ pub(super) fn name_of(element: Element) -> &'static str {
 /// Measures every size, batch and precision.
 pub(super) fn table(device: &Device, ui: Ui) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    for image_size in SIZES {
-        for batch_size in BATCHES {
-            for precision in GpuPrecision::value_variants() {
-                let setup = Setup { precision: *precision, image_size, batch_size };
-                let precision = setup.precision_name();
-                let line = Line {
-                    work: "train",
-                    precision,
-                    image_size,
-                    batch_size,
-                    img_s: 0.0,
-                    torch_eager_img_s: None,
-                    torch_compile_img_s: None,
-                };
-                match setup.measure(device) {
-                    Ok([train, infer]) => {
-                        lines.push(Line { img_s: train, ..line.clone() });
-                        lines.push(Line { work: "infer", img_s: infer, ..line });
-                    }
-                    Err(error) => ui.warn(format_args!("{precision}, {image_size} px, batch {batch_size}: {error:#}")),
+    for (image_size, batch_size) in SHAPES {
+        for precision in GpuPrecision::value_variants() {
+            let setup = Setup { precision: *precision, image_size, batch_size };
+            let precision = setup.precision_name();
+            let line = Line {
+                work: "train",
+                precision,
+                image_size,
+                batch_size,
+                img_s: 0.0,
+                torch_eager_img_s: None,
+                torch_compile_img_s: None,
+            };
+            match setup.measure(device) {
+                Ok([train, infer]) => {
+                    lines.push(Line { img_s: train, ..line.clone() });
+                    lines.push(Line { work: "infer", img_s: infer, ..line });
                 }
+                Err(error) => ui.warn(format_args!("{precision}, {image_size} px, batch {batch_size}: {error:#}")),
             }
         }
     }
