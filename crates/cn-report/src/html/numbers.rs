@@ -190,6 +190,16 @@ pub(super) fn classes(record: &Record, answers: &Answers<'_>, quality: &Quality)
             write!(html, "<tr><th>{name}</th>{cells}<td>{}</td><td></td>{blank}</tr>", answers.table().rows().len());
     }
     html += "</tbody></table></div>";
+    html += &notes(answers, quality);
+    if answers.confusion().is_none() {
+        html += &two_by_two(record, answers);
+    }
+    html
+}
+
+/// What is to be known of the means and the tuned thresholds.
+fn notes(answers: &Answers<'_>, quality: &Quality) -> String {
+    let mut html = String::new();
     if quality.averages.n_unranked > 0 {
         let _ = write!(
             html,
@@ -199,7 +209,7 @@ pub(super) fn classes(record: &Record, answers: &Answers<'_>, quality: &Quality)
             answers.class_scores().len()
         );
     }
-    if let Some(tuned) = tuned {
+    if let Some(tuned) = &quality.tuning {
         let _ = write!(
             html,
             "<p class=soft>The tuned thresholds give each class its best F1 on {} images of the training part; with them the exact \
@@ -209,9 +219,6 @@ pub(super) fn classes(record: &Record, answers: &Answers<'_>, quality: &Quality)
             percent(tuned.exact_match.share()),
             percent(answers.exact_match().share())
         );
-    }
-    if answers.confusion().is_none() {
-        html += &two_by_two(record, answers);
     }
     html
 }
