@@ -119,7 +119,7 @@ fn evaluation_agrees(place: &Place, result: &Value) {
         let image = std::fs::read(place.path(&format!("data/data/data/input_{file}.jpg"))).expect("an image");
         place.write(&format!("other/{name}.jpg"), image);
     }
-    let flags = "--csv labels.csv --image {file}.jpg --label kind --display shown --no-cache";
+    let flags = "--csv labels.csv --image {file}.jpg --label kind --display shown --no-cache --split all";
     let other = place.result(&format!("evaluate run --data other {flags} --out judged"));
     assert_eq!((&other["n"], other["classes"].as_array().map(Vec::len)), (&Value::from(3), Some(15)), "{other}");
     assert!(other["top1"].as_f64().expect("a number") > 0.6, "{other}");
@@ -155,8 +155,9 @@ fn moved_data_are_the_runs_own(place: &Place, own: &Value) {
     }
     assert_eq!((&few["split"], &few["n"], &few["n_trained_on"]), (&"val".into(), &30.into(), &0.into()));
     // With other columns of the same table the images are still those that it was trained on.
-    assert_eq!((&other_labels["split"], &other_labels["n"]), (&"all".into(), &30.into()));
-    assert!(other_labels["n_trained_on"].as_u64().is_some_and(|n| n > 0), "{other_labels}");
+    assert_eq!((&other_labels["split"], &other_labels["n"]), (&"val".into(), &30.into()));
+    assert_eq!(other_labels["n_trained_on"], 0, "{other_labels}");
+    assert!(other_labels["n_left_out"].as_u64().is_some_and(|n| n > 1000), "{other_labels}");
 }
 
 fn prediction_names_the_labels(place: &Place) {

@@ -21,5 +21,6 @@ mod results;
 mod resume;
 mod run;
 mod scans;
+mod seen;
 mod verify;
 mod weights;

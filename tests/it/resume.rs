@@ -68,6 +68,37 @@ fn a_stopped_run_goes_on_to_the_bits_of_one_that_never_stopped() {
         records.into_iter().map(|r| (r.epoch, r.step, r.train_loss.to_bits(), r.lr)).collect::<Vec<_>>()
     };
     assert_eq!(epochs("stopped"), epochs("never"));
+    for run in ["stopped", "never"] {
+        let kept = cn_report::StepRecord::read_all(place.path(run).join("steps.jsonl")).expect("readable");
+        let kept: Vec<u64> = kept.iter().map(|record| record.step).collect();
+        assert_eq!(curve(&place, run), kept, "TensorBoard sees every step of `{run}` once");
+    }
+}
+
+/// Steps that TensorBoard has a training loss of: where a run goes on, it forgets what was to come.
+fn curve(place: &Place, run: &str) -> Vec<u64> {
+    let files = std::fs::read_dir(place.path(run)).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<_> = files.filter(|path| path.to_string_lossy().contains("tfevents")).collect();
+    files.sort_unstable();
+    let mut steps = Vec::new();
+    for bytes in files.iter().map(|path| std::fs::read(path).expect("readable")) {
+        let mut rest = &bytes[..];
+        while let Some((length, after)) = rest.split_first_chunk::<8>() {
+            let (event, after) = after[4..].split_at(u64::from_le_bytes(*length) as usize);
+            rest = &after[4..];
+            // Wall time, nine bytes, and then the step as a number of seven bits a byte.
+            let [0x10, event @ ..] = &event[9..] else { continue };
+            let end = event.iter().position(|byte| byte & 0x80 == 0).expect("a number ends");
+            let step = event[..=end].iter().rev().fold(0, |step, byte| step << 7 | u64::from(byte & 0x7F));
+            match &event[end + 1..] {
+                // A start of the session.
+                [0x3A, 2, 8, 1] => steps.retain(|&kept| kept < step),
+                summary if summary.windows(10).any(|tag| tag == b"loss/train") => steps.push(step),
+                _ => {}
+            }
+        }
+    }
+    steps
 }
 
 #[cfg(unix)]

@@ -59,7 +59,7 @@ pub struct AuditNote {
 /// Images that show the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CopySet {
-    /// Two or more.
+    /// Two or more; in a set of near ones, the first alone of those that are equal, which are a set of their own.
     pub images: Vec<CopyImage>,
     /// 0 for images that agree in every byte.
     pub distance: f64,
@@ -79,6 +79,11 @@ pub struct CopyImage {
     /// `train`, `val`, or `none`.
     pub part: String,
 }
+
+/// Images of a set that a table names; a file of JSON has all.
+const COPIES_SHOWN: usize = 6;
+/// The margin from which a label is not listed as suspicious: the model gives it at least half more than any other.
+const SURE: f64 = 0.5;
 
 /// What a model says against the labels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -239,6 +244,9 @@ impl Audit {
         };
         let row = |set: &CopySet| {
             let images = set.images.iter().map(|image| format!("{} ({}, {})", image.path, image.labels, image.part));
+            let more = set.images.len().saturating_sub(COPIES_SHOWN);
+            let more = (more > 0).then(|| format!("and {more} more"));
+            let images = images.take(COPIES_SHOWN).chain(more);
             let kind = if set.distance == 0.0 { "equal".into() } else { format!("{:.3} apart", set.distance) };
             vec![images.collect::<Vec<_>>().join("  "), kind, what_matters(set)]
         };
@@ -280,7 +288,8 @@ impl LabelAudit {
         let Self { by, n_judged, n_contradicted, .. } = self;
         let finding = format!(
             "Of {n_judged} images, judged by {by} that did not train on them, {n_contradicted} have a label that the \
-             model would not have given. A hard image stands here beside a wrong label: look at them, from the top."
+             model would not have given. Those come first, with a margin below 0; then those of whose label it was not \
+             sure. A hard image stands here beside a wrong label: look at them, from the top."
         );
         let row = |suspect: &SuspectLabel| {
             let group = suspect.group.clone().unwrap_or_default();
@@ -295,7 +304,7 @@ impl LabelAudit {
                 ("model", Align::Left),
                 ("margin", Align::Right),
             ],
-            self.suspects.iter().map(row).collect(),
+            self.suspects.iter().filter(|suspect| suspect.margin < SURE).map(row).collect(),
         )
     }
 
@@ -303,7 +312,8 @@ impl LabelAudit {
         let finding = match self.shifted.len() {
             0 => format!("None of the {groups} has several classes that are mostly taken for others."),
             n => format!(
-                "{n} of the {groups} have several classes that are mostly taken for others: a slip in their labels?"
+                "{n} of the {groups} {} several classes that are mostly taken for others: a slip in their labels?",
+                if n == 1 { "has" } else { "have" }
             ),
         };
         AuditSection::plain("shifted", "Shifted labels", finding).of_notes(&self.shifted)

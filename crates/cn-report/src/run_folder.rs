@@ -10,6 +10,7 @@ mod model_card;
 mod predictions;
 mod steps;
 mod summary;
+mod trained_on;
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ pub use model_card::{
 pub use predictions::{Prediction, Predictions};
 pub use steps::StepRecord;
 pub use summary::{DataSummary, SUMMARY_SCHEMA, SecondsSummary, Summary, ValSummary};
+pub use trained_on::TrainedOn;
 
 use crate::error::{Error, Result};
 
@@ -57,6 +59,8 @@ paths! {
     config = "config.toml";
     /// `manifest.json`: a [`Manifest`].
     manifest = "manifest.json";
+    /// `trained-on.sha256`: [`TrainedOn`], where the images are files.
+    trained_on = "trained-on.sha256";
     /// `metrics.jsonl`: one [`EpochRecord`] a line.
     metrics = "metrics.jsonl";
     /// `steps.jsonl`: one [`StepRecord`] a line, for every few steps.

@@ -47,6 +47,17 @@ impl EventFile {
         &self.path
     }
 
+    /// A run that goes on at this step: what other files of it say of this and later steps was not kept.
+    pub fn restart(&mut self, wall_time: f64, step: u64) {
+        let mut start = Message::default();
+        start.varint(1, 1); // SessionLog.START
+        let mut event = Message::default();
+        event.double(1, wall_time);
+        event.varint(2, step);
+        event.bytes(7, &start.0);
+        self.pending.extend(record(&event.0));
+    }
+
     /// A number; one that is not finite is kept as it is.
     pub fn scalar(&mut self, wall_time: f64, step: u64, tag: &str, value: f64) {
         let mut message = Message::default();
@@ -81,7 +92,8 @@ impl EventFile {
     pub fn flush(&mut self) -> Result<()> {
         let file = OpenOptions::new().append(true).create(true).open(&self.path);
         let written = file.and_then(|mut file| file.write_all(&self.pending));
-        written.map_err(|source| Error::Write { path: self.path.clone(), bytes: None, source })?;
+        let bytes = Some(self.pending.len() as u64);
+        written.map_err(|source| Error::Write { path: self.path.clone(), bytes, source })?;
         self.pending.clear();
         Ok(())
     }

@@ -16,6 +16,7 @@ mod output;
 mod problem;
 mod progress;
 mod recorder;
+mod seen;
 mod session;
 mod signals;
 mod start;

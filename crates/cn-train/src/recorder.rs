@@ -119,7 +119,8 @@ impl Recorder {
         self.kept.saving += self.judged.take().map_or(0.0, |judged| judged.elapsed().as_secs_f64());
     }
 
-    /// Keeps a step, in memory until the epoch ends.
+    /// Keeps a step, in memory until the epoch ends, and for TensorBoard at once: a checkpoint may be taken of it, and the
+    /// process may end.
     fn keep_step(&mut self, step: &mut Step<'_>) -> Result<()> {
         let done = step.position.steps_done;
         if !done.is_multiple_of(self.gap) {
@@ -132,7 +133,11 @@ impl Recorder {
         for (tag, value) in [("loss/train", train_loss), ("schedule/lr", lr), ("schedule/momentum", momentum)] {
             self.events.scalar(now, done, tag, value);
         }
-        Ok(())
+        self.flush_events()
+    }
+
+    fn flush_events(&mut self) -> Result<()> {
+        self.events.flush().map_err(|source| handler_error("recorder", source))
     }
 
     /// The epoch for TensorBoard.
@@ -144,7 +149,7 @@ impl Recorder {
         for (tag, value) in loss.into_iter().chain(metrics).chain(speed) {
             self.events.scalar(now, record.step, &tag, value);
         }
-        self.events.flush().map_err(|source| handler_error("recorder", source))
+        self.flush_events()
     }
 
     fn write(&self) -> Result<()> {
@@ -173,6 +178,9 @@ impl Handler for Recorder {
         self.batch_size = fit.batch_size;
         let epochs: usize = fit.phases.iter().map(|phase| phase.epochs).sum();
         self.gap = ((epochs * fit.steps_per_epoch) as u64 / KEPT_STEPS).max(1);
+        if fit.position.steps_done > 0 {
+            self.events.restart(wall_time(), fit.position.steps_done + 1);
+        }
         self.progress.fit_start(fit);
         if fit.position.phase_started {
             self.ui.say(self.table.header());

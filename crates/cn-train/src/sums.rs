@@ -28,6 +28,7 @@ pub(crate) fn write(run: &RunFolder, summary: &[u8]) -> Result<()> {
     let own = [
         run.config(),
         run.manifest(),
+        run.trained_on(),
         run.metrics(),
         run.steps(),
         run.history(),

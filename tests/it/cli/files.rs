@@ -318,7 +318,7 @@ fn damaged_images_are_named_together() {
     let judged = place.line("evaluate run --data images");
     assert!(judged.code == 0 && judged.stderr.contains("2 images are left out"), "{}", judged.snapshot());
     for command in ["evaluate run --data others", "predict run others"] {
-        place.image("others/dark/1.png", 1).image("others/light/1.png", 250).write("others/light/page.png", "<html>");
+        place.image("others/dark/1.png", 91).image("others/light/1.png", 131).write("others/light/page.png", "<html>");
         let refused = place.line(command);
         assert!(refused.code == 1 && refused.stderr.contains("page.png"), "{}", refused.snapshot());
         let skipped = place.line(&format!("{command} --skip-damaged"));

@@ -18,15 +18,15 @@ const FLAT: f32 = 1.0;
 /// Images that show the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Copies {
-    /// Two or more, ascending.
+    /// Two or more, ascending; in a set of near ones, the first alone of those that are equal.
     pub ids: Vec<u32>,
     /// How far the two most different ones that were joined are apart: 0 for images that agree in every byte.
     pub distance: f64,
 }
 
 impl Pixels {
-    /// Images that show the same, in the order of their first ids: those equal in every byte, and those at most
-    /// `distance` apart (0.1 finds what was compressed anew, of thin strokes at a JPEG quality of 75 or better; 0 equal
+    /// Images that show the same, in the order of their first ids: sets of those equal in every byte, and sets of those
+    /// at most `distance` apart, of equal ones the first (0.1 finds what was compressed anew, of thin strokes at a JPEG quality of 75 or better; 0 equal
     /// ones alone).
     ///
     /// The distance of two images is that of their 32x32 grids of mean levels, of each channel, without their common mean
@@ -34,18 +34,23 @@ impl Pixels {
     /// on: a copy of a copy is of the set. All pairs are compared, those that cannot be near by a lower bound.
     #[must_use]
     pub fn copies(&self, distance: f64) -> Vec<Copies> {
-        let mut sets = Sets::new(self.len());
-        for (a, b) in self.equal_pairs() {
-            sets.join(a, b, 0.0);
+        let (mut equal, mut near) = (Sets::new(self.len()), Sets::new(self.len()));
+        let mut is_first = vec![true; self.len()];
+        for (first, later) in self.equal_pairs() {
+            equal.join(first, later, 0.0);
+            is_first[later as usize] = false;
         }
         if distance > 0.0 {
-            for (a, b, found) in near_pairs(&self.grids(), distance as f32) {
-                // Equal images are 0 apart, and no others: rounding, or other contrast, may say otherwise.
-                let found = if self.image(a) == self.image(b) { 0.0 } else { f64::from(found).max(LEAST) };
-                sets.join(a, b, found);
+            let mut grids = self.grids();
+            grids.retain(|grid| is_first[grid.id as usize]);
+            for (a, b, found) in near_pairs(&grids, distance as f32) {
+                // Only equal images are 0 apart: other contrast alone, or rounding, may say otherwise.
+                near.join(a, b, f64::from(found).max(LEAST));
             }
         }
-        sets.into_copies()
+        let mut copies = [equal.into_copies(), near.into_copies()].concat();
+        copies.sort_by_key(|copies| copies.ids[0]);
+        copies
     }
 
     /// Each image that equals an earlier one, with the first of them.
@@ -251,12 +256,16 @@ mod tests {
         images[7] = images[2].clone();
         images[19] = noisy(&images[5], 1);
         images[11] = noisy(&images[5], 2);
+        images[15] = images[11].clone();
         let found = pixels(&images, 64).copies(0.1);
-        assert_eq!(found.iter().map(|copies| copies.ids.clone()).collect::<Vec<_>>(), [vec![2, 7], vec![5, 11, 19]]);
-        assert_eq!(found[0].distance, 0.0);
+        assert_eq!(
+            found.iter().map(|copies| copies.ids.clone()).collect::<Vec<_>>(),
+            [vec![2, 7], vec![5, 11, 19], vec![11, 15]]
+        );
+        assert_eq!((found[0].distance, found[2].distance), (0.0, 0.0), "an equal pair is not lost among near ones");
         assert!(found[1].distance > 0.0 && found[1].distance < 0.1, "{found:?}");
         let equal = pixels(&images, 64).copies(0.0);
-        assert_eq!(equal, [Copies { ids: vec![2, 7], distance: 0.0 }]);
+        assert_eq!(equal, [[2, 7], [11, 15]].map(|ids| Copies { ids: ids.to_vec(), distance: 0.0 }));
     }
 
     #[test]

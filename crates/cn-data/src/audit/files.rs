@@ -4,8 +4,9 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{ColorType, ImageDecoder, ImageFormat, ImageReader};
+use image::{ColorType, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader};
 use rayon::prelude::*;
+use zune_jpeg::JpegDecoder;
 
 use super::odd::{FEW, Odd, OddReason, Sizes};
 use crate::Index;
@@ -15,20 +16,21 @@ use crate::Index;
 struct Kind {
     format: ImageFormat,
     color: ColorType,
-    /// What a PNG stores, where the decoder gives more: a palette, or fewer bits.
-    packed: Option<Packed>,
+    /// What is stored, where the decoder gives something else: a palette, fewer bits, inks.
+    stored: Option<Stored>,
 }
 
-/// How a PNG stores what is decoded to whole bytes.
+/// How a file stores what is decoded to grey or RGB of whole bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Packed {
+enum Stored {
     Palette(u8),
     Bits(u8),
+    Cmyk,
 }
 
-impl Packed {
+impl Stored {
     /// From the header (PNG specification, 11.2.1): depth and colour type stand behind width and height.
-    fn of(path: &Path) -> Option<Self> {
+    fn of_png(path: &Path) -> Option<Self> {
         let mut head = [0; 26];
         File::open(path).ok()?.read_exact(&mut head).ok()?;
         match (head[25], head[24]) {
@@ -36,6 +38,13 @@ impl Packed {
             (0, bits @ (1 | 2 | 4)) => Some(Self::Bits(bits)),
             _ => None,
         }
+    }
+
+    /// From the frame's header: four components are inks, whatever a marker of Adobe's says of their order.
+    fn of_jpeg(path: &Path) -> Option<Self> {
+        let mut decoder = JpegDecoder::new(BufReader::new(File::open(path).ok()?));
+        decoder.decode_headers().ok()?;
+        (decoder.info()?.components == 4).then_some(Self::Cmyk)
     }
 }
 
@@ -98,8 +107,13 @@ impl Head {
             );
             let [height, width] = [height, width].map(|side| side as usize);
             let size = if lies { [width, height] } else { [height, width] };
-            let packed = (format == ImageFormat::Png).then(|| Packed::of(path)).flatten();
-            Some(Self { kind: Kind { format, color: decoder.color_type(), packed }, size })
+            let stored = match (format, decoder.original_color_type()) {
+                (ImageFormat::Png, _) => Stored::of_png(path),
+                (ImageFormat::Jpeg, _) => Stored::of_jpeg(path),
+                (_, ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16) => Some(Stored::Cmyk),
+                _ => None,
+            };
+            Some(Self { kind: Kind { format, color: decoder.color_type(), stored }, size })
         }))
         .ok()?
     }
@@ -108,15 +122,16 @@ impl Head {
 impl Kind {
     /// `PNG, RGBA, 8 bits`.
     fn name(self) -> String {
-        let mode = match (self.packed, self.color.has_color(), self.color.has_alpha()) {
-            (Some(Packed::Palette(_)), ..) => "palette",
+        let mode = match (self.stored, self.color.has_color(), self.color.has_alpha()) {
+            (Some(Stored::Palette(_)), ..) => "palette",
+            (Some(Stored::Cmyk), ..) => "CMYK",
             (_, false, false) => "grey",
             (_, false, true) => "grey with transparency",
             (_, true, false) => "RGB",
             (_, true, true) => "RGBA",
         };
-        let bits = match self.packed {
-            Some(Packed::Bits(bits) | Packed::Palette(bits)) => u16::from(bits),
+        let bits = match self.stored {
+            Some(Stored::Bits(bits) | Stored::Palette(bits)) => u16::from(bits),
             _ => self.color.bits_per_pixel() / u16::from(self.color.channel_count()),
         };
         let bits = if bits == 1 { "1 bit".to_owned() } else { format!("{bits} bits") };
@@ -160,6 +175,9 @@ mod tests {
             std::fs::write(folder.path().join(name), bytes).expect("written");
             names.push(name.into());
         }
+        let inks = include_bytes!("../../../../tests/golden/cmyk.jpg");
+        std::fs::write(folder.path().join("inks.jpg"), inks).expect("written");
+        names.push("inks.jpg".into());
         std::fs::write(folder.path().join("damaged.png"), b"\x89PNG\r\n").expect("written");
         names.extend(["damaged.png".into(), "missing.png".into()]);
         let record = |path: &String| Record { path: path.clone(), labels: vec!["a".into()], group: None };
@@ -175,6 +193,8 @@ mod tests {
                 "large.png: 2000x600 pixels, where 4x3 is usual",
                 "bit.png: read as PNG, grey, 1 bit, where PNG, grey, 8 bits is usual",
                 "palette.png: read as PNG, palette, 1 bit, where PNG, grey, 8 bits is usual",
+                "inks.jpg: 8x8 pixels, where 4x3 is usual",
+                "inks.jpg: read as JPEG, CMYK, 8 bits, where PNG, grey, 8 bits is usual",
             ]
         );
         // Half and half is a mixture, and nothing is odd in it.

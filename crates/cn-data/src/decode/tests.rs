@@ -89,6 +89,15 @@ fn grey_stays_grey_and_colour_colour() {
 }
 
 #[test]
+fn inks_become_colours() {
+    // A square of cyan 10, magenta 200, yellow 30, black 40 of 255, which Pillow shows as these colours.
+    let decoded = decode(include_bytes!("../../../../tests/golden/cmyk.jpg"), &config()).expect("valid");
+    assert_eq!((decoded.channels, decoded.height, decoded.width), (3, 8, 8));
+    let wanted = [208, 46, 191];
+    assert!(decoded.pixels.chunks_exact(3).all(|rgb| rgb.iter().zip(wanted).all(|(a, b)| a.abs_diff(b) <= 2)));
+}
+
+#[test]
 fn channels_can_be_asked_for() {
     let with = |image: &DynamicImage, channels| {
         decode(&encoded(image, ImageFormat::Png), &DecodeConfig { channels, ..config() }).expect("valid")

@@ -95,7 +95,7 @@ fn findings_read_as_text() {
           a.png (3 三, train)  b.png (3 三, train)  equal
 
         Suspicious labels
-          Of 100 images, judged by 5 folds that did not train on them, 3 have a label that the model would not have given. A hard image stands here beside a wrong label: look at them, from the top.
+          Of 100 images, judged by 5 folds that did not train on them, 3 have a label that the model would not have given. Those come first, with a margin below 0; then those of whose label it was not sure. A hard image stands here beside a wrong label: look at them, from the top.
           image  group  label  model  margin
           e.png  7      3 三   2 二   -0.988
 

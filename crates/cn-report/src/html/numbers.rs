@@ -171,7 +171,7 @@ pub(super) fn classes(record: &Record, answers: &Answers<'_>, quality: &Quality)
         let name = escape(&record.names.show(&score.label));
         let own = tuned
             .and_then(|tuned| tuned.thresholds.get(i))
-            .map_or(String::new(), |t| format!("<td>{:.3}</td>", t.threshold));
+            .map_or(String::new(), |t| format!("<td>{}</td>", threshold_text(t.threshold)));
         let _ = write!(html, "<tr><th>{name}</th>{cells}<td>{}</td><td>{threshold}</td>{own}</tr>", score.support);
     }
     for (name, average) in
@@ -195,6 +195,11 @@ pub(super) fn classes(record: &Record, answers: &Answers<'_>, quality: &Quality)
         html += &two_by_two(record, answers);
     }
     html
+}
+
+/// Three digits behind the point, or of what is smaller than these show.
+fn threshold_text(threshold: f32) -> String {
+    if threshold < 0.0095 { format!("{threshold:.1e}") } else { format!("{threshold:.3}") }
 }
 
 /// What is to be known of the means and the tuned thresholds.

@@ -6,7 +6,8 @@ use std::fmt::Write;
 
 const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 270.0;
-const LEFT: f64 = 66.0;
+/// Room for labels of eight digits beside the title of the axis.
+const LEFT: f64 = 78.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 42.0;

@@ -210,8 +210,8 @@ fn the_predictions_of_another_run_are_refused() {
     table(&[1]).write(run.predictions()).unwrap();
     let error = report_page(&run).unwrap_err();
     assert!(error.to_string().contains(
-        "predictions.csv` holds 4 images with an exact match of 1.0000 and a top-1 of 1.0000, and the run's summary has \
-         4 images with an exact match of 0.7500 and a top-1 of 0.7500"
+        "predictions.csv` holds 4 images with an exact match of 1.0000, a top-1 of 1.0000 and an accuracy_multi of 1.000000, \
+         and the run's summary has 4 images with an exact match of 0.7500"
     ), "{error}");
 }
 

@@ -63,6 +63,7 @@ impl RunFolder {
         let own = [
             self.config(),
             self.manifest(),
+            self.trained_on(),
             self.metrics(),
             self.steps(),
             self.history(),

@@ -159,8 +159,10 @@ impl Summary {
         if n == self.data.n_val && own.iter().zip(&found).all(is_same) {
             return Ok(());
         }
-        let text = |n: usize, [exact, top1, _]: [f64; 3]| {
-            format!("{n} images with an exact match of {exact:.4} and a top-1 of {top1:.4}")
+        let text = |n: usize, [exact, top1, multi]: [f64; 3]| {
+            format!(
+                "{n} images with an exact match of {exact:.4}, a top-1 of {top1:.4} and an accuracy_multi of {multi:.6}"
+            )
         };
         Err(Error::OtherPredictions {
             path: path.as_ref().to_owned(),

@@ -11,6 +11,13 @@ use cn_report::{ComparedRun, RunFolder, compare_charts, compare_page, compare_ta
 pub(super) fn run(context: &Context<'_>, args: &CompareArgs) -> Result<()> {
     let read = |path: &std::path::PathBuf| -> Result<ComparedRun> {
         let run = RunFolder::new(path);
+        if path.join("fold-1").is_dir() && !run.holds_run() {
+            let problem = format!("`{}` is a cross-validation, which has no curves of its own", path.display());
+            let folds = path.join("fold-1");
+            return Err(Problem::failure(problem)
+                .hint(format!("compare whole runs, or its folds: `{}` and those beside it", folds.display()))
+                .into());
+        }
         if !run.is_finished() {
             return Err(Problem::failure(format!("there is no finished run in `{}`", path.display()))
                 .hint("name folders that hold a summary.json")

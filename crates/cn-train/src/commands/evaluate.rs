@@ -10,14 +10,16 @@ use crate::config::{Config, DataConfig, groups_of};
 use crate::data::{self, Plan};
 use crate::destination;
 use crate::model::Trained;
-use crate::output::{Ui, and_more};
+use crate::output::{Ui, and_more, counted};
 use crate::problem::Problem;
+use crate::seen;
 use anyhow::Result;
 use classes::ClassMap;
 use cn_data::{Cache, Index, Pixels, Spec};
 use cn_report::{
-    Answers, Caption, ClassNames, ImageLoss, ImageView, Picture, Predictions, Quality, Tile, Tone, class_table,
-    confused_table, confusion_table, grid, group_table, headline, quality_lines, top_losses_table, two_by_two_table,
+    Answers, Caption, ClassNames, ImageLoss, ImageView, Picture, Predictions, Quality, Tile, Tone, TrainedOn,
+    class_table, confused_table, confusion_table, grid, group_table, headline, quality_lines, top_losses_table,
+    two_by_two_table,
 };
 use own::Own;
 use serde_json::json;
@@ -37,6 +39,8 @@ struct Judged {
     part: Part,
     /// How many of them the model was trained on, where that is known.
     n_trained: Option<usize>,
+    /// How many others there were, which it was trained on.
+    n_left_out: usize,
     /// What to call the groups.
     groups: String,
 }
@@ -101,27 +105,86 @@ fn judged(context: &Context<'_>, args: &EvaluateArgs, trained: &Trained) -> Resu
     let cache = || if args.no_cache { Cache::Off } else { Cache::User };
     let own = own::find(context.ui, &args.data, trained, cache)?;
     match own {
-        Some(own) if own.is_judged => own_images(context.ui, &own, args),
-        _ if args.split == Some(Part::Val) => {
-            Err(Problem::usage("`--split val` is the validation part of a run's own data, and these are other images")
-                .hint("leave `--data` and `--synthetic` out, or judge `--split all`")
-                .into())
-        }
-        own => {
-            let mut config = other_config(args, trained)?;
-            let (index, mut pixels) = all_of(context, &mut config, args, cache())?;
-            let n_turned = if trained.reads_light_ink() { data::turn(&mut pixels) } else { 0 };
-            if n_turned > 0 {
-                let n = pixels.len();
-                context.ui.say(format_args!("{n_turned} of {n} have dark ink on a bright ground and are turned"));
-            }
-            let ids = in_groups(&index, (0..).take(index.len()).collect(), args)?;
-            let pixels = Pixels::from_images(ids.iter().map(|&id| pixels.image(id)))?;
-            let index = index.subset(&ids)?;
-            let n_trained = own.map(|own| own.n_trained(&index));
-            Ok(Judged { index, pixels, part: Part::All, n_trained, groups: data::groups_name(&config) })
-        }
+        Some(own) if own.is_judged => own_images(context.ui, &own, &seen::of_model(trained)?, args),
+        own => other_images(context, args, trained, own.as_ref(), cache()),
     }
+}
+
+/// Images that are not the run's own data as it found them: all of them that the model has not seen.
+fn other_images(
+    context: &Context<'_>,
+    args: &EvaluateArgs,
+    trained: &Trained,
+    own: Option<&own::Own>,
+    cache: Cache,
+) -> Result<Judged> {
+    let trained_on = seen::of_model(trained)?;
+    let refuse_val = || -> Result<()> {
+        match args.split {
+            Some(Part::Val) => Err(Problem::usage(
+                "`--split val` is what a model has not seen of the data of its run, and these are other images",
+            )
+            .hint("leave `--data` and `--synthetic` out, or judge `--split all`")
+            .into()),
+            Some(Part::All) | None => Ok(()),
+        }
+    };
+    if trained_on.is_empty() {
+        refuse_val()?;
+    }
+    let mut config = other_config(args, trained)?;
+    if !trained_on.is_empty() {
+        // So many of those that were not seen.
+        config.limit = None;
+    }
+    let (index, mut pixels) = all_of(context, &mut config, args, cache)?;
+    // Labels that the model does not know are refused, whoever they belong to.
+    ClassMap::new(&trained.card, &index)?;
+    let (unseen, known): (Vec<u32>, Vec<u32>) =
+        (0..).take(index.len()).partition(|&id| !seen::is_seen(&pixels, id, &trained_on));
+    if known.is_empty() {
+        refuse_val()?;
+    }
+    let n_turned = if trained.reads_light_ink() { data::turn(&mut pixels) } else { 0 };
+    if n_turned > 0 {
+        let n = pixels.len();
+        context.ui.say(format_args!("{n_turned} of {n} have dark ink on a bright ground and are turned"));
+    }
+    let part = if known.is_empty() { Part::All } else { args.split.unwrap_or(Part::Val) };
+    let ids = match part {
+        Part::All => (0..).take(index.len()).collect(),
+        Part::Val if unseen.is_empty() => {
+            let n = counted(known.len(), "image", "images");
+            let problem = format!("every one of these ({n}) was trained on, which says nothing of others");
+            return Err(Problem::failure(problem).hint("judge other images, or these with `--split all`").into());
+        }
+        Part::Val => {
+            let n = known.len();
+            context.ui.say(format_args!("{n} of {} images were trained on and are left out", index.len()));
+            unseen
+        }
+    };
+    let ids = at_most(context.ui, &index, in_groups(&index, ids, args)?, args)?;
+    let n_trained = match part {
+        Part::Val => Some(0),
+        Part::All if trained_on.is_empty() => {
+            own.map(|own| Ok::<_, anyhow::Error>(own.n_trained(&index.subset(&ids)?))).transpose()?
+        }
+        Part::All => Some(ids.iter().filter(|&&id| seen::is_seen(&pixels, id, &trained_on)).count()),
+    };
+    let n_left_out = if part == Part::Val { known.len() } else { 0 };
+    let pixels = Pixels::from_images(ids.iter().map(|&id| pixels.image(id)))?;
+    Ok(Judged { index: index.subset(&ids)?, pixels, part, n_trained, n_left_out, groups: data::groups_name(&config) })
+}
+
+/// As many of `ids` as are asked for.
+fn at_most(ui: Ui, index: &Index, ids: Vec<u32>, args: &EvaluateArgs) -> Result<Vec<u32>> {
+    let Some(n) = args.limit else { return Ok(ids) };
+    if n > ids.len() {
+        ui.warn(format_args!("there are {} images to judge, fewer than the {n} asked for", ids.len()));
+    }
+    let chosen = data::choose(&index.subset(&ids)?, n)?;
+    Ok(chosen.into_iter().map(|place| ids[place as usize]).collect())
 }
 
 /// Those of `ids` whose images are of the groups that are asked for.
@@ -200,25 +263,18 @@ fn all_of(context: &Context<'_>, config: &mut Config, args: &EvaluateArgs, cache
 }
 
 /// Images of the run's own data, as many as are asked for.
-fn own_images(ui: Ui, own: &Own, args: &EvaluateArgs) -> Result<Judged> {
+fn own_images(ui: Ui, own: &Own, seen: &TrainedOn, args: &EvaluateArgs) -> Result<Judged> {
     let dataset = &own.dataset;
     let part = args.split.unwrap_or(Part::Val);
     let mut ids = match part {
         Part::Val => dataset.split().val().to_vec(),
         Part::All => (0..).take(dataset.index().len()).collect(),
     };
-    ids = in_groups(dataset.index(), ids, args)?;
-    if let Some(n) = args.limit {
-        if n > ids.len() {
-            ui.warn(format_args!("there are {} images to judge, fewer than the {n} asked for", ids.len()));
-        }
-        let chosen = data::choose(&dataset.index().subset(&ids)?, n)?;
-        ids = chosen.into_iter().map(|place| ids[place as usize]).collect();
-    }
+    ids = at_most(ui, dataset.index(), in_groups(dataset.index(), ids, args)?, args)?;
     let index = dataset.index().subset(&ids)?;
     let pixels = Pixels::from_images(ids.iter().map(|&id| dataset.pixels().image(id)))?;
-    let n_trained = Some(own.n_trained(&index));
-    Ok(Judged { index, pixels, part, n_trained, groups: data::groups_name(&own.config) })
+    let n_trained = Some(own.n_seen(&ids, seen)?);
+    Ok(Judged { index, pixels, part, n_trained, n_left_out: 0, groups: data::groups_name(&own.config) })
 }
 
 fn show(context: &Context<'_>, args: &EvaluateArgs, judgement: &Judgement<'_>) {
@@ -226,6 +282,7 @@ fn show(context: &Context<'_>, args: &EvaluateArgs, judgement: &Judgement<'_>) {
     let ui = context.ui;
     let n = judged.index.len();
     let which = match (judged.part, judged.n_trained) {
+        (Part::Val, _) if judged.n_left_out > 0 => format!("{n} images that it was not trained on"),
         (Part::Val, _) => format!("{n} images of the validation part"),
         (Part::All, Some(trained)) if trained > 0 => format!("{n} images, {trained} of them trained on"),
         (Part::All, _) => format!("{n} images"),
@@ -269,6 +326,7 @@ fn summary(args: &EvaluateArgs, judgement: &Judgement<'_>, more: &serde_json::Va
     let mut summary = json!({
         "model": args.model, "data": judged.index.name(), "n": judged.index.len(),
         "n_trained_on": judged.n_trained,
+        "n_left_out": judged.n_left_out,
         "split": if judged.part == Part::Val { "val" } else { "all" },
         "counts": answers.counts(), "classes": answers.class_scores(), "rankings": table.class_rankings(),
         "quality": quality, "confusion": answers.confusion(),

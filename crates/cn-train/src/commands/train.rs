@@ -15,6 +15,7 @@ use crate::memory::{self, Demand, Shortage};
 use crate::output::{Ui, counted};
 use crate::problem::Problem;
 use crate::recorder::Recorder;
+use crate::seen;
 use crate::session;
 use crate::signals::Stop;
 use crate::start::{Start, loaded_line};
@@ -218,6 +219,7 @@ fn prepare(
     let dataset = Arc::new(plan.load(ui, &config, cache)?);
     session::check_labels(&config, &dataset)?;
     remark(ui, &config, &dataset, &split);
+    seen::warn(ui, &dataset, &start)?;
     let (mut network, loaded) = session::network(&config, &dataset, &start)?;
     if let Some(loaded) = &loaded {
         ui.say(format_args!("{:10}{}", "", loaded_line(loaded)));
@@ -350,6 +352,9 @@ fn fit(
     manifest: &Manifest,
     checkpoint: Option<Checkpoint>,
 ) -> Result<u8> {
+    if !run.trained_on().is_file() {
+        seen::note(&run, &prepared.dataset, &prepared.start)?;
+    }
     let stop = Stop::listen()?;
     let asked = stop.clone();
     prepared.learner.model_mut().set_interrupt(Interrupt::when(move || asked.exit_code().is_some()));

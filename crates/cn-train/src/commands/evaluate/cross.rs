@@ -98,7 +98,14 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs, k: u32) -> Result<
     let names = data::names(&index, table.classes());
     let answers = table.answers(Thresholds::uniform(config.threshold as f32)?, session::activation(&config))?;
     let quality = Quality::of(&answers, None)?;
-    let judged = Judged { index, pixels, part: Part::All, n_trained: Some(0), groups: data::groups_name(&config) };
+    let judged = Judged {
+        index,
+        pixels,
+        part: Part::All,
+        n_trained: Some(0),
+        n_left_out: 0,
+        groups: data::groups_name(&config),
+    };
     let top = answers.top_losses(args.top);
     let judgement = Judgement { judged: &judged, names: &names, answers, quality, top };
     write(&folder, &judgement)?;

@@ -5,9 +5,10 @@ use crate::config::{Config, DataConfig};
 use crate::data::{Plan, hashes};
 use crate::model::Trained;
 use crate::output::Ui;
+use crate::seen::is_seen;
 use anyhow::Result;
 use cn_data::{Cache, Dataset, Index};
-use cn_report::{DataChange, Manifest, RunFolder};
+use cn_report::{DataChange, Manifest, RunFolder, TrainedOn};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -20,12 +21,20 @@ pub(in crate::commands) struct Own {
 }
 
 impl Own {
-    /// How many images of `index` trained the model.
+    /// How many images of `index` trained the model, by their paths.
     pub(in crate::commands) fn n_trained(&self, index: &Index) -> usize {
         let records = self.dataset.index().records();
         let train: HashSet<&str> =
             self.dataset.split().train().iter().map(|&id| records[id as usize].path.as_str()).collect();
         index.records().iter().filter(|record| train.contains(record.path.as_str())).count()
+    }
+
+    /// How many images with these numbers trained the model or the weights that it began with.
+    pub(super) fn n_seen(&self, ids: &[u32], seen: &TrainedOn) -> Result<usize> {
+        if seen.is_empty() || self.dataset.pixels().file_sha256().is_none() {
+            return Ok(self.n_trained(&self.dataset.index().subset(ids)?));
+        }
+        Ok(ids.iter().filter(|&&id| is_seen(self.dataset.pixels(), id, seen)).count())
     }
 }
 
@@ -69,7 +78,13 @@ fn described(stored: &Config, flags: &DataArgs) -> Result<DataConfig> {
 /// The data where the run found them.
 fn unmoved(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Result<Dataset> {
     let dataset = Plan::new(config)?.load(ui, config, cache)?;
-    let change = Manifest::read(run.manifest()).ok().and_then(|run| run.data.change(&hashes(&dataset)));
+    if let Ok(manifest) = Manifest::read(run.manifest()) {
+        warn_of_change(ui, manifest.data.change(&hashes(&dataset)));
+    }
+    Ok(dataset)
+}
+
+fn warn_of_change(ui: Ui, change: Option<DataChange>) {
     match change {
         Some(DataChange::Images) => {
             ui.warn("the data have changed since the run: images that judge may have been trained on");
@@ -79,7 +94,6 @@ fn unmoved(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Result<Dat
         }
         None => {}
     }
-    Ok(dataset)
 }
 
 fn is_same_folder(dir: &Path, stored: Option<&Path>) -> bool {
@@ -96,5 +110,9 @@ fn moved(ui: Ui, config: &Config, run: &RunFolder, cache: Cache) -> Option<Datas
         return None;
     }
     let dataset = plan.load(ui, config, cache).ok()?;
-    (dataset.content_sha256().to_string() == manifest.data.content_sha256).then_some(dataset)
+    if dataset.content_sha256().to_string() != manifest.data.content_sha256 {
+        return None;
+    }
+    warn_of_change(ui, manifest.data.change(&hashes(&dataset)));
+    Some(dataset)
 }
