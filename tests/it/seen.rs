@@ -129,6 +129,10 @@ fn weights_bring_what_they_have_seen() {
     assert!(told > 0 && told <= n_val, "{warning}");
     let judged = place.result("evaluate next --no-cache");
     assert_eq!((n(&judged["n"]), n(&judged["n_trained_on"])), (n_val, told));
+    assert_eq!(place.json("next/summary.json")["data"]["n_val_seen"], told);
+    place.result("report next --no-cache");
+    let page = place.read("next/report.html");
+    assert!(page.contains(&format!("{told} of the {n_val} images that judge were trained on")));
 
     let same = place.line(&format!("{TRAIN} --data data --weights run --out same"));
     assert!(same.code == 0 && !same.stderr.contains("the weights were trained on"), "{}", same.snapshot());

@@ -25,18 +25,25 @@ fn of_weights(start: &Start) -> Result<TrainedOn> {
 
 /// Notes in the run what it is going to see, and what its weights have seen.
 pub(crate) fn note(run: &RunFolder, dataset: &Dataset, start: &Start) -> Result<()> {
-    let Some(files) = dataset.pixels().file_sha256() else { return Ok(()) };
     let mut seen = of_weights(start)?;
-    for &id in dataset.split().train() {
-        seen.insert(files[id as usize].to_string(), &dataset.index().records()[id as usize].path);
+    // Drawn images are no files.
+    if let Some(files) = dataset.pixels().file_sha256() {
+        for &id in dataset.split().train() {
+            seen.insert(files[id as usize].to_string(), &dataset.index().records()[id as usize].path);
+        }
     }
-    Ok(seen.write(run.trained_on())?)
+    if seen.is_empty() { Ok(()) } else { Ok(seen.write(run.trained_on())?) }
+}
+
+/// How many of these images were trained on.
+pub(crate) fn n_of(pixels: &Pixels, ids: &[u32], seen: &TrainedOn) -> usize {
+    ids.iter().filter(|&&id| is_seen(pixels, id, seen)).count()
 }
 
 /// Says so where the weights that a run begins with were trained on images that are to judge it.
 pub(crate) fn warn(ui: Ui, dataset: &Dataset, start: &Start) -> Result<()> {
     let (seen, val) = (of_weights(start)?, dataset.split().val());
-    let n = val.iter().filter(|&&id| is_seen(dataset.pixels(), id, &seen)).count();
+    let n = n_of(dataset.pixels(), val, &seen);
     if n > 0 {
         ui.warn(format_args!(
             "the weights were trained on {n} of the {} images that judge: the numbers will flatter the model; begin with \

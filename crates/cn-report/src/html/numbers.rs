@@ -87,7 +87,15 @@ pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
                  it is, the result says little about a new one.</p>"
             .into(),
     };
-    let mut html = format!("<div class=note>{shared}</div>");
+    let seen = match data.n_val_seen {
+        0 => String::new(),
+        n => format!(
+            "<p><strong>{n} of the {} images that judge were trained on,</strong> as a copy in the training part or by the \
+             weights that the run began with. The numbers flatter the model.</p>",
+            data.n_val
+        ),
+    };
+    let mut html = format!("<div class=note>{seen}{shared}</div>");
     if let Some(found) = &quality.intervals {
         html += &intervals(record, found);
     }

@@ -70,6 +70,7 @@ fn write_run(run: &RunFolder, groups_shared: Option<usize>, targets_of_last: &[u
         seed: 42,
         vocab: vec!["0".into(), "10".into()],
         groups_shared,
+        n_val_seen: 0,
     };
     let answers = table.answers(card().thresholds().unwrap(), Activation::Sigmoid).unwrap();
     let summary = Summary {

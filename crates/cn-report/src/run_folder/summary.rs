@@ -77,6 +77,14 @@ pub struct DataSummary {
     pub vocab: Vec<String>,
     /// Groups (writers) with images in both parts; `null` where the data name no groups.
     pub groups_shared: Option<usize>,
+    /// Images of the validation part that were trained on all the same: as a copy in the training part, or by the weights
+    /// that the run began with, as far as that is known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub n_val_seen: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// The numbers of the validation part, in [`Summary`]. [`crate::Answers::val_summary`] makes one.

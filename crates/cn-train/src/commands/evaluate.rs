@@ -119,18 +119,8 @@ fn other_images(
     cache: Cache,
 ) -> Result<Judged> {
     let trained_on = seen::of_model(trained)?;
-    let refuse_val = || -> Result<()> {
-        match args.split {
-            Some(Part::Val) => Err(Problem::usage(
-                "`--split val` is what a model has not seen of the data of its run, and these are other images",
-            )
-            .hint("leave `--data` and `--synthetic` out, or judge `--split all`")
-            .into()),
-            Some(Part::All) | None => Ok(()),
-        }
-    };
     if trained_on.is_empty() {
-        refuse_val()?;
+        refuse_val(args)?;
     }
     let mut config = other_config(args, trained)?;
     if !trained_on.is_empty() {
@@ -143,38 +133,52 @@ fn other_images(
     let (unseen, known): (Vec<u32>, Vec<u32>) =
         (0..).take(index.len()).partition(|&id| !seen::is_seen(&pixels, id, &trained_on));
     if known.is_empty() {
-        refuse_val()?;
+        refuse_val(args)?;
     }
     let n_turned = if trained.reads_light_ink() { data::turn(&mut pixels) } else { 0 };
     if n_turned > 0 {
         let n = pixels.len();
         context.ui.say(format_args!("{n_turned} of {n} have dark ink on a bright ground and are turned"));
     }
-    let part = if known.is_empty() { Part::All } else { args.split.unwrap_or(Part::Val) };
-    let ids = match part {
-        Part::All => (0..).take(index.len()).collect(),
-        Part::Val if unseen.is_empty() => {
-            let n = counted(known.len(), "image", "images");
-            let problem = format!("every one of these ({n}) was trained on, which says nothing of others");
-            return Err(Problem::failure(problem).hint("judge other images, or these with `--split all`").into());
-        }
-        Part::Val => {
-            let n = known.len();
-            context.ui.say(format_args!("{n} of {} images were trained on and are left out", index.len()));
-            unseen
-        }
-    };
+    let (part, ids) = chosen(context.ui, args, unseen, &known)?;
     let ids = at_most(context.ui, &index, in_groups(&index, ids, args)?, args)?;
     let n_trained = match part {
         Part::Val => Some(0),
         Part::All if trained_on.is_empty() => {
             own.map(|own| Ok::<_, anyhow::Error>(own.n_trained(&index.subset(&ids)?))).transpose()?
         }
-        Part::All => Some(ids.iter().filter(|&&id| seen::is_seen(&pixels, id, &trained_on)).count()),
+        Part::All => Some(seen::n_of(&pixels, &ids, &trained_on)),
     };
     let n_left_out = if part == Part::Val { known.len() } else { 0 };
     let pixels = Pixels::from_images(ids.iter().map(|&id| pixels.image(id)))?;
     Ok(Judged { index: index.subset(&ids)?, pixels, part, n_trained, n_left_out, groups: data::groups_name(&config) })
+}
+
+/// The part that is judged, and its images: of those that the model has not seen, and those that it knows.
+fn chosen(ui: Ui, args: &EvaluateArgs, unseen: Vec<u32>, known: &[u32]) -> Result<(Part, Vec<u32>)> {
+    let n = unseen.len() + known.len();
+    match args.split {
+        _ if known.is_empty() => Ok((Part::All, unseen)),
+        Some(Part::All) => Ok((Part::All, (0..).take(n).collect())),
+        Some(Part::Val) | None if unseen.is_empty() => {
+            let n = counted(n, "image", "images");
+            let problem = format!("every one of these ({n}) was trained on, which says nothing of others");
+            Err(Problem::failure(problem).hint("judge other images, or these with `--split all`").into())
+        }
+        Some(Part::Val) | None => {
+            ui.say(format_args!("{} of {n} images were trained on and are left out", known.len()));
+            Ok((Part::Val, unseen))
+        }
+    }
+}
+
+/// There is no validation part of images of which none were trained on.
+fn refuse_val(args: &EvaluateArgs) -> Result<()> {
+    if args.split != Some(Part::Val) {
+        return Ok(());
+    }
+    let problem = "`--split val` is what a model has not seen of the data of its run, and these are other images";
+    Err(Problem::usage(problem).hint("leave `--data` and `--synthetic` out, or judge `--split all`").into())
 }
 
 /// As many of `ids` as are asked for.

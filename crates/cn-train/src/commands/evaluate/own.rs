@@ -5,7 +5,7 @@ use crate::config::{Config, DataConfig};
 use crate::data::{Plan, hashes};
 use crate::model::Trained;
 use crate::output::Ui;
-use crate::seen::is_seen;
+use crate::seen::n_of;
 use anyhow::Result;
 use cn_data::{Cache, Dataset, Index};
 use cn_report::{DataChange, Manifest, RunFolder, TrainedOn};
@@ -34,7 +34,7 @@ impl Own {
         if seen.is_empty() || self.dataset.pixels().file_sha256().is_none() {
             return Ok(self.n_trained(&self.dataset.index().subset(ids)?));
         }
-        Ok(ids.iter().filter(|&&id| is_seen(self.dataset.pixels(), id, seen)).count())
+        Ok(n_of(self.dataset.pixels(), ids, seen))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::interpret::Interpreter;
 use crate::model;
 use crate::output::{Ui, and_more};
 use crate::recorder::{self, Recorder};
+use crate::seen;
 use crate::session;
 use crate::sums;
 use anyhow::Result;
@@ -17,8 +18,8 @@ use cn_learn::Decode;
 use cn_ops::Model as _;
 use cn_report::{
     Answers, ClassCard, DataCard, DataSummary, EventFile, Ground, MODEL_SCHEMA, ModelCard, Normalisation, Picture,
-    RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, WeightsCard, confused_table, confusion_picture,
-    headline,
+    RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, TrainedOn, WeightsCard, confused_table,
+    confusion_picture, headline,
 };
 
 /// Most confused pairs that are listed.
@@ -44,7 +45,7 @@ pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepar
     let sample = interpret(run, &mut prepared, &answers)?;
     pictures(run, &prepared.dataset, &answers, sample.as_ref(), recorder)?;
     let interpreting = started.elapsed().as_secs_f64();
-    let summary = Summary { val, ..summary(run, &prepared, recorder, &sha256) };
+    let summary = Summary { val, ..summary(run, &prepared, recorder, &sha256)? };
     // Before the summary, which makes the run a finished one.
     sums::write(run, &summary.to_bytes())?;
     summary.write(run.summary())?;
@@ -149,10 +150,10 @@ fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
 }
 
 /// The summary but for `val`, which stands for nothing yet.
-fn summary(run: &RunFolder, prepared: &Prepared, recorder: &Recorder, sha256: &str) -> Summary {
+fn summary(run: &RunFolder, prepared: &Prepared, recorder: &Recorder, sha256: &str) -> Result<Summary> {
     let Prepared { config, start, dataset, split, learner } = prepared;
     let kept = recorder.kept();
-    Summary {
+    Ok(Summary {
         schema: SUMMARY_SCHEMA,
         run: run.root().display().to_string(),
         arch: config.arch.clone(),
@@ -161,7 +162,11 @@ fn summary(run: &RunFolder, prepared: &Prepared, recorder: &Recorder, sha256: &s
         precision: config.precision.clone(),
         threads: config.threads,
         isa: cn_ops::Isa::current().to_string(),
-        data: DataSummary { n_train: learner.batches().source().n_train(), ..data(config, dataset, split) },
+        data: DataSummary {
+            n_train: learner.batches().source().n_train(),
+            n_val_seen: seen::n_of(dataset.pixels(), dataset.split().val(), &TrainedOn::read(run.trained_on())?),
+            ..data(config, dataset, split)
+        },
         recipe: config.recipe.clone(),
         epochs: config.epochs(),
         image_size: config.image_size as usize,
@@ -185,7 +190,7 @@ fn summary(run: &RunFolder, prepared: &Prepared, recorder: &Recorder, sha256: &s
         infer_img_s: kept.n_validated as f64 / kept.validate,
         peak_rss_mib: host::peak_rss_mib(),
         weights_sha256: sha256.to_owned(),
-    }
+    })
 }
 
 fn data(config: &Config, dataset: &Dataset, split: &str) -> DataSummary {
@@ -201,6 +206,7 @@ fn data(config: &Config, dataset: &Dataset, split: &str) -> DataSummary {
         seed: config.split_seed.unwrap_or(config.seed),
         vocab: dataset.vocabulary().labels().to_vec(),
         groups_shared: has_groups.then(|| dataset.split().groups_shared(index)),
+        n_val_seen: 0,
     }
 }
 
