@@ -86,6 +86,8 @@ impl Estimate {
         let n_val = dataset.split().val().len();
         // The one to go back to at the start stays in memory.
         let n_checkpoints = if config.on_nan == OnNan::Rollback { 2 } else { 1 };
+        // There, one waits for the disk.
+        let n_checkpoints = n_checkpoints + u64::from(!on_host);
         let copies = COPIES_TRAINED + n_checkpoints * COPIES_SAVED + COPIES_PREPARED;
         Ok(Self {
             batch_size: config.batch_size as u64,

@@ -28,6 +28,16 @@ pub struct SaveCheckpoints {
     rank: Rank,
     /// Steps that were done at the newest one.
     newest: Option<u64>,
+    busy: WhenBusy,
+}
+
+/// What happens to a checkpoint while the one before it is still being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WhenBusy {
+    /// Training waits.
+    Waits,
+    /// It waits in memory, or takes the place of one that does.
+    Queues,
 }
 
 /// What happens before a step whose numbers are none.
@@ -52,6 +62,7 @@ impl SaveCheckpoints {
             monitor: Monitor::new("val_loss"),
             rank: Rank::Other,
             newest: None,
+            busy: WhenBusy::Waits,
         }
     }
 
@@ -78,6 +89,24 @@ impl SaveCheckpoints {
     #[must_use]
     pub fn not_before_nan(self) -> Self {
         Self { before_nan: BeforeNan::Nothing, ..self }
+    }
+
+    /// Training does not wait for a checkpoint that is still being written: the next one waits in memory, which then holds
+    /// a second copy, and one that waits already is given up for it, unless it is of the best epoch. For epochs that take
+    /// less time than the disk. What waits at the end of a fit is written by [`SaveCheckpoints::wait`], or when this is
+    /// dropped; of a fit that is asked to stop, before it ends.
+    #[must_use]
+    pub fn never_waiting(self) -> Self {
+        Self { busy: WhenBusy::Queues, ..self }
+    }
+
+    /// Waits until all checkpoints are on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::CheckpointFile`] if one could not be written.
+    pub fn wait(&mut self) -> Result<()> {
+        self.writer.wait()
     }
 
     /// Gives each checkpoint this to carry, see [`Checkpoint::with_extra`].
@@ -137,7 +166,7 @@ impl Handler for SaveCheckpoints {
             // A second one of the same step would cost the one before it.
             Moment::NotFinite => self.before_nan == BeforeNan::Writes && self.newest != Some(position.steps_done),
         };
-        if wanted || moment == Moment::NotFinite {
+        if moment == Moment::NotFinite || (wanted && self.busy == WhenBusy::Waits) {
             // Before the copy is made, so that there are never two of them; and what the folder holds when a fit ends
             // is all of it.
             self.writer.wait()?;
@@ -149,7 +178,11 @@ impl Handler for SaveCheckpoints {
         self.last = Instant::now();
         self.newest = Some(checkpoint.position().steps_done);
         let rank = std::mem::replace(&mut self.rank, Rank::Other);
-        self.writer.begin(&checkpoint.clone().with_extra(self.extra.clone()), rank)?;
+        let checkpoint = checkpoint.clone().with_extra(self.extra.clone());
+        match self.busy {
+            WhenBusy::Waits => self.writer.begin(checkpoint, rank)?,
+            WhenBusy::Queues => self.writer.queue(checkpoint, rank)?,
+        }
         match moment {
             // The fit ends with an error, so that nobody would wait later.
             Moment::NotFinite => self.writer.wait(),
@@ -158,7 +191,10 @@ impl Handler for SaveCheckpoints {
     }
 
     fn on_fit_end(&mut self, _: &Position) -> Result<()> {
-        self.writer.wait()
+        match self.busy {
+            WhenBusy::Queues if !self.is_stopped() => self.writer.poll(),
+            WhenBusy::Waits | WhenBusy::Queues => self.writer.wait(),
+        }
     }
 
     /// The best number so far.
@@ -267,6 +303,64 @@ mod tests {
         Ok(())
     }
 
+    /// A disk that is slower than training, and counts.
+    fn slowly(folder: &CheckpointFolder, checkpoint: &Checkpoint, rank: Rank) -> Result<()> {
+        std::thread::sleep(Duration::from_millis(300));
+        let count = folder.last().with_file_name("count");
+        let n = std::fs::read_to_string(&count).map_or(0, |text| text.len());
+        crate::checkpoint::writer::write(folder, checkpoint, rank)?;
+        std::fs::write(count, "x".repeat(n + 1)).expect("written");
+        Ok(())
+    }
+
+    #[test]
+    fn a_slow_disk_holds_nothing_up_where_it_is_not_waited_for() -> Result<()> {
+        let (_dir, waited_for) = folder();
+        trained(SaveCheckpoints::to(waited_for.clone()).every(1))?;
+        let (_dir, folder) = folder();
+        let mut save = SaveCheckpoints::to(folder.clone()).every(1).never_waiting();
+        save.writer = Writer::through(folder.clone(), slowly);
+        let begin = Instant::now();
+        let mut learner = learner()?;
+        assert_eq!(learner.fit(&two_phases(), &mut [&mut save])?, Outcome::Finished);
+        // Each of the twelve steps has one, and each epoch, of which the first may be the best and waited for.
+        assert!(begin.elapsed() < Duration::from_millis(12 * 300), "{:?}", begin.elapsed());
+        save.wait()?;
+        assert_eq!((steps(&folder.last()), steps(&folder.best())), (12, steps(&waited_for.best())));
+        let n = std::fs::read_to_string(folder.last().with_file_name("count")).expect("counted").len();
+        assert!((2..10).contains(&n), "{n} of 14 were written");
+        assert!(Checkpoint::read(&folder.last())?.is_finished());
+        Ok(())
+    }
+
+    #[test]
+    fn a_stop_is_on_the_disk_when_the_fit_ends() -> Result<()> {
+        let (_dir, folder) = folder();
+        let (asked, n) = (Arc::new(AtomicU64::new(0)), 5);
+        let mut save = SaveCheckpoints::to(folder.clone()).every(1).never_waiting();
+        save = save.stop_when(move || asked.fetch_add(1, Ordering::Relaxed) >= n);
+        save.writer = Writer::through(folder.clone(), slowly);
+        let mut learner = learner()?;
+        assert_eq!(learner.fit(&two_phases(), &mut [&mut save])?, Outcome::Stopped);
+        assert_eq!(steps(&folder.last()), learner.position().steps_done);
+        Ok(())
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_by_whoever_waits() -> Result<()> {
+        let (_dir, folder) = folder();
+        let mut save = SaveCheckpoints::to(folder.clone()).never_waiting();
+        save.writer = Writer::through(folder, |folder, _, _| {
+            std::thread::sleep(Duration::from_millis(100));
+            let (source, path) = (std::io::ErrorKind::StorageFull.into(), folder.last());
+            Err(Error::CheckpointFile { action: "write", path, bytes: None, source })
+        });
+        let fitted = learner()?.fit(&two_phases(), &mut [&mut save]);
+        let told = fitted.map(drop).and_then(|()| save.wait());
+        assert!(matches!(told, Err(Error::CheckpointFile { action: "write", .. })), "{told:?}");
+        Ok(())
+    }
+
     #[test]
     fn steps_between_epochs_are_written_on_demand() -> Result<()> {
         let (_dir, folder) = folder();
@@ -367,7 +461,7 @@ mod tests {
         let (_dir, folder) = folder();
         let checkpoint = learner()?.checkpoint()?;
         let mut writer = Writer::new(folder.clone());
-        writer.begin(&checkpoint, Rank::Best)?;
+        writer.begin(checkpoint, Rank::Best)?;
         drop(writer);
         assert_eq!((steps(&folder.last()), steps(&folder.best())), (0, 0));
         Ok(())

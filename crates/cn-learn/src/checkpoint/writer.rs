@@ -12,18 +12,30 @@ pub(super) enum Rank {
     Other,
 }
 
+/// How one checkpoint gets to the disk.
+type Write = fn(&CheckpointFolder, &Checkpoint, Rank) -> Result<()>;
+
 /// Writes to a folder on a thread of its own, one checkpoint at a time.
 ///
-/// When it is dropped, what is under way is written to its end.
+/// When it is dropped, what is under way or waits is written to its end.
 #[derive(Debug)]
 pub(super) struct Writer {
     folder: CheckpointFolder,
+    write: Write,
     under_way: Option<JoinHandle<Result<()>>>,
+    /// What is written next.
+    waiting: Option<(Checkpoint, Rank)>,
 }
 
 impl Writer {
     pub(super) fn new(folder: CheckpointFolder) -> Self {
-        Self { folder, under_way: None }
+        Self { folder, write, under_way: None, waiting: None }
+    }
+
+    /// One that writes by another function.
+    #[cfg(test)]
+    pub(super) fn through(folder: CheckpointFolder, write: Write) -> Self {
+        Self { folder, write, under_way: None, waiting: None }
     }
 
     /// Begins to write; waits for the checkpoint before it.
@@ -31,24 +43,57 @@ impl Writer {
     /// # Errors
     ///
     /// Those of the checkpoint before it, as all errors here come with the call that waits.
-    pub(super) fn begin(&mut self, checkpoint: &Checkpoint, rank: Rank) -> Result<()> {
+    pub(super) fn begin(&mut self, checkpoint: Checkpoint, rank: Rank) -> Result<()> {
         self.wait()?;
-        let (folder, checkpoint_) = (self.folder.clone(), checkpoint.clone());
-        let thread = Builder::new().name("checkpoint".into()).spawn(move || write(&folder, &checkpoint_, rank));
+        self.start(checkpoint, rank)
+    }
+
+    /// Begins to write, or keeps the checkpoint until that is possible. One that waits already is given up for it, but not
+    /// the best one for another: that is waited for.
+    ///
+    /// # Errors
+    ///
+    /// Those of a checkpoint before it.
+    pub(super) fn queue(&mut self, checkpoint: Checkpoint, rank: Rank) -> Result<()> {
+        self.poll()?;
+        if self.under_way.is_none() {
+            return self.start(checkpoint, rank);
+        }
+        if rank == Rank::Other && self.waiting.as_ref().is_some_and(|(_, rank)| *rank == Rank::Best) {
+            self.join()?;
+            self.start_waiting()?;
+        }
+        self.waiting = Some((checkpoint, rank));
+        Ok(())
+    }
+
+    fn start(&mut self, checkpoint: Checkpoint, rank: Rank) -> Result<()> {
+        let (folder, write, copy) = (self.folder.clone(), self.write, checkpoint.clone());
+        let thread = Builder::new().name("checkpoint".into()).spawn(move || write(&folder, &copy, rank));
         match thread {
             Ok(thread) => self.under_way = Some(thread),
             // Where there are no more threads, training waits.
-            Err(_) => write(&self.folder, checkpoint, rank)?,
+            Err(_) => (self.write)(&self.folder, &checkpoint, rank)?,
         }
         Ok(())
     }
 
-    /// Waits for what is under way, if anything is.
+    fn start_waiting(&mut self) -> Result<()> {
+        self.waiting.take().map_or(Ok(()), |(checkpoint, rank)| self.start(checkpoint, rank))
+    }
+
+    /// Waits for what is under way and for what waits, if anything does.
     ///
     /// # Errors
     ///
-    /// [`Error::CheckpointFile`] if it could not be written.
+    /// [`Error::CheckpointFile`] if one could not be written.
     pub(super) fn wait(&mut self) -> Result<()> {
+        self.join()?;
+        self.start_waiting()?;
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<()> {
         let Some(thread) = self.under_way.take() else { return Ok(()) };
         thread.join().unwrap_or_else(|_| {
             let source = io::Error::other("the thread that writes it panicked");
@@ -56,13 +101,17 @@ impl Writer {
         })
     }
 
-    /// The result of what is done already, without waiting.
+    /// The result of what is done already, without waiting; begins with what waited for that.
     ///
     /// # Errors
     ///
     /// As [`Writer::wait`].
     pub(super) fn poll(&mut self) -> Result<()> {
-        if self.under_way.as_ref().is_some_and(JoinHandle::is_finished) { self.wait() } else { Ok(()) }
+        if !self.under_way.as_ref().is_some_and(JoinHandle::is_finished) {
+            return Ok(());
+        }
+        self.join()?;
+        self.start_waiting()
     }
 }
 
@@ -75,7 +124,7 @@ impl Drop for Writer {
     }
 }
 
-fn write(folder: &CheckpointFolder, checkpoint: &Checkpoint, rank: Rank) -> Result<()> {
+pub(super) fn write(folder: &CheckpointFolder, checkpoint: &Checkpoint, rank: Rank) -> Result<()> {
     folder.write(checkpoint)?;
     match rank {
         Rank::Best => folder.keep_as_best(),

@@ -7,7 +7,7 @@ mod resume;
 
 use super::Context;
 use crate::args::{BatchArgs, ConfigArgs, Resume, TrainArgs};
-use crate::config::{Config, OnNan, REAL_DATA};
+use crate::config::{Config, OnNan, REAL_DATA, gpu_of};
 use crate::data::{self, Plan};
 use crate::destination;
 use crate::host;
@@ -334,6 +334,8 @@ fn checkpoints(run: &RunFolder, config: &Config, stop: &Stop) -> SaveCheckpoints
         OnNan::Rollback => save.not_before_nan(),
         OnNan::Stop | OnNan::Skip => save,
     };
+    // A GPU is done with an epoch before the disk is with a checkpoint.
+    let save = if gpu_of(&config.device).is_some() { save.never_waiting() } else { save };
     let save = match config.checkpoint_every {
         Some(steps) => save.every(steps),
         None => save,
@@ -363,15 +365,16 @@ fn fit(
         OnNan::Rollback => Some(prepared.learner.checkpoint()?),
         OnNan::Stop | OnNan::Skip => None,
     };
-    let (outcome, recorder) = loop {
+    let (outcome, recorder, mut checkpoints) = loop {
         let mut recorder = Recorder::new(context.ui, run.clone(), context.start);
         let mut checkpoints = checkpoints(&run, &prepared.config, &stop).with_extra(identity(manifest));
         // The recorder comes last, and counts what the others take.
         let outcome = go(&mut prepared, from.take(), &mut [&mut checkpoints, &mut recorder]);
         match (outcome, &start) {
-            (Ok(outcome), _) => break (outcome, recorder),
+            (Ok(outcome), _) => break (outcome, recorder, checkpoints),
             (Err(cn_learn::Error::NotFinite(bad)), Some(start)) if prepared.learner.lr_scale() > SMALLEST_SCALE => {
                 drop(recorder);
+                checkpoints.wait()?;
                 from = Some(roll_back(context.ui, &run, &mut prepared, start, &bad)?);
             }
             (Err(cn_learn::Error::NotFinite(bad)), _) => return Err(refuse_nan(&run, &prepared.config, &bad).into()),
@@ -396,7 +399,9 @@ fn fit(
             context.ui.json(&serde_json::json!({ "event": "stopped", "run": run.root(), "step": step }));
             Ok(code)
         }
-        (closed, _) => closed.map_err(|error| gone(&run, error)).map(|()| 0),
+        (closed, _) => {
+            closed.and_then(|()| checkpoints.wait().map_err(Into::into)).map_err(|error| gone(&run, error)).map(|()| 0)
+        }
     }
 }
 
