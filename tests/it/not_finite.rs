@@ -90,3 +90,35 @@ fn a_model_that_answers_nothing_is_told_by_its_validation() {
     assert!(ended.stderr.contains("lower the learning rate"), "{}", ended.stderr);
     assert!(!place.path("run/checkpoints/last.safetensors").exists(), "nothing was worth keeping");
 }
+
+/// Activations whose variance is more than `f32` holds, while all of them are finite.
+#[test]
+fn running_statistics_that_overflow_end_the_run_and_are_never_saved() {
+    let place = Place::new();
+    let train = TRAIN.replace("--epochs 1", "--epochs 3");
+    let ended = place.line(&format!("{train} --lr 500 --checkpoint-every 1 --out run"));
+    assert_eq!(ended.code, 1, "{}", ended.snapshot());
+    let error = ended.stderr.lines().find(|line| line.starts_with("error: ")).expect("an error");
+    assert!(error.contains(": the running statistics `") && error.contains("running_var` are not finite"), "{error}");
+    let step = error.strip_prefix("error: step ").and_then(|rest| rest.split(',').next());
+    let step: u64 = step.and_then(|step| step.parse().ok()).expect(error);
+    let last = cn_learn::Checkpoint::read(&place.path("run/checkpoints/last.safetensors")).expect("whole");
+    assert_eq!(last.position().steps_done, step, "right before it");
+    assert!(!place.path("run/summary.json").exists());
+
+    let ended = place.line(&format!("{train} --lr 500 --on-nan rollback --out rolled --json"));
+    assert_eq!(ended.code, 0, "{}", ended.snapshot());
+    place.result("evaluate rolled");
+}
+
+#[test]
+fn the_seconds_of_a_run_that_was_rolled_back_are_counted_once() {
+    let place = Place::new();
+    let begin = std::time::Instant::now();
+    let train = TRAIN.replace("--epochs 1", "--epochs 3");
+    let ended = place.line(&format!("{train} --lr 500 --on-nan rollback --checkpoint-every 1 --out run"));
+    let wall = begin.elapsed().as_secs_f64();
+    assert!(ended.code == 0 && ended.stderr.contains("; back to step "), "{}", ended.snapshot());
+    let total = place.json("run/summary.json")["seconds"]["total"].as_f64().expect("a number");
+    assert!(total <= wall, "{total} s in all of {wall} s");
+}

@@ -62,6 +62,10 @@ fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
     refused(&place, "run/interpret/index.json", &["verify run"]);
     refused(&place, "images/dark/3.png", &["train --data images --out other", "predict run images/dark/3.png"]);
 
+    place.write("run/.lock", "");
+    std::fs::remove_file(place.path("run/summary.json")).expect("removed");
+    refused(&place, "run/.lock", &["train --resume run"]);
+
     place.write("table/dataset.toml", "csv = \"t.csv\"\nimage = \"{id}.png\"\nlabel = \"label\"\n");
     place.write("table/t.csv", "id,label\n1,a\n2,b\n").write("settings.toml", "seed = 1\n");
     refused(&place, "table/t.csv", &["train --data table --out other"]);

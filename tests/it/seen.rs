@@ -138,3 +138,42 @@ fn weights_bring_what_they_have_seen() {
     assert!(same.code == 0 && !same.stderr.contains("the weights were trained on"), "{}", same.snapshot());
     assert_eq!(place.result("evaluate same --no-cache")["n_trained_on"], 0);
 }
+
+#[test]
+fn a_run_that_goes_on_with_other_images_has_seen_both() {
+    let place = trained();
+    place.result("synth --out more --writers 4 --samples 2 --seed 9");
+    let train = format!("{TRAIN} --data moving").replace("--epochs 1", "--epochs 2");
+    std::fs::rename(place.path("data"), place.path("moving")).expect("moved");
+    place.result(&format!("{train} --out forced"));
+    place.cut("forced");
+    let first = place.read("forced/trained-on.sha256");
+    std::fs::rename(place.path("moving"), place.path("data")).expect("moved");
+    std::fs::rename(place.path("more"), place.path("moving")).expect("moved");
+    let ended = place.line("train --resume forced --force --no-cache");
+    assert_eq!(ended.code, 0, "{}", ended.snapshot());
+    let both = place.read("forced/trained-on.sha256");
+    assert!(first.lines().all(|line| both.contains(line)));
+    assert_eq!(both.lines().count(), 2 * first.lines().count());
+    // Neither is the data that the run began with.
+    let text = place.read("moving/chinese_mnist.csv");
+    let (header, rows) = text.split_once('\n').expect("a header");
+    let reversed: Vec<&str> = rows.lines().rev().collect();
+    place.write("moving/chinese_mnist.csv", format!("{header}\n{}\n", reversed.join("\n")));
+    std::fs::rename(place.path("moving"), place.path("elsewhere")).expect("moved");
+    let judged = place.result("evaluate forced --data elsewhere --no-cache");
+    assert_eq!(n(&judged["n_left_out"]), first.lines().count() as u64, "{judged}");
+}
+
+#[test]
+fn the_remains_of_a_run_are_not_taken_for_a_new_one() {
+    let place = trained();
+    for name in ["config.toml", "summary.json"] {
+        std::fs::remove_file(place.path(&format!("run/{name}"))).expect("removed");
+    }
+    let refused = place.line(&format!("{TRAIN} --data data --out run"));
+    assert_eq!(refused.code, 1, "{}", refused.snapshot());
+    assert!(refused.stderr.contains("run/SHA256SUMS` is there, of a run that is not"), "{}", refused.stderr);
+    place.write("notes/todo.txt", "the user's own");
+    place.result(&format!("{TRAIN} --data data --out notes"));
+}

@@ -84,6 +84,9 @@ impl Source {
         let path = PathBuf::from(from);
         let about = fs::metadata(&path)
             .map_err(|source| with_content_hint(content::Error::Unreadable { path: path.clone(), source }))?;
+        if !about.is_dir() && !about.is_file() {
+            bail!("`{from}` is a pipe or a device: name a zip archive or a folder");
+        }
         Ok(if about.is_dir() { Self::Folder(path) } else { Self::Archive(path) })
     }
 }

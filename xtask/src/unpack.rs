@@ -98,6 +98,11 @@ pub(crate) fn unpack(
     keep: &dyn Fn(&str) -> bool,
     progress: &mut Progress,
 ) -> Result<usize, Error> {
+    let about = fs::metadata(archive).map_err(disk("open", archive, 0))?;
+    if !about.is_file() && !about.is_dir() {
+        // To open a pipe may take for ever.
+        return Err(disk("open", archive, 0)(io::Error::other("it is a pipe or a device, no file")));
+    }
     let mut file = File::open(archive).map_err(disk("open", archive, 0))?;
     check_magic(&mut file, archive)?;
     // Before the archive's directory is read into memory: a million entries cost a second and 200 MB.

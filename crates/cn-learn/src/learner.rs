@@ -3,8 +3,8 @@
 use self::feed::Resident;
 use crate::train_loss::TrainLoss;
 use crate::{
-    Batches, Checkpoint, EpochEnd, EpochRecord, Error, Evaluation, FitStart, Flow, Handler, Hypers, LrCurve,
-    LrFindConfig, Moment, Phase, PhaseStart, Position, Rates, Result, Schedule, Score, Step, Weights,
+    BadPlace, Batches, Checkpoint, EpochEnd, EpochRecord, Error, Evaluation, FitStart, Flow, Handler, Hypers, LrCurve,
+    LrFindConfig, Moment, NotFinite, Phase, PhaseStart, Position, Rates, Result, Schedule, Score, Step, Weights,
 };
 use cn_ops::{Adam, Model};
 use serde_json::Value;
@@ -373,9 +373,12 @@ impl<M: Model> Learner<M> {
             return Ok(());
         }
         let mut checkpoint = self.checkpoint()?;
-        if !checkpoint.weights.are_finite()? {
-            tracing::warn!(step = self.position.steps_done, "no checkpoint: the weights are not finite");
-            return Ok(());
+        if let Some(name) = checkpoint.weights.not_finite()? {
+            // Before a step that is not finite, it is that step that is told of.
+            let place = BadPlace::Weight { name: name.to_owned() };
+            let (step, epoch) = (self.position.steps_done.saturating_sub(1), self.position.epochs_done);
+            let bad = NotFinite { step, epoch, place, ids: Vec::new(), names: Vec::new() };
+            return if moment == Moment::NotFinite { Ok(()) } else { Err(Error::NotFinite(Box::new(bad))) };
         }
         let states = handlers.iter().filter_map(|h| Some((h.name().to_owned(), h.state()?)));
         checkpoint.record.handlers = states.collect();

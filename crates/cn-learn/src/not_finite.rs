@@ -15,7 +15,7 @@ pub enum OnNan {
     },
 }
 
-/// A step that was not taken, since its numbers were none, or after which validation gave none.
+/// A step that was not taken, since its numbers were none, or after which validation gave none, or a weight was none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotFinite {
     /// The step, from 0 over the learner's life.
@@ -46,6 +46,16 @@ pub enum BadPlace {
         /// Its full name, PyTorch's.
         name: String,
     },
+    /// In the running statistics of a norm; the loss is a number.
+    Statistics {
+        /// Their full name, PyTorch's.
+        name: String,
+    },
+    /// In a parameter, after steps whose own numbers were finite; no images are named.
+    Weight {
+        /// Its full name, PyTorch's.
+        name: String,
+    },
     /// In the loss of the validation images, after a step whose own numbers were finite.
     Validation,
 }
@@ -56,6 +66,8 @@ impl fmt::Display for BadPlace {
             Self::Output { layer } => write!(f, "the output of the layer `{layer}`"),
             Self::Loss => f.write_str("the loss"),
             Self::Gradient { name } => write!(f, "the gradient of `{name}`"),
+            Self::Statistics { name } => write!(f, "the running statistics `{name}`"),
+            Self::Weight { name } => write!(f, "the weight `{name}`"),
             Self::Validation => f.write_str("the validation loss"),
         }
     }
@@ -66,7 +78,12 @@ impl fmt::Display for NotFinite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 8;
         let Self { step, epoch, place, names, .. } = self;
-        write!(f, "step {step}, in epoch {epoch}: {place} is not finite for the images ")?;
+        let verb = if matches!(place, BadPlace::Statistics { .. }) { "are" } else { "is" };
+        write!(f, "step {step}, in epoch {epoch}: {place} {verb} not finite")?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        f.write_str(" for the images ")?;
         for (i, name) in names.iter().take(SHOWN).enumerate() {
             write!(f, "{}`{name}`", if i > 0 { ", " } else { "" })?;
         }

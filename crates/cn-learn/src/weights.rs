@@ -27,14 +27,14 @@ impl Weights {
         Self { tensors: Arc::new(tensors) }
     }
 
-    /// Whether no number is NaN or infinite.
-    pub(crate) fn are_finite(&self) -> Result<bool> {
-        for (_, tensor) in self.tensors.iter().filter(|(_, tensor)| tensor.dtype().is_float()) {
+    /// The name of the first one that holds NaN or an infinity.
+    pub(crate) fn not_finite(&self) -> Result<Option<&str>> {
+        for (name, tensor) in self.tensors.iter().filter(|(_, tensor)| tensor.dtype().is_float()) {
             if !is_finite(tensor)? {
-                return Ok(false);
+                return Ok(Some(name));
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// The tensors, in the model's order.

@@ -114,6 +114,10 @@ impl Lock {
 }
 
 fn open(path: &Path) -> io::Result<File> {
+    // To open a pipe may take for ever.
+    if fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+        return Err(io::Error::other(format!("the lock `{}` is a pipe or a device", path.display())));
+    }
     OpenOptions::new().create(true).truncate(false).write(true).open(path)
 }
 

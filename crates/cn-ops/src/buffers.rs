@@ -1,7 +1,7 @@
 //! What forward passes change in a model.
 
 use crate::{Model, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use std::collections::HashSet;
 
 /// Copies of what a forward pass in training mode changes: running statistics and counters, small beside all else.
@@ -19,6 +19,21 @@ impl Buffers {
         let trained: HashSet<&str> = model.parameters().entries().iter().map(|entry| entry.name.as_str()).collect();
         let buffers = tensors.into_iter().filter(|(name, _)| !trained.contains(name.as_str()));
         Ok(Self(buffers.map(|(name, tensor)| Ok((name, tensor.copy()?))).collect::<Result<_>>()?))
+    }
+
+    /// The name of the first one that holds NaN or an infinity: the variance of activations can, that are finite.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    pub fn not_finite(&self) -> Result<Option<&str>> {
+        for (name, tensor) in self.0.iter().filter(|(_, tensor)| tensor.dtype().is_float()) {
+            let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            if values.iter().any(|value| !value.is_finite()) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     /// Gives `model` these values back.

@@ -34,6 +34,12 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// A file of a run in a folder that holds none.
+    #[error("`{}` is there, of a run that is not", path.display())]
+    Remains {
+        /// The file or folder.
+        path: PathBuf,
+    },
     /// Another process writes to the run.
     #[error("another process{} writes to the run `{}`", holder.map_or_else(String::new, |id| format!(" ({id})")), path.display())]
     Busy {
@@ -208,6 +214,7 @@ impl Error {
             Self::Read { .. } => "check that the path is right and that you may read it",
             Self::Write { .. } => "check the free space and that you may write there",
             Self::Missing { .. } => "name the folder of a run that was trained to its end",
+            Self::Remains { .. } => "choose another `--out`, or remove what is left of the run there",
             Self::RunExists { .. } => "choose another `--out`, or continue it with `--resume`",
             Self::Busy { .. } => {
                 "wait for its end, stop it (`kill` with its number: it saves first), or choose another `--out`"

@@ -113,15 +113,47 @@ impl RunFolder {
         self.summary().exists()
     }
 
-    /// Makes the folder, with its parents. A folder that exists and holds no run is fine.
+    /// Refuses a folder with a run, or with the remains of one, which would be taken for the new run's.
     ///
     /// # Errors
     ///
-    /// [`Error::RunExists`] if it holds a run, [`Error::Write`] if it cannot be made.
-    pub fn create(&self) -> Result<()> {
+    /// [`Error::RunExists`], [`Error::Remains`].
+    pub fn refuse_used(&self) -> Result<()> {
         if self.holds_run() {
             return Err(Error::RunExists { path: self.root.clone() });
         }
+        let known = [
+            self.config(),
+            self.manifest(),
+            self.trained_on(),
+            self.metrics(),
+            self.steps(),
+            self.history(),
+            self.checkpoints(),
+            self.interpret(),
+            self.weights(),
+            self.model_card(),
+            self.predictions(),
+            self.summary(),
+            self.sums(),
+        ];
+        let is_events = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events.out.tfevents."))
+        };
+        let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.path());
+        match entries.filter(|path| known.contains(path) || is_events(path)).min() {
+            Some(path) => Err(Error::Remains { path }),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the folder, with its parents. A folder that exists and holds nothing of a run is fine.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunFolder::refuse_used`], [`Error::Write`] if it cannot be made.
+    pub fn create(&self) -> Result<()> {
+        self.refuse_used()?;
         std::fs::create_dir_all(&self.root).map_err(|source| Error::Write {
             path: self.root.clone(),
             bytes: None,

@@ -320,8 +320,8 @@ pub(crate) struct EvaluateArgs {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// Which images: the validation part of the run's own data, or all
-    /// [default: val; all for other data]
+    /// Which images: those that the model was not trained on (of the data of its run, the validation part), or all, with
+    /// a warning [default: val]
     #[arg(long, value_enum)]
     pub(crate) split: Option<Part>,
     /// Judge the images of these groups alone: `3,14`, or a file with one on each line
@@ -355,7 +355,7 @@ pub(crate) struct EvaluateArgs {
 pub(crate) enum Part {
     /// Every image
     All,
-    /// The validation part of the run
+    /// What the model was not trained on
     Val,
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Recorder {
     /// Steps from one that is kept to the next.
     gap: u64,
     events: EventFile,
+    /// Where this process goes on from a checkpoint of its own: seconds of the processes before it.
+    again: Option<f64>,
     /// The validation after the last epoch.
     pub(crate) evaluation: Option<Evaluation>,
 }
@@ -76,8 +78,15 @@ impl Recorder {
             kept: Kept::default(),
             gap: 1,
             events,
+            again: None,
             evaluation: None,
         }
+    }
+
+    /// The same for another try of a process, after one whose recorder this was.
+    pub(crate) fn after(self, tried: &Self) -> Self {
+        let before = tried.again.unwrap_or(tried.kept.before);
+        Self { again: Some(before), kept: Kept { before, ..self.kept }, ..self }
     }
 
     pub(crate) fn kept(&self) -> &Kept {
@@ -178,7 +187,7 @@ impl Handler for Recorder {
         self.batch_size = fit.batch_size;
         let epochs: usize = fit.phases.iter().map(|phase| phase.epochs).sum();
         self.gap = ((epochs * fit.steps_per_epoch) as u64 / KEPT_STEPS).max(1);
-        if fit.position.steps_done > 0 {
+        if fit.position.steps_done > 0 || self.again.is_some() {
             self.events.restart(wall_time(), fit.position.steps_done + 1);
         }
         self.progress.fit_start(fit);
@@ -254,6 +263,8 @@ impl Handler for Recorder {
 
     fn restore(&mut self, state: &Value) -> Result<()> {
         self.kept = Kept::deserialize(state).map_err(|e| handler_error("recorder", e))?;
+        // The checkpoint counts what this process did until then, which is counted from its start on.
+        self.kept.before = self.again.unwrap_or(self.kept.before);
         // Epochs that ran after the checkpoint are forgotten.
         self.write()
     }

@@ -23,16 +23,21 @@ fn of_weights(start: &Start) -> Result<TrainedOn> {
     Ok(folder.map(|folder| TrainedOn::read(RunFolder::new(folder).trained_on())).transpose()?.unwrap_or_default())
 }
 
-/// Notes in the run what it is going to see, and what its weights have seen.
-pub(crate) fn note(run: &RunFolder, dataset: &Dataset, start: &Start) -> Result<()> {
-    let mut seen = of_weights(start)?;
+/// Notes in the run what it is going to see, and what its weights have seen, beside what it has seen before.
+pub(crate) fn note(run: &RunFolder, dataset: &Dataset, start: &Start, before: TrainedOn) -> Result<()> {
+    let mut seen = before;
+    seen.extend(of_weights(start)?);
     // Drawn images are no files.
     if let Some(files) = dataset.pixels().file_sha256() {
         for &id in dataset.split().train() {
             seen.insert(files[id as usize].to_string(), &dataset.index().records()[id as usize].path);
         }
     }
-    if seen.is_empty() { Ok(()) } else { Ok(seen.write(run.trained_on())?) }
+    match seen.is_empty() {
+        true if run.trained_on().exists() => Ok(std::fs::remove_file(run.trained_on())?),
+        true => Ok(()),
+        false => Ok(seen.write(run.trained_on())?),
+    }
 }
 
 /// How many of these images were trained on.

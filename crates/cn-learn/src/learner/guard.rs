@@ -28,7 +28,10 @@ pub(super) fn refuse<M: Model>(
         Some(name) => (BadPlace::Gradient { name }, Vec::new()),
         None => match learner.model.find_not_finite(&batch.here(&learner.batches)?, mode)? {
             Some(found) => (BadPlace::Output { layer: found.layer }, found.rows),
-            None => (BadPlace::Loss, Vec::new()),
+            None => match Buffers::of(&mut learner.model)?.not_finite()? {
+                Some(name) => (BadPlace::Statistics { name: name.to_owned() }, Vec::new()),
+                None => (BadPlace::Loss, Vec::new()),
+            },
         },
     };
     kept.put_back(&mut learner.model)?;

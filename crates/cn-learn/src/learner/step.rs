@@ -41,7 +41,7 @@ impl<M: Model> Learner<M> {
         let logits = self.model.forward(&batch.here(&self.batches)?, mode)?;
         check_outputs(&logits, self.batches.source().n_classes())?;
         let (loss, d_logits) = self.config.loss.compute(&logits, batch.targets())?;
-        if !guard::is_finite(&loss)? {
+        if !guard::is_finite(&loss)? || Buffers::of(&mut self.model)?.not_finite()?.is_some() {
             return Ok(ControlFlow::Break(guard::refuse(self, batch, mode, None, before)?));
         }
         self.model.parameters().zero_grads()?;

@@ -159,10 +159,11 @@ impl GpuNetwork {
         Ok(Training { of, program, ids, images: buffer, targets, loss, logits })
     }
 
-    /// Widens gradients that are `narrow`, watches all of them and the loss, and updates.
+    /// Widens gradients that are `narrow`, watches all of them, the loss and the running moments, and updates.
     fn update(&self, loss: Buffer, narrow: &[usize]) -> Result<Step> {
         let GpuParameters { values, grads, copy, slots, .. } = &self.parameters;
         let (values, grads, copy) = (values.clone(), grads.clone(), copy.clone());
+        let moments = self.parameters.moments().clone();
         let (state, optimizer) = (self.state.clone(), self.optimizer.clone());
         let tensors: Vec<_> = narrow.iter().map(|i| (slots[*i].offset, slots[*i].len)).collect();
         let widen = Widen::new(&self.device, &tensors, self.parameters.len())?;
@@ -171,6 +172,8 @@ impl GpuNetwork {
             narrow.as_ref().map_or(Ok(()), |narrow| widen.run(narrow, &grads))?;
             state.watch(&loss)?;
             state.watch(&grads)?;
+            // The variance of finite activations can be infinite, which no other number tells.
+            state.watch(&moments)?;
             optimizer.step(&state, &values, &grads, copy.as_ref())
         }))
     }
@@ -189,7 +192,7 @@ impl GpuNetwork {
 
     /// One step: `make_batch` launches what fills the images `(B, H, W, C)`; then forward, loss, backward, update.
     ///
-    /// A step whose loss or gradients are no numbers updates nothing; [`GpuNetwork::is_finite`] tells. `make_batch` is
+    /// A step whose loss, gradients or running moments are no numbers updates nothing; [`GpuNetwork::is_finite`] tells. `make_batch` is
     /// recorded with the step, and from the third step on not called again: what changes must lie in buffers.
     ///
     /// # Errors
@@ -270,7 +273,7 @@ impl GpuNetwork {
         self.training.as_ref()?.program.not_recorded.as_deref()
     }
 
-    /// Whether loss and gradients of the last step were finite; waits for the device.
+    /// Whether loss, gradients and running moments of the last step were finite; waits for the device.
     ///
     /// # Errors
     ///

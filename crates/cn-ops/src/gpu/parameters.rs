@@ -140,6 +140,11 @@ impl GpuParameters {
         Ok(())
     }
 
+    /// The running moments of all norms.
+    pub(super) fn moments(&self) -> &Buffer {
+        &self.moments[0]
+    }
+
     /// Copies the running moments, which a step moves before anybody knows whether its numbers are finite.
     pub(super) fn keep_buffers(&self) -> cn_cuda::Result<()> {
         self.moments[1].copy_from(&self.moments[0])

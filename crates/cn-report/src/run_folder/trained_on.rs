@@ -65,6 +65,11 @@ impl TrainedOn {
         self.names.entry(sha256).or_insert_with(|| name.to_owned());
     }
 
+    /// Adds all of `other`.
+    pub fn extend(&mut self, other: Self) {
+        other.names.into_iter().for_each(|(sha256, name)| self.insert(sha256, &name));
+    }
+
     /// Whether the file with this hash was trained on.
     #[must_use]
     pub fn contains(&self, sha256: &str) -> bool {

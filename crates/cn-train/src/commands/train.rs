@@ -23,8 +23,8 @@ use anyhow::{Context as _, Result};
 use cn_data::{Cache, Dataset};
 use cn_learn::{BadPlace, Checkpoint, CheckpointFolder, Handler, Learner, NotFinite, Outcome, SaveCheckpoints};
 use cn_ops::{Interrupt, Network};
-use cn_report::{DataChange, Manifest, RunFolder, RunLock};
-use manifest::{identity, manifest};
+use cn_report::{DataChange, Manifest, RunFolder, RunLock, TrainedOn};
+use manifest::{identity, is_own, manifest};
 use phases::Layers;
 use std::path::Path;
 use std::sync::Arc;
@@ -178,6 +178,7 @@ fn check_folder(run: &RunFolder) -> Result<()> {
         run.lock()?;
         return Err(cn_report::Error::RunExists { path: run.root().to_owned() }.into());
     }
+    run.refuse_used()?;
     if run.root().exists() && !run.root().is_dir() {
         return Err(Problem::usage(format!("`{}` is no folder", run.root().display()))
             .hint("choose another `--out`")
@@ -354,9 +355,8 @@ fn fit(
     manifest: &Manifest,
     checkpoint: Option<Checkpoint>,
 ) -> Result<u8> {
-    if !run.trained_on().is_file() {
-        seen::note(&run, &prepared.dataset, &prepared.start)?;
-    }
+    let before = if checkpoint.is_some() { TrainedOn::read(run.trained_on())? } else { TrainedOn::default() };
+    seen::note(&run, &prepared.dataset, &prepared.start, before)?;
     let stop = Stop::listen()?;
     let asked = stop.clone();
     prepared.learner.model_mut().set_interrupt(Interrupt::when(move || asked.exit_code().is_some()));
@@ -365,17 +365,24 @@ fn fit(
         OnNan::Rollback => Some(prepared.learner.checkpoint()?),
         OnNan::Stop | OnNan::Skip => None,
     };
+    let mut tried: Option<(Recorder, u64)> = None;
     let (outcome, recorder, mut checkpoints) = loop {
-        let mut recorder = Recorder::new(context.ui, run.clone(), context.start);
+        let fresh = Recorder::new(context.ui, run.clone(), context.start);
+        let mut recorder = match &tried {
+            Some((tried, _)) => fresh.after(tried),
+            None => fresh,
+        };
         let mut checkpoints = checkpoints(&run, &prepared.config, &stop).with_extra(identity(manifest));
         // The recorder comes last, and counts what the others take.
         let outcome = go(&mut prepared, from.take(), &mut [&mut checkpoints, &mut recorder]);
         match (outcome, &start) {
             (Ok(outcome), _) => break (outcome, recorder, checkpoints),
             (Err(cn_learn::Error::NotFinite(bad)), Some(start)) if prepared.learner.lr_scale() > SMALLEST_SCALE => {
-                drop(recorder);
                 checkpoints.wait()?;
-                from = Some(roll_back(context.ui, &run, &mut prepared, start, &bad)?);
+                let tried_from = tried.as_ref().map(|(_, step)| *step);
+                let back = roll_back(context.ui, &run, &mut prepared, (start, manifest, tried_from), &bad)?;
+                tried = Some((recorder, back.position().steps_done));
+                from = Some(back);
             }
             (Err(cn_learn::Error::NotFinite(bad)), _) => return Err(refuse_nan(&run, &prepared.config, &bad).into()),
             (Err(error), _) => return Err(gone(&run, error.into()).context("training failed")),
@@ -450,11 +457,19 @@ fn roll_back(
     ui: Ui,
     run: &RunFolder,
     prepared: &mut Prepared,
-    start: &Checkpoint,
+    (start, manifest, tried_from): (&Checkpoint, &Manifest, Option<u64>),
     bad: &NotFinite,
 ) -> Result<Checkpoint> {
-    let found = CheckpointFolder::new(run.checkpoints()).newest()?;
-    let from = found.map_or_else(|| start.clone(), |found| found.checkpoint);
+    let folder = CheckpointFolder::new(run.checkpoints());
+    let found = match folder.newest_where(|checkpoint| is_own(checkpoint, manifest)) {
+        // What lies there is another run's.
+        Err(cn_learn::Error::CheckpointForeign { .. }) => None,
+        found => found?,
+    };
+    // Where a checkpoint did not help, it was too close already.
+    let helps = |checkpoint: &Checkpoint| tried_from != Some(checkpoint.position().steps_done);
+    let found = found.map(|found| found.checkpoint).filter(helps);
+    let from = found.unwrap_or_else(|| start.clone());
     let scale = prepared.learner.lr_scale() / 2.0;
     prepared.learner.set_lr_scale(scale)?;
     let step = from.position().steps_done;

@@ -262,10 +262,7 @@ fn refuse_kept(
             run.root().display(),
             listed(&kept)
         );
-        let weights = run.checkpoints().join("last.safetensors");
-        return Err(Problem::failure(problem)
-            .hint(format!("leave these out, or begin a new run with them (`{}` has the weights)", weights.display()))
-            .into());
+        return Err(Problem::failure(problem).hint("leave these out, or begin a new run with them").into());
     }
     Ok(prepared.learner.restore(&found.checkpoint)?)
 }
