@@ -133,6 +133,27 @@ fn weights_bring_what_they_have_seen() {
     place.result("report next --no-cache");
     let page = place.read("next/report.html");
     assert!(page.contains(&format!("{told} of the {n_val} images that judge were trained on")));
+    assert!(page.contains(&format!("Of {n_val} images, {told} of which were trained on, it labelled")), "the lead");
+    assert!(!page.contains("never seen") && !page.contains("not trained on, but"));
+    let compared = place.line("compare run next");
+    let note = format!("`next` was trained on {told} of the {n_val} images that judge it");
+    assert!(compared.code == 0 && compared.stderr.contains(&note), "{}", compared.snapshot());
+    let audited = place.line("audit next --no-cache");
+    assert!(
+        audited.stdout.contains(&format!("judged by the run, which trained on {told} of them")),
+        "{}",
+        audited.stdout
+    );
+
+    // Each fold begins with the same weights.
+    let trained_on = n(&place.json("run/summary.json")["data"]["n_train"]);
+    for _ in 0..2 {
+        let folds = place.line("evaluate next --cross-validate 2 --no-cache --json");
+        assert!(folds.stderr.contains("were trained on: the numbers flatter the model"), "{}", folds.stderr);
+        assert_eq!(folds.result()["n_trained_on"], trained_on);
+    }
+    let audited = place.line("audit next --no-cache");
+    assert!(audited.stdout.contains(&format!("judged by 2 folds, which trained on {trained_on} of them")));
 
     let same = place.line(&format!("{TRAIN} --data data --weights run --out same"));
     assert!(same.code == 0 && !same.stderr.contains("the weights were trained on"), "{}", same.snapshot());
@@ -176,4 +197,44 @@ fn the_remains_of_a_run_are_not_taken_for_a_new_one() {
     assert!(refused.stderr.contains("run/SHA256SUMS` is there, of a run that is not"), "{}", refused.stderr);
     place.write("notes/todo.txt", "the user's own");
     place.result(&format!("{TRAIN} --data data --out notes"));
+}
+
+#[test]
+fn files_that_are_on_both_sides_are_told() {
+    let place = Place::new();
+    place.folders(20);
+    for i in 0..10 {
+        std::fs::copy(place.path(&format!("images/dark/{i}.png")), place.path(&format!("images/dark/copy-{i}.png")))
+            .expect("copied");
+    }
+    let train = "train --data images --image-size 32 --batch-size 8 --epochs 1 --freeze-epochs 0 --weights none";
+    let ended = place.line(&format!("{train} --out run"));
+    let warning = ended.stderr.lines().find(|line| line.contains("are in the training part too")).expect("a warning");
+    let told: u64 = warning.split(' ').find_map(|word| word.parse().ok()).expect("a number");
+    assert_eq!(place.json("run/summary.json")["data"]["n_val_seen"], told);
+    assert_eq!(place.result("evaluate run")["n_trained_on"], told);
+
+    std::fs::remove_file(place.path("run/trained-on.sha256")).expect("removed");
+    place.image("new/dark/1.png", 91).image("new/light/1.png", 131);
+    let ended = place.line("evaluate run --data new");
+    assert!(ended.code == 0 && ended.stderr.contains("nobody knows whether"), "{}", ended.snapshot());
+}
+
+#[test]
+fn groups_that_were_all_trained_on_are_named() {
+    let place = Place::new();
+    place.result("synth --out data --writers 5 --samples 1");
+    let train = TRAIN.replace("--split random", "--split group");
+    place.result(&format!("{train} --data data --out run"));
+    let seen = place.read("run/trained-on.sha256");
+    let seen = seen.lines().next().and_then(|line| line.split("input_").nth(1)?.split('_').next()).expect("a writer");
+    let refused = place.line(&format!("evaluate run --groups {seen} --no-cache"));
+    assert!(refused.code == 1, "{}", refused.snapshot());
+    assert!(
+        refused.stderr.contains(&format!("all images of the groups `{seen}` were trained on")),
+        "{}",
+        refused.stderr
+    );
+    let all = place.result(&format!("evaluate run --groups {seen} --no-cache --split all"));
+    assert_eq!(all["n_trained_on"], all["n"]);
 }

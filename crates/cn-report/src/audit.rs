@@ -92,6 +92,9 @@ pub struct LabelAudit {
     pub by: String,
     /// Images that they speak of.
     pub n_judged: usize,
+    /// How many of those were trained on by who judges them.
+    #[serde(default)]
+    pub n_seen: usize,
     /// Images whose label the model would not have given.
     pub n_contradicted: usize,
     /// The most suspicious ones, in order.
@@ -285,9 +288,13 @@ impl Audit {
 
 impl LabelAudit {
     fn section(&self) -> AuditSection {
-        let Self { by, n_judged, n_contradicted, .. } = self;
+        let Self { by, n_judged, n_seen, n_contradicted, .. } = self;
+        let seen = match n_seen {
+            0 => " that did not train on them".to_owned(),
+            n => format!(", which trained on {n} of them and say little about these"),
+        };
         let finding = format!(
-            "Of {n_judged} images, judged by {by} that did not train on them, {n_contradicted} have a label that the \
+            "Of {n_judged} images, judged by {by}{seen}, {n_contradicted} have a label that the \
              model would not have given. Those come first, with a margin below 0; then those of whose label it was not \
              sure. A hard image stands here beside a wrong label: look at them, from the top."
         );

@@ -67,6 +67,10 @@ pub fn compare_table(runs: &[ComparedRun]) -> String {
 #[must_use]
 pub fn compare_warnings(runs: &[ComparedRun]) -> Vec<String> {
     let Some((first, others)) = runs.split_first() else { return Vec::new() };
+    let seen = |run: &ComparedRun| {
+        let (n, of) = (run.summary.data.n_val_seen, run.summary.data.n_val);
+        (n > 0).then(|| format!("`{}` was trained on {n} of the {of} images that judge it", run.name))
+    };
     let line = |run: &ComparedRun| {
         let what = match first.data.change(&run.data)? {
             DataChange::Labels => "was judged by the labels of another table",
@@ -74,7 +78,7 @@ pub fn compare_warnings(runs: &[ComparedRun]) -> Vec<String> {
         };
         Some(format!("`{}` {what} than `{}`", run.name, first.name))
     };
-    others.iter().filter_map(line).collect()
+    others.iter().filter_map(line).chain(runs.iter().filter_map(seen)).collect()
 }
 
 /// Curves of all runs over their epochs: validation loss, then exact match.

@@ -58,6 +58,15 @@ impl EventFile {
         self.pending.extend(record(&event.0));
     }
 
+    /// Whether other files of events lie beside this one, from before.
+    #[must_use]
+    pub fn has_elders(&self) -> bool {
+        let entries = self.path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+        entries.into_iter().flatten().flatten().any(|entry| {
+            entry.path() != self.path && entry.file_name().to_string_lossy().starts_with("events.out.tfevents.")
+        })
+    }
+
     /// A number; one that is not finite is kept as it is.
     pub fn scalar(&mut self, wall_time: f64, step: u64, tag: &str, value: f64) {
         let mut message = Message::default();

@@ -187,7 +187,7 @@ impl Handler for Recorder {
         self.batch_size = fit.batch_size;
         let epochs: usize = fit.phases.iter().map(|phase| phase.epochs).sum();
         self.gap = ((epochs * fit.steps_per_epoch) as u64 / KEPT_STEPS).max(1);
-        if fit.position.steps_done > 0 || self.again.is_some() {
+        if fit.position.steps_done > 0 || self.again.is_some() || self.events.has_elders() {
             self.events.restart(wall_time(), fit.position.steps_done + 1);
         }
         self.progress.fit_start(fit);

@@ -5,7 +5,7 @@ use crate::output::Ui;
 use crate::start::Start;
 use anyhow::Result;
 use cn_data::{Dataset, Pixels};
-use cn_report::{RunFolder, TrainedOn};
+use cn_report::{RunFolder, Summary, TrainedOn};
 
 /// Whether the file of this image was trained on. An image that is no file is not.
 pub(crate) fn is_seen(pixels: &Pixels, id: u32, seen: &TrainedOn) -> bool {
@@ -15,6 +15,15 @@ pub(crate) fn is_seen(pixels: &Pixels, id: u32, seen: &TrainedOn) -> bool {
 /// What the model has seen, as far as its run has noted it.
 pub(crate) fn of_model(trained: &Trained) -> Result<TrainedOn> {
     Ok(trained.run.as_ref().map(|run| TrainedOn::read(run.trained_on())).transpose()?.unwrap_or_default())
+}
+
+/// Says so where the run of a model trained on files, and its list of them is not there.
+pub(crate) fn warn_of_no_list(ui: Ui, trained: &Trained) {
+    let Some(run) = trained.run.as_ref().filter(|run| !run.trained_on().exists()) else { return };
+    if Summary::read(run.summary()).is_ok_and(|summary| !summary.data.synthetic) {
+        let path = run.trained_on();
+        ui.warn(format_args!("`{}` is missing: nobody knows whether these images were trained on", path.display()));
+    }
 }
 
 /// What the weights have seen that a run begins with, where they are another run's.
@@ -27,12 +36,7 @@ fn of_weights(start: &Start) -> Result<TrainedOn> {
 pub(crate) fn note(run: &RunFolder, dataset: &Dataset, start: &Start, before: TrainedOn) -> Result<()> {
     let mut seen = before;
     seen.extend(of_weights(start)?);
-    // Drawn images are no files.
-    if let Some(files) = dataset.pixels().file_sha256() {
-        for &id in dataset.split().train() {
-            seen.insert(files[id as usize].to_string(), &dataset.index().records()[id as usize].path);
-        }
-    }
+    add(&mut seen, dataset);
     match seen.is_empty() {
         true if run.trained_on().exists() => Ok(std::fs::remove_file(run.trained_on())?),
         true => Ok(()),
@@ -45,9 +49,9 @@ pub(crate) fn n_of(pixels: &Pixels, ids: &[u32], seen: &TrainedOn) -> usize {
     ids.iter().filter(|&&id| is_seen(pixels, id, seen)).count()
 }
 
-/// Says so where the weights that a run begins with were trained on images that are to judge it.
+/// Says so where images that judge are trained on: by the weights that the run begins with, or as copies.
 pub(crate) fn warn(ui: Ui, dataset: &Dataset, start: &Start) -> Result<()> {
-    let (seen, val) = (of_weights(start)?, dataset.split().val());
+    let (val, mut seen) = (dataset.split().val(), of_weights(start)?);
     let n = n_of(dataset.pixels(), val, &seen);
     if n > 0 {
         ui.warn(format_args!(
@@ -56,5 +60,22 @@ pub(crate) fn warn(ui: Ui, dataset: &Dataset, start: &Start) -> Result<()> {
             val.len()
         ));
     }
+    add(&mut seen, dataset);
+    let n_copies = n_of(dataset.pixels(), val, &seen) - n;
+    if n_copies > 0 {
+        ui.warn(format_args!(
+            "{n_copies} of the {} images that judge are in the training part too, as files with the same bytes: the numbers \
+             will flatter the model; `cn-train audit` names them",
+            val.len()
+        ));
+    }
     Ok(())
+}
+
+/// Adds the files that train; drawn images are none.
+fn add(seen: &mut TrainedOn, dataset: &Dataset) {
+    let Some(files) = dataset.pixels().file_sha256() else { return };
+    for &id in dataset.split().train() {
+        seen.insert(files[id as usize].to_string(), &dataset.index().records()[id as usize].path);
+    }
 }

@@ -33,6 +33,7 @@ fn audit() -> Audit {
         labels: Some(LabelAudit {
             by: "5 folds".into(),
             n_judged: 100,
+            n_seen: 0,
             n_contradicted: 3,
             suspects: vec![SuspectLabel {
                 path: "e.png".into(),

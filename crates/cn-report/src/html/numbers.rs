@@ -14,10 +14,12 @@ pub(super) fn headline(record: &Record, answers: &Answers<'_>, quality: &Quality
     let exact = answers.exact_match();
     let counts = answers.counts();
     let [_, groups] = record.group_word();
-    let whose = match record.summary.data.groups_shared {
-        Some(0) => format!(", all by {groups} it had never seen"),
-        Some(_) => format!(", by {groups} of which it had seen some"),
-        None => String::new(),
+    let data = &record.summary.data;
+    let whose = match (data.n_val_seen, data.groups_shared) {
+        (0, Some(0)) => format!(" that the model was not trained on, all by {groups} it had never seen"),
+        (0, Some(_)) => format!(" that the model was not trained on, by {groups} of which it had seen some"),
+        (0, None) => " that the model was not trained on".to_owned(),
+        (n, _) => format!(", {n} of which were trained on"),
     };
     // Wilson's, where nothing can be drawn differently.
     let ends = quality.intervals.as_ref().map_or(record.summary.val.exact_match_ci95, |set| set.widest().exact_match);
@@ -41,7 +43,7 @@ pub(super) fn headline(record: &Record, answers: &Answers<'_>, quality: &Quality
         (escape(&record.summary.arch), record.summary.image_size, escape(&record.summary.recipe));
     format!(
         "<header><p class=soft>{arch} · {size} px · recipe “{recipe}” · {when}</p><h1>How well does it read {name}?</h1>\
-         <p class=lead>Of {total} images that the model was not trained on{whose}, it labelled {hits} entirely right: \
+         <p class=lead>Of {total} images{whose}, it labelled {hits} entirely right: \
          <strong>{share}</strong>.</p><div class=cards>{cards}</div></header>",
         when = escape(record.manifest["started"].as_str().unwrap_or_default().get(..10).unwrap_or_default()),
         total = exact.total,
@@ -73,6 +75,8 @@ pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
     let data = &record.summary.data;
     let [one, many] = record.group_word();
     let shared = match data.groups_shared {
+        // Whoever made them, the model has seen them.
+        _ if data.n_val_seen > 0 => String::new(),
         Some(0) => format!(
             "<p><strong>No {one} is on both sides.</strong> The {n} images that judge come from {many} whose hand the model \
              never saw, so the result is what to expect of a new {one}.</p>",

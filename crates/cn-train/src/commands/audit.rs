@@ -108,6 +108,8 @@ enum Judges {
 struct Judge {
     by: String,
     table: Predictions,
+    /// Images of the table that they trained on all the same.
+    n_seen: usize,
     /// Hashes of the images that they were trained on and judged, of each of them.
     images: Vec<String>,
 }
@@ -115,7 +117,8 @@ struct Judge {
 impl Judge {
     fn folds(runs: &[RunFolder]) -> Result<Self> {
         let images = runs.iter().map(images_of).collect::<Result<_>>()?;
-        Ok(Self { by: format!("{} folds", runs.len()), table: cross::gathered(runs)?, images })
+        let by = format!("{} folds", runs.len());
+        Ok(Self { by, table: cross::gathered(runs)?, n_seen: cross::n_seen(runs)?, images })
     }
 }
 
@@ -140,12 +143,13 @@ fn judges(context: &Context<'_>, args: &AuditArgs, config: &Config, cache: impl 
     }
     context.ui.say("only the labels of the validation part are judged; `--cross-validate 5` judges all\n");
     let table = if run.is_finished() { cross::judged_by(&run)? } else { Predictions::read(run.predictions())? };
-    Ok(Judges::Table(Some(Judge { by: "the run".into(), table, images: vec![images_of(&run)?] })))
+    let n_seen = if run.is_finished() { cross::n_seen(std::slice::from_ref(&run))? } else { 0 };
+    Ok(Judges::Table(Some(Judge { by: "the run".into(), table, n_seen, images: vec![images_of(&run)?] })))
 }
 
 /// The verdicts about the images as they are now: none where the images are others, those of the labels that they have
 /// now where these were changed since the judges were trained.
-fn of_now(context: &Context<'_>, judge: Judge, dataset: &Dataset) -> Result<Option<(String, Predictions)>> {
+fn of_now(context: &Context<'_>, judge: Judge, dataset: &Dataset) -> Result<Option<Judge>> {
     let images = dataset.content_sha256().to_string();
     if judge.images.iter().any(|judged| *judged != images) {
         context.ui.warn(format_args!(
@@ -159,7 +163,7 @@ fn of_now(context: &Context<'_>, judge: Judge, dataset: &Dataset) -> Result<Opti
         0 => judge.by,
         n => format!("{} (trained before the labels of {n} of these images were changed)", judge.by),
     };
-    Ok(Some((by, table)))
+    Ok(Some(Judge { by, table, ..judge }))
 }
 
 /// The table with the labels that the images have now, which may have been corrected since the judges were trained.
@@ -214,7 +218,7 @@ struct Images {
     split: String,
 }
 
-fn find(config: &Config, images: Images, judged_by: Option<(String, Predictions)>, top: usize) -> Result<Found> {
+fn find(config: &Config, images: Images, judged_by: Option<Judge>, top: usize) -> Result<Found> {
     let Images { dataset, originals, damaged, split } = images;
     let index = dataset.index();
     let path = |id: u32| index.records()[id as usize].path.clone();
@@ -225,11 +229,9 @@ fn find(config: &Config, images: Images, judged_by: Option<(String, Predictions)
     odd.sort_by_key(|odd| odd.id);
     let odd = odd.iter().map(|odd| AuditNote { path: path(odd.id), note: odd.reason.to_string() }).collect();
     let cut = cut(config, &dataset)?;
-    let suspects = judged_by.as_ref().map(|(_, table)| table.label_suspects());
-    let labels = judged_by
-        .as_ref()
-        .zip(suspects.as_ref())
-        .map(|((by, table), suspects)| labels(&dataset, by, table, suspects, top));
+    let suspects = judged_by.as_ref().map(|judge| judge.table.label_suspects());
+    let labels =
+        judged_by.as_ref().zip(suspects.as_ref()).map(|(judge, suspects)| labels(&dataset, judge, suspects, top));
     let audit = Audit {
         data: index.name().to_owned(),
         n_images: index.len(),
@@ -246,7 +248,7 @@ fn find(config: &Config, images: Images, judged_by: Option<(String, Predictions)
         cropped: cut.as_deref().map(cropped).unwrap_or_default(),
         crops: cut.as_deref().map(|cut| crops(&dataset, cut)).unwrap_or_default(),
     };
-    let suspects = judged_by.map(|(_, table)| table).zip(suspects);
+    let suspects = judged_by.map(|judge| judge.table).zip(suspects);
     let mut cut: Vec<(u32, f64)> = cut.unwrap_or_default().into_iter().filter(|(_, kept)| is_cut(*kept)).collect();
     cut.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
     Ok(Found { dataset, originals, audit, suspects, cut })
@@ -262,21 +264,27 @@ fn copies(dataset: &Dataset, seen: &Pixels) -> Vec<CopySet> {
         labels: shown(dataset, &records[id as usize].labels),
         part: part[id as usize].to_owned(),
     };
-    let sets = seen.copies(NEAR).into_iter();
-    sets.map(|set| {
-        let has = |name| set.ids.iter().any(|&id| part[id as usize] == name);
+    let sets = seen.copies(NEAR);
+    let equal: HashMap<u32, &[u32]> =
+        sets.iter().filter(|set| set.distance == 0.0).map(|set| (set.ids[0], &set.ids[..])).collect();
+    let of = |set: &cn_data::Copies| {
+        // One that has equals stands for them.
+        let meant = |id: &u32| equal.get(id).map_or_else(|| vec![*id], |ids| ids.to_vec());
+        let meant: Vec<u32> = set.ids.iter().flat_map(meant).collect();
+        let has = |name| meant.iter().any(|&id| part[id as usize] == name);
         let targets = |id: u32| dataset.targets().classes(id);
         CopySet {
             leaks: has("train") && has("val"),
-            contradicts: set.ids.iter().any(|&id| targets(id) != targets(set.ids[0])),
+            contradicts: meant.iter().any(|&id| targets(id) != targets(meant[0])),
             images: set.ids.iter().map(image).collect(),
             distance: set.distance,
         }
-    })
-    .collect()
+    };
+    sets.iter().map(of).collect()
 }
 
-fn labels(dataset: &Dataset, by: &str, table: &Predictions, suspects: &[LabelSuspect], top: usize) -> LabelAudit {
+fn labels(dataset: &Dataset, judge: &Judge, suspects: &[LabelSuspect], top: usize) -> LabelAudit {
+    let table = &judge.table;
     let names = data::names(dataset.index(), table.classes());
     let several = |classes: &[usize]| match classes {
         [] => names.no_class().to_owned(),
@@ -299,8 +307,9 @@ fn labels(dataset: &Dataset, by: &str, table: &Predictions, suspects: &[LabelSus
         AuditNote { path: group.group.clone(), note: classes.collect::<Vec<_>>().join(", ") }
     });
     LabelAudit {
-        by: by.to_owned(),
+        by: judge.by.clone(),
         n_judged: suspects.len(),
+        n_seen: judge.n_seen,
         n_contradicted: suspects.iter().filter(|suspect| suspect.margin < 0.0).count(),
         suspects: suspects.iter().take(top).map(suspect).collect(),
         shifted: shifted.collect(),

@@ -69,11 +69,7 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<u8> {
         }
     }
     let judged = judged(context, args, &trained)?;
-    if let Some(n) = judged.n_trained.filter(|&n| n > 0) {
-        let problem =
-            format!("{n} of the {} images were trained on: the numbers flatter the model", judged.index.len());
-        context.ui.warn(problem);
-    }
+    warn_of_trained(context.ui, &judged);
     let map = ClassMap::new(&trained.card, &judged.index)?;
     let started = std::time::Instant::now();
     let probabilities = trained.probabilities(&judged.pixels)?;
@@ -89,6 +85,13 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<u8> {
     show(context, args, &judgement);
     context.ui.json(&summary(args, &judgement, &json!({ "infer_img_s": img_s })));
     Ok(0)
+}
+
+fn warn_of_trained(ui: Ui, judged: &Judged) {
+    if let Some(n) = judged.n_trained.filter(|&n| n > 0) {
+        let of = judged.index.len();
+        ui.warn(format_args!("{n} of the {of} images were trained on: the numbers flatter the model"));
+    }
 }
 
 /// Predictions for a part of the run's training images, where the run kept them.
@@ -121,6 +124,7 @@ fn other_images(
     let trained_on = seen::of_model(trained)?;
     if trained_on.is_empty() {
         refuse_val(args)?;
+        seen::warn_of_no_list(context.ui, trained);
     }
     let mut config = other_config(args, trained)?;
     if !trained_on.is_empty() {
@@ -141,7 +145,7 @@ fn other_images(
         context.ui.say(format_args!("{n_turned} of {n} have dark ink on a bright ground and are turned"));
     }
     let (part, ids) = chosen(context.ui, args, unseen, &known)?;
-    let ids = at_most(context.ui, &index, in_groups(&index, ids, args)?, args)?;
+    let ids = at_most(context.ui, &index, in_groups(&index, ids, part, args)?, args)?;
     let n_trained = match part {
         Part::Val => Some(0),
         Part::All if trained_on.is_empty() => {
@@ -192,7 +196,7 @@ fn at_most(ui: Ui, index: &Index, ids: Vec<u32>, args: &EvaluateArgs) -> Result<
 }
 
 /// Those of `ids` whose images are of the groups that are asked for.
-fn in_groups(index: &Index, ids: Vec<u32>, args: &EvaluateArgs) -> Result<Vec<u32>> {
+fn in_groups(index: &Index, ids: Vec<u32>, part: Part, args: &EvaluateArgs) -> Result<Vec<u32>> {
     let Some(list) = &args.groups else { return Ok(ids) };
     let groups = groups_of("--groups", list)?;
     let known = index.groups();
@@ -202,7 +206,12 @@ fn in_groups(index: &Index, ids: Vec<u32>, args: &EvaluateArgs) -> Result<Vec<u3
             .into());
     }
     let group = |id: u32| index.records()[id as usize].group.as_ref();
-    Ok(ids.into_iter().filter(|&id| group(id).is_some_and(|group| groups.contains(group))).collect())
+    let ids: Vec<u32> = ids.into_iter().filter(|&id| group(id).is_some_and(|group| groups.contains(group))).collect();
+    if ids.is_empty() && part == Part::Val {
+        let problem = format!("all images of the groups `{}` were trained on", groups.join("`, `"));
+        return Err(Problem::failure(problem).hint("judge other groups, or these with `--split all`").into());
+    }
+    Ok(ids)
 }
 
 /// The settings of the model's run, if it has one, with the data of the flags.
@@ -274,7 +283,7 @@ fn own_images(ui: Ui, own: &Own, seen: &TrainedOn, args: &EvaluateArgs) -> Resul
         Part::Val => dataset.split().val().to_vec(),
         Part::All => (0..).take(dataset.index().len()).collect(),
     };
-    ids = at_most(ui, dataset.index(), in_groups(dataset.index(), ids, args)?, args)?;
+    ids = at_most(ui, dataset.index(), in_groups(dataset.index(), ids, part, args)?, args)?;
     let index = dataset.index().subset(&ids)?;
     let pixels = Pixels::from_images(ids.iter().map(|&id| dataset.pixels().image(id)))?;
     let n_trained = Some(own.n_seen(&ids, seen)?);

@@ -1,6 +1,6 @@
 //! `evaluate --cross-validate K`: the training of a run K times, each time judged on what it left out.
 
-use super::{Judged, Judgement, relocated, show, summary, write};
+use super::{Judged, Judgement, relocated, show, summary, warn_of_trained, write};
 use crate::args::{BatchArgs, ConfigArgs, EvaluateArgs, Part};
 use crate::commands::Context;
 use crate::config::Config;
@@ -81,6 +81,11 @@ pub(in crate::commands) fn folds_in(folder: &Path, k: u32) -> Vec<RunFolder> {
     (1..=k).map(|fold| RunFolder::new(folder.join(format!("fold-{fold}")))).collect()
 }
 
+/// How many images were trained on by the run that judges them: as copies, or by the weights that it began with.
+pub(in crate::commands) fn n_seen(runs: &[RunFolder]) -> Result<usize> {
+    runs.iter().map(|run| Ok(Summary::read(run.summary())?.data.n_val_seen)).sum()
+}
+
 /// Judges each image by the run that did not see it; returns the exit code.
 pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs, k: u32) -> Result<u8> {
     let config = config(context, args)?;
@@ -102,7 +107,7 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs, k: u32) -> Result<
         index,
         pixels,
         part: Part::All,
-        n_trained: Some(0),
+        n_trained: Some(n_seen(&runs)?),
         n_left_out: 0,
         groups: data::groups_name(&config),
     };
@@ -110,6 +115,7 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs, k: u32) -> Result<
     let judgement = Judgement { judged: &judged, names: &names, answers, quality, top };
     write(&folder, &judgement)?;
     context.ui.say(fold_table(&folds));
+    warn_of_trained(context.ui, &judged);
     show(context, args, &judgement);
     let summary = summary(args, &judgement, &json!({ "folds": folds }));
     write_atomic(folder.join("summary.json"), &serde_json::to_vec_pretty(&summary)?)?;
