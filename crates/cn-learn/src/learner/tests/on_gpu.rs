@@ -76,3 +76,20 @@ fn a_step_that_is_not_finite_is_named_by_its_images() -> Result<()> {
     assert_eq!((bad.step, bad.ids.len()), (0, 8));
     Ok(())
 }
+
+#[test]
+fn a_variance_that_overflows_is_a_step_that_is_not_finite() -> Result<()> {
+    let learners = [Some(learner()?), on_gpu(dataset())?];
+    for mut learner in learners.into_iter().flatten() {
+        let mut tensors = learner.model_mut().named_tensors()?;
+        let (name, first) = tensors.swap_remove(0);
+        // Activations of this size are finite, and their squares are not.
+        let large = (name, Tensor::full(1e25f32, first.shape(), first.device())?);
+        learner.model_mut().load_tensors(&[large])?;
+        let Err(Error::NotFinite(bad)) = learner.fit(&two_phases(), &mut []) else { panic!("it trains") };
+        assert_eq!(bad.place, BadPlace::Statistics { name: "norm.running_var".into() });
+        assert_eq!(bad.step, 0);
+        assert!(learner.checkpoint()?.weights.not_finite()?.is_none(), "the step was taken back");
+    }
+    Ok(())
+}
