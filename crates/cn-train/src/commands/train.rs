@@ -389,27 +389,27 @@ fn fit(
         }
     };
     if let (Outcome::Stopped, Some(code)) = (outcome, stop.exit_code()) {
-        let (folder, step) = (run.root().display(), prepared.learner.position().steps_done);
-        context.ui.result(format_args!(
-            "stopped   at step {step}, which is saved; go on with `cn-train train --resume {folder}`\n"
-        ));
-        context.ui.json(&serde_json::json!({ "event": "stopped", "run": run.root(), "step": step }));
+        let step = prepared.learner.position().steps_done;
+        tell_stopped(context.ui, &run, step, &format!("at step {step}, which is saved"));
         return Ok(code);
     }
     let step = prepared.learner.position().steps_done;
     match (result::close(context, &run, prepared, &recorder), stop.exit_code()) {
         (Err(error), Some(code)) if is_interruption(&error) => {
-            let folder = run.root().display();
-            context.ui.result(format_args!(
-                "stopped   after training, at step {step}, before the results were written; go on with `cn-train train --resume {folder}`\n"
-            ));
-            context.ui.json(&serde_json::json!({ "event": "stopped", "run": run.root(), "step": step }));
+            let when = format!("after training, at step {step}, before the results were written");
+            tell_stopped(context.ui, &run, step, &when);
             Ok(code)
         }
         (closed, _) => {
             closed.and_then(|()| checkpoints.wait().map_err(Into::into)).map_err(|error| gone(&run, error)).map(|()| 0)
         }
     }
+}
+
+fn tell_stopped(ui: Ui, run: &RunFolder, step: u64, when: &str) {
+    let folder = run.root().display();
+    ui.result(format_args!("stopped   {when}; go on with `cn-train train --resume {folder}`\n"));
+    ui.json(&serde_json::json!({ "event": "stopped", "run": run.root(), "step": step }));
 }
 
 fn is_interruption(error: &anyhow::Error) -> bool {
