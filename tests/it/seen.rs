@@ -117,6 +117,7 @@ fn images_that_were_all_trained_on_judge_nothing_unless_asked_to() {
     assert!(val.code == 2 && val.stderr.contains("these are other images"), "{}", val.snapshot());
 }
 
+#[cfg(unix)]
 #[test]
 fn weights_bring_what_they_have_seen() {
     let place = trained();
@@ -133,7 +134,7 @@ fn weights_bring_what_they_have_seen() {
     place.result("report next --no-cache");
     let page = place.read("next/report.html");
     assert!(page.contains(&format!("{told} of the {n_val} images that judge were trained on")));
-    assert!(page.contains(&format!("Of {n_val} images, {told} of which were trained on, it labelled")), "the lead");
+    assert!(page.contains(&format!("Of {n_val} images, of which {told} were trained on, it labelled")), "the lead");
     assert!(!page.contains("never seen") && !page.contains("not trained on, but"));
     let compared = place.line("compare run next");
     let note = format!("`next` was trained on {told} of the {n_val} images that judge it");
@@ -154,6 +155,16 @@ fn weights_bring_what_they_have_seen() {
     }
     let audited = place.line("audit next --no-cache");
     assert!(audited.stdout.contains(&format!("judged by 2 folds, which trained on {trained_on} of them")));
+
+    // A link to the file leads to the same list; a file without one tells nothing.
+    std::os::unix::fs::symlink(place.path("run/model.safetensors"), place.path("link.safetensors")).expect("linked");
+    let linked = place.line(&format!("{next} --dry-run").replace("--weights run", "--weights link.safetensors"));
+    assert!(linked.stderr.contains("the weights were trained on"), "{}", linked.snapshot());
+    for name in ["model.safetensors", "model.json"] {
+        place.write(&format!("loose/{name}"), std::fs::read(place.path(&format!("run/{name}"))).expect(name));
+    }
+    let loose = place.line(&format!("{next} --dry-run").replace("--weights run", "--weights loose/model.safetensors"));
+    assert!(loose.code == 0 && loose.stderr.contains("nobody knows whether they were"), "{}", loose.snapshot());
 
     let same = place.line(&format!("{TRAIN} --data data --weights run --out same"));
     assert!(same.code == 0 && !same.stderr.contains("the weights were trained on"), "{}", same.snapshot());

@@ -66,6 +66,12 @@ impl Checkpoint {
         &self.record.position
     }
 
+    /// Whether it is of the end of an epoch.
+    #[must_use]
+    pub fn is_whole_epoch(&self) -> bool {
+        self.position().is_whole_epoch()
+    }
+
     /// The phases of the fit that was under way.
     #[must_use]
     pub fn phases(&self) -> &[Phase] {

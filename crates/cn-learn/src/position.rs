@@ -19,6 +19,14 @@ pub struct Position {
     pub steps_done: u64,
 }
 
+impl Position {
+    /// Whether an epoch was just done, and nothing of the next one.
+    #[must_use]
+    pub fn is_whole_epoch(&self) -> bool {
+        self.step == 0 && self.epochs_done > 0
+    }
+}
+
 /// Mean and scores of one epoch, a line of a table of results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {

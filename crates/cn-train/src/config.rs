@@ -397,6 +397,16 @@ impl Config {
         };
         overlay::differences(&table(self), &table(other))
     }
+
+    /// What a run that goes on may decide anew and what may change its result, a line each.
+    pub(crate) fn decisions(&self, other: &Self) -> Vec<String> {
+        let table = |config: &Self| {
+            let mut table = Table::try_from(config.stored()).unwrap_or_default();
+            table.retain(|key, _| matches!(key, "on_nan" | "validate_every"));
+            table
+        };
+        overlay::differences(&table(self), &table(other))
+    }
 }
 
 /// Whether a file says all that must be said, as that of a run does: what it leaves out is then not what a recipe says.

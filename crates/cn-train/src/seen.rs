@@ -28,8 +28,22 @@ pub(crate) fn warn_of_no_list(ui: Ui, trained: &Trained) {
 
 /// What the weights have seen that a run begins with, where they are another run's.
 fn of_weights(start: &Start) -> Result<TrainedOn> {
-    let folder = start.origin().and_then(|origin| origin.path.parent());
-    Ok(folder.map(|folder| TrainedOn::read(RunFolder::new(folder).trained_on())).transpose()?.unwrap_or_default())
+    Ok(run_of(start).map(|run| TrainedOn::read(run.trained_on())).transpose()?.unwrap_or_default())
+}
+
+/// The folder of the weights' file, links followed.
+fn run_of(start: &Start) -> Option<RunFolder> {
+    let path = &start.origin()?.path;
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+    Some(RunFolder::new(path.parent()?))
+}
+
+/// Whether the weights are those of a model that was trained on files, and nobody knows which.
+fn is_unknown(start: &Start) -> bool {
+    run_of(start).is_some_and(|run| {
+        let drawn = Summary::read(run.summary()).is_ok_and(|summary| summary.data.synthetic);
+        run.model_card().is_file() && !run.trained_on().exists() && !drawn
+    })
 }
 
 /// Notes in the run what it is going to see, and what its weights have seen, beside what it has seen before.
@@ -51,6 +65,11 @@ pub(crate) fn n_of(pixels: &Pixels, ids: &[u32], seen: &TrainedOn) -> usize {
 
 /// Says so where images that judge are trained on: by the weights that the run begins with, or as copies.
 pub(crate) fn warn(ui: Ui, dataset: &Dataset, start: &Start) -> Result<()> {
+    if is_unknown(start) {
+        ui.warn(format_args!(
+            "there is no `trained-on.sha256` beside the weights: nobody knows whether they were trained on images that judge"
+        ));
+    }
     let (val, mut seen) = (dataset.split().val(), of_weights(start)?);
     let n = n_of(dataset.pixels(), val, &seen);
     if n > 0 {

@@ -48,6 +48,12 @@ impl CheckpointFolder {
         self.path.join("best.safetensors")
     }
 
+    /// The file of the last whole epoch, where it is kept: later checkpoints may be of steps between two.
+    #[must_use]
+    pub fn epoch(&self) -> PathBuf {
+        self.path.join("epoch.safetensors")
+    }
+
     /// Writes the last checkpoint; the one that was it becomes the one before. Makes the folder, not those around it: a
     /// run whose folder was removed is not begun again by its next checkpoint.
     ///
@@ -88,12 +94,33 @@ impl CheckpointFolder {
     ///
     /// [`Error::CheckpointFile`]; the best one so far is intact then.
     pub fn keep_as_best(&self) -> Result<()> {
-        let fresh = self.path.join("best.tmp");
+        self.keep_as(&self.best())
+    }
+
+    /// Keeps the last checkpoint as that of the last whole epoch, in the same way.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CheckpointFile`]; the one before it is intact then.
+    pub fn keep_as_epoch(&self) -> Result<()> {
+        self.keep_as(&self.epoch())
+    }
+
+    fn keep_as(&self, path: &Path) -> Result<()> {
+        let fresh = path.with_extension("tmp");
         let _ = std::fs::remove_file(&fresh); // Left behind by a crash.
         std::fs::hard_link(self.last(), &fresh)
             .or_else(|_| std::fs::copy(self.last(), &fresh).map(drop))
-            .and_then(|()| std::fs::rename(&fresh, self.best()))
+            .and_then(|()| std::fs::rename(&fresh, path))
             .map_err(|e| failed("keep", &self.last(), e))
+    }
+
+    /// The checkpoint of the latest whole epoch that `is_own`, of those that can be read.
+    #[must_use]
+    pub fn newest_epoch_where(&self, is_own: impl Fn(&Checkpoint) -> bool) -> Option<Checkpoint> {
+        let files = [self.epoch(), self.last(), self.previous()].into_iter().filter(|path| path.exists());
+        let read = files.filter_map(|path| Checkpoint::read(&path).ok());
+        read.filter(|found| found.is_whole_epoch() && is_own(found)).max_by_key(|found| found.position().epochs_done)
     }
 
     /// The newest checkpoint that can be read, the best one where both others cannot; `None` if there is no file at all.

@@ -1,7 +1,7 @@
 //! When a run writes checkpoints.
 
 use super::CheckpointFolder;
-use super::writer::{Rank, Writer};
+use super::writer::{Epochs, Rank, Writer};
 use crate::{Checkpoint, EpochEnd, FitStart, Flow, Handler, Moment, Monitor, Position, Result, Step, Validated};
 use serde_json::Value;
 use std::fmt;
@@ -26,8 +26,9 @@ pub struct SaveCheckpoints {
     monitor: Monitor,
     /// Of the epoch that the next checkpoint follows.
     rank: Rank,
-    /// Steps that were done at the newest one.
+    /// Steps that were done at the newest one, and at the best.
     newest: Option<u64>,
+    best: Option<u64>,
     busy: WhenBusy,
 }
 
@@ -62,6 +63,7 @@ impl SaveCheckpoints {
             monitor: Monitor::new("val_loss"),
             rank: Rank::Other,
             newest: None,
+            best: None,
             busy: WhenBusy::Waits,
         }
     }
@@ -109,6 +111,13 @@ impl SaveCheckpoints {
         self.writer.wait()
     }
 
+    /// Keeps the checkpoint of the last whole epoch beside those of steps, as [`CheckpointFolder::epoch`].
+    #[must_use]
+    pub fn keeping_epochs(mut self) -> Self {
+        self.writer.epochs = Epochs::Kept;
+        self
+    }
+
     /// Gives each checkpoint this to carry, see [`Checkpoint::with_extra`].
     #[must_use]
     pub fn with_extra(self, extra: Value) -> Self {
@@ -119,6 +128,26 @@ impl SaveCheckpoints {
     #[must_use]
     pub fn best_by(self, monitor: Monitor) -> Self {
         Self { monitor, ..self }
+    }
+
+    /// Gives the checkpoint that a fit goes on from the other names that it was to have, should the process have ended
+    /// before it had them.
+    fn keep_again(&self, position: Position) -> Result<()> {
+        let is_best = self.best == Some(position.steps_done);
+        let folder = self.writer.folder();
+        if !position.is_whole_epoch() || !(is_best || self.writer.epochs == Epochs::Kept) || !folder.last().exists() {
+            return Ok(());
+        }
+        // A damaged one was not gone on from.
+        if Checkpoint::read(&folder.last()).is_ok_and(|last| *last.position() == position) {
+            if is_best {
+                folder.keep_as_best()?;
+            }
+            if self.writer.epochs == Epochs::Kept {
+                folder.keep_as_epoch()?;
+            }
+        }
+        Ok(())
     }
 
     fn is_stopped(&self) -> bool {
@@ -139,7 +168,7 @@ impl Handler for SaveCheckpoints {
         self.last = Instant::now();
         // A fit that goes on begins at a checkpoint.
         self.newest = (fit.position.steps_done > 0).then_some(fit.position.steps_done);
-        Ok(())
+        self.keep_again(fit.position)
     }
 
     fn on_step(&mut self, _: &mut Step<'_>) -> Result<Flow> {
@@ -152,7 +181,10 @@ impl Handler for SaveCheckpoints {
     }
 
     fn on_epoch_end(&mut self, end: &mut EpochEnd<'_>) -> Result<Flow> {
-        self.rank = if self.monitor.improves(end.record)? { Rank::Best } else { Rank::Other };
+        self.rank = Rank::Other;
+        if self.monitor.improves(end.record)? {
+            (self.rank, self.best) = (Rank::Best, Some(end.record.step));
+        }
         Ok(self.flow())
     }
 
@@ -197,13 +229,15 @@ impl Handler for SaveCheckpoints {
         }
     }
 
-    /// The best number so far.
+    /// The best number so far, and its step.
     fn state(&self) -> Option<Value> {
-        self.monitor.best().map(Value::from)
+        self.monitor.best().map(|best| serde_json::json!({ "best": best, "step": self.best }))
     }
 
     fn restore(&mut self, state: &Value) -> Result<()> {
-        self.monitor.restore(state.as_f64());
+        // Older checkpoints hold the number alone.
+        self.monitor.restore(state["best"].as_f64().or(state.as_f64()));
+        self.best = state["step"].as_u64();
         Ok(())
     }
 }
@@ -300,6 +334,28 @@ mod tests {
         folder.set_damaged_aside()?;
         folder.write(&best)?;
         assert!(folder.newest()?.expect("written").damage.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn names_that_a_checkpoint_lacks_are_given_when_its_run_goes_on() -> Result<()> {
+        let (_dir, folder) = folder();
+        let save = || SaveCheckpoints::to(folder.clone()).every(1).keeping_epochs();
+        trained(save())?;
+        let names = [folder.best(), folder.epoch()];
+        assert_eq!(names.each_ref().map(|path| steps(path)), [12, 12], "the last epoch is the best");
+        names.iter().for_each(|path| std::fs::remove_file(path).expect("removed"));
+        let mut learner = learner()?;
+        learner.restore(&Checkpoint::read(&folder.last())?)?;
+        learner.resume(&mut [&mut save()])?;
+        assert_eq!(names.each_ref().map(|path| steps(path)), [12, 12]);
+        // Of a step, neither is made.
+        names.iter().for_each(|path| std::fs::remove_file(path).expect("removed"));
+        let mut learner = crate::testing::learner()?;
+        learner.restore(&Checkpoint::read(&folder.previous())?)?;
+        let mut save = save().stop_when(|| true);
+        learner.resume(&mut [&mut save])?;
+        assert!(!names.iter().any(|path| path.exists()));
         Ok(())
     }
 

@@ -12,6 +12,14 @@ pub(super) enum Rank {
     Other,
 }
 
+/// What becomes of the checkpoint of an epoch once others follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Epochs {
+    /// It is kept until the next epoch's.
+    Kept,
+    Passed,
+}
+
 /// How one checkpoint gets to the disk.
 type Write = fn(&CheckpointFolder, &Checkpoint, Rank) -> Result<()>;
 
@@ -22,6 +30,7 @@ type Write = fn(&CheckpointFolder, &Checkpoint, Rank) -> Result<()>;
 pub(super) struct Writer {
     folder: CheckpointFolder,
     write: Write,
+    pub(super) epochs: Epochs,
     under_way: Option<JoinHandle<Result<()>>>,
     /// What is written next.
     waiting: Option<(Checkpoint, Rank)>,
@@ -29,13 +38,17 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(folder: CheckpointFolder) -> Self {
-        Self { folder, write, under_way: None, waiting: None }
+        Self { folder, write, epochs: Epochs::Passed, under_way: None, waiting: None }
     }
 
     /// One that writes by another function.
     #[cfg(test)]
     pub(super) fn through(folder: CheckpointFolder, write: Write) -> Self {
-        Self { folder, write, under_way: None, waiting: None }
+        Self { folder, write, epochs: Epochs::Passed, under_way: None, waiting: None }
+    }
+
+    pub(super) fn folder(&self) -> &CheckpointFolder {
+        &self.folder
     }
 
     /// Begins to write; waits for the checkpoint before it.
@@ -69,11 +82,17 @@ impl Writer {
 
     fn start(&mut self, checkpoint: Checkpoint, rank: Rank) -> Result<()> {
         let (folder, write, copy) = (self.folder.clone(), self.write, checkpoint.clone());
-        let thread = Builder::new().name("checkpoint".into()).spawn(move || write(&folder, &copy, rank));
+        let keeps = self.epochs == Epochs::Kept && checkpoint.is_whole_epoch();
+        let all = move |checkpoint: &Checkpoint| {
+            write(&folder, checkpoint, rank)?;
+            if keeps { folder.keep_as_epoch() } else { Ok(()) }
+        };
+        let there = all.clone();
+        let thread = Builder::new().name("checkpoint".into()).spawn(move || there(&copy));
         match thread {
             Ok(thread) => self.under_way = Some(thread),
             // Where there are no more threads, training waits.
-            Err(_) => (self.write)(&self.folder, &checkpoint, rank)?,
+            Err(_) => all(&checkpoint)?,
         }
         Ok(())
     }

@@ -15,11 +15,15 @@ pub(super) fn headline(record: &Record, answers: &Answers<'_>, quality: &Quality
     let counts = answers.counts();
     let [_, groups] = record.group_word();
     let data = &record.summary.data;
+    let own = has_own_weights(record);
     let whose = match (data.n_val_seen, data.groups_shared) {
+        (0, Some(0)) if !own => {
+            format!(" that did not train the model, all by {groups} that are not in its training part")
+        }
         (0, Some(0)) => format!(" that the model was not trained on, all by {groups} it had never seen"),
         (0, Some(_)) => format!(" that the model was not trained on, by {groups} of which it had seen some"),
         (0, None) => " that the model was not trained on".to_owned(),
-        (n, _) => format!(", {n} of which were trained on"),
+        (n, _) => format!(", of which {n} {} trained on", if n == 1 { "was" } else { "were" }),
     };
     // Wilson's, where nothing can be drawn differently.
     let ends = quality.intervals.as_ref().map_or(record.summary.val.exact_match_ci95, |set| set.widest().exact_match);
@@ -77,6 +81,10 @@ pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
     let shared = match data.groups_shared {
         // Whoever made them, the model has seen them.
         _ if data.n_val_seen > 0 => String::new(),
+        Some(0) if !has_own_weights(record) => format!(
+            "<p><strong>No {one} is on both sides.</strong> But the run began with the weights of another model, which may \
+             have seen some of them.</p>"
+        ),
         Some(0) => format!(
             "<p><strong>No {one} is on both sides.</strong> The {n} images that judge come from {many} whose hand the model \
              never saw, so the result is what to expect of a new {one}.</p>",
@@ -106,6 +114,11 @@ pub(super) fn meaning(record: &Record, quality: &Quality) -> String {
     html += "<p class=soft>Exact match: the whole set of labels is right, none missing and none too many. It describes the \
              weights of the last step, not the epoch that happened to be best.</p>";
     html
+}
+
+/// Whether nothing but this run, and weights that saw no such images, made the model.
+fn has_own_weights(record: &Record) -> bool {
+    matches!(&record.summary.weights[..], "none" | "glyphs" | "imagenet")
 }
 
 /// What another sample might have given.

@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context<'_>, args: &ReproduceArgs) -> Result<u8> {
     let forced = Manifest::read(run.manifest())?.forced;
     if !forced.is_empty() {
         let problem = format!(
-            "the run `{}` went on with something else by `--force`, so it cannot be repeated:\n  {}",
+            "the run `{}` went on with something else than it began with, so it cannot be repeated:\n  {}",
             run.root().display(),
             forced.join("\n  ")
         );

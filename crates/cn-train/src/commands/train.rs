@@ -39,6 +39,8 @@ struct Prepared {
     dataset: Arc<Dataset>,
     split: String,
     learner: Learner<Network>,
+    /// The state before the first step, where a run may be thrown back to it.
+    initial: Option<Checkpoint>,
 }
 
 /// Who chose the data.
@@ -231,8 +233,12 @@ fn prepare(
     }
     config.settle_rates(loaded.as_ref());
     let memory = memory::settle(ui, &mut config, &dataset, &mut network, demand)?;
-    let learner = session::learner(&config, Arc::clone(&dataset), &start, network)?;
-    let prepared = Prepared { config, start, dataset, split, learner };
+    let mut learner = session::learner(&config, Arc::clone(&dataset), &start, network)?;
+    let initial = match config.on_nan {
+        OnNan::Rollback => Some(learner.checkpoint()?),
+        OnNan::Stop | OnNan::Skip => None,
+    };
+    let prepared = Prepared { config, start, dataset, split, learner, initial };
     describe(ui, &prepared);
     ui.say(format_args!("memory    {memory}"));
     Ok(prepared)
@@ -279,7 +285,7 @@ fn introduce_weights(ui: Ui, lines: &[String]) {
 }
 
 fn describe(ui: Ui, prepared: &Prepared) {
-    let Prepared { config, start, dataset, split, learner } = prepared;
+    let Prepared { config, start, dataset, split, learner, .. } = prepared;
     let (train, val) = (learner.batches().source().n_train(), dataset.split().val().len());
     let shared = match dataset.index().groups().len() {
         0 => String::new(),
@@ -332,11 +338,11 @@ fn checkpoints(run: &RunFolder, config: &Config, stop: &Stop) -> SaveCheckpoints
     let save = save.stop_when(move || stop.exit_code().is_some());
     let save = match config.on_nan {
         // To go back to what is right before the step would meet it again.
-        OnNan::Rollback => save.not_before_nan(),
+        OnNan::Rollback => save.not_before_nan().keeping_epochs(),
+        // A GPU is done with an epoch before the disk is with a checkpoint.
+        OnNan::Stop | OnNan::Skip if gpu_of(&config.device).is_some() => save.never_waiting(),
         OnNan::Stop | OnNan::Skip => save,
     };
-    // A GPU is done with an epoch before the disk is with a checkpoint.
-    let save = if gpu_of(&config.device).is_some() { save.never_waiting() } else { save };
     let save = match config.checkpoint_every {
         Some(steps) => save.every(steps),
         None => save,
@@ -361,15 +367,12 @@ fn fit(
     let asked = stop.clone();
     prepared.learner.model_mut().set_interrupt(Interrupt::when(move || asked.exit_code().is_some()));
     let mut from = checkpoint;
-    let start = match prepared.config.on_nan {
-        OnNan::Rollback => Some(prepared.learner.checkpoint()?),
-        OnNan::Stop | OnNan::Skip => None,
-    };
-    let mut tried: Option<(Recorder, u64)> = None;
+    let start = prepared.initial.take();
+    let mut tried: Option<Recorder> = None;
     let (outcome, recorder, mut checkpoints) = loop {
         let fresh = Recorder::new(context.ui, run.clone(), context.start);
         let mut recorder = match &tried {
-            Some((tried, _)) => fresh.after(tried),
+            Some(tried) => fresh.after(tried),
             None => fresh,
         };
         let mut checkpoints = checkpoints(&run, &prepared.config, &stop).with_extra(identity(manifest));
@@ -379,10 +382,8 @@ fn fit(
             (Ok(outcome), _) => break (outcome, recorder, checkpoints),
             (Err(cn_learn::Error::NotFinite(bad)), Some(start)) if prepared.learner.lr_scale() > SMALLEST_SCALE => {
                 checkpoints.wait()?;
-                let tried_from = tried.as_ref().map(|(_, step)| *step);
-                let back = roll_back(context.ui, &run, &mut prepared, (start, manifest, tried_from), &bad)?;
-                tried = Some((recorder, back.position().steps_done));
-                from = Some(back);
+                from = Some(roll_back(context.ui, &run, &mut prepared, (start, manifest), &bad)?);
+                tried = Some(recorder);
             }
             (Err(cn_learn::Error::NotFinite(bad)), _) => return Err(refuse_nan(&run, &prepared.config, &bad).into()),
             (Err(error), _) => return Err(gone(&run, error.into()).context("training failed")),
@@ -452,25 +453,22 @@ fn go(
     }
 }
 
-/// Halves the rates; the checkpoint to go on from.
+/// Halves the rates; the checkpoint to go on from: of the last whole epoch at the rates that failed, else the start. Both
+/// are the same wherever the run was stopped in between.
 fn roll_back(
     ui: Ui,
     run: &RunFolder,
     prepared: &mut Prepared,
-    (start, manifest, tried_from): (&Checkpoint, &Manifest, Option<u64>),
+    (start, manifest): (&Checkpoint, &Manifest),
     bad: &NotFinite,
 ) -> Result<Checkpoint> {
-    let folder = CheckpointFolder::new(run.checkpoints());
-    let found = match folder.newest_where(|checkpoint| is_own(checkpoint, manifest)) {
-        // What lies there is another run's.
-        Err(cn_learn::Error::CheckpointForeign { .. }) => None,
-        found => found?,
-    };
-    // Where a checkpoint did not help, it was too close already.
-    let helps = |checkpoint: &Checkpoint| tried_from != Some(checkpoint.position().steps_done);
-    let found = found.map(|found| found.checkpoint).filter(helps);
+    let failed = prepared.learner.lr_scale();
+    // One of other rates was gone back to before, or is of a try that was given up.
+    let is_of_try =
+        |checkpoint: &Checkpoint| is_own(checkpoint, manifest) && checkpoint.lr_scale().to_bits() == failed.to_bits();
+    let found = CheckpointFolder::new(run.checkpoints()).newest_epoch_where(is_of_try);
     let from = found.unwrap_or_else(|| start.clone());
-    let scale = prepared.learner.lr_scale() / 2.0;
+    let scale = failed / 2.0;
     prepared.learner.set_lr_scale(scale)?;
     let step = from.position().steps_done;
     ui.warn(format_args!("{bad}; back to step {step}, with {scale} of the learning rates"));

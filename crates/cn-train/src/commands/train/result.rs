@@ -151,7 +151,7 @@ fn card(prepared: &Prepared, sha256: &str) -> ModelCard {
 
 /// The summary but for `val`, which stands for nothing yet.
 fn summary(run: &RunFolder, prepared: &Prepared, recorder: &Recorder, sha256: &str) -> Result<Summary> {
-    let Prepared { config, start, dataset, split, learner } = prepared;
+    let Prepared { config, start, dataset, split, learner, .. } = prepared;
     let kept = recorder.kept();
     Ok(Summary {
         schema: SUMMARY_SCHEMA,

@@ -92,7 +92,16 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
             refuse_kept(run, found.as_ref(), &mut prepared, &settings)?;
             let edited = if is_edited(run, &old)? { vec!["config.toml: edited".to_owned()] } else { Vec::new() };
             let forced = [edited, settings, differences].concat();
-            manifest.forced = note_forced(context, run, args, old.clone(), forced)?;
+            if !forced.is_empty() {
+                context.ui.warn(format_args!("`--force`: the run goes on with something else:{}", listed(&forced)));
+            }
+            // Before the first step, nothing came of what was decided then.
+            let decided = if found.is_some() { stored.decisions(&prepared.config) } else { Vec::new() };
+            if !decided.is_empty() {
+                let list = listed(&decided);
+                context.ui.say(format_args!("decided   `reproduce` cannot repeat what is decided anew:{list}"));
+            }
+            manifest.forced = note_forced(run, args, old.clone(), [forced, decided].concat())?;
             if old.versions != manifest.versions {
                 let version = &old.versions.cn_train;
                 context.ui.warn(format_args!("the run was begun by cn-train {version}: bits may differ"));
@@ -224,19 +233,12 @@ fn listed(lines: &[String]) -> String {
     lines.iter().map(|line| format!("\n  {line}")).collect()
 }
 
-/// Warns about what is forced, and keeps it in the manifest, of which all that was ever forced comes back: the folder alone
-/// no longer says how the run came about.
-fn note_forced(
-    context: &Context<'_>,
-    run: &RunFolder,
-    args: &TrainArgs,
-    old: Manifest,
-    differences: Vec<String>,
-) -> Result<Vec<String>> {
+/// Keeps what is forced or decided anew in the manifest, of which all that ever was comes back: the settings alone no
+/// longer say how the run came about.
+fn note_forced(run: &RunFolder, args: &TrainArgs, old: Manifest, differences: Vec<String>) -> Result<Vec<String>> {
     if differences.is_empty() {
         return Ok(old.forced);
     }
-    context.ui.warn(format_args!("`--force`: the run goes on with something else:{}", listed(&differences)));
     let new = differences.into_iter().filter(|line| !old.forced.contains(line)).collect();
     let forced = [old.forced.clone(), new].concat();
     if !args.dry_run {
