@@ -112,7 +112,10 @@ impl CheckpointFolder {
         std::fs::hard_link(self.last(), &fresh)
             .or_else(|_| std::fs::copy(self.last(), &fresh).map(drop))
             .and_then(|()| std::fs::rename(&fresh, path))
-            .map_err(|e| failed("keep", &self.last(), e))
+            .map_err(|e| failed("keep", &self.last(), e))?;
+        // Where both are names of one file already, a rename does nothing (POSIX), and leaves both.
+        let _ = std::fs::remove_file(&fresh);
+        Ok(())
     }
 
     /// The checkpoint of the latest whole epoch that `is_own`, of those that can be read.

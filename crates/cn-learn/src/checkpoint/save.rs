@@ -349,6 +349,12 @@ mod tests {
         learner.restore(&Checkpoint::read(&folder.last())?)?;
         learner.resume(&mut [&mut save()])?;
         assert_eq!(names.each_ref().map(|path| steps(path)), [12, 12]);
+        // A second time, nothing is left beside them.
+        let mut learner = crate::testing::learner()?;
+        learner.restore(&Checkpoint::read(&folder.last())?)?;
+        learner.resume(&mut [&mut save()])?;
+        let parent = folder.last().parent().expect("a folder").to_owned();
+        assert_eq!(std::fs::read_dir(parent).expect("a folder").count(), 4);
         // Of a step, neither is made.
         names.iter().for_each(|path| std::fs::remove_file(path).expect("removed"));
         let mut learner = crate::testing::learner()?;
