@@ -373,7 +373,7 @@ fn what_is_forced_is_told_and_kept() {
     let resumed = place.line("train --resume free");
     assert!(resumed.code == 0 && resumed.stderr.contains("is of another run"), "{}", resumed.snapshot());
     place.line("train --resume run");
-    assert!(place.line("verify run").stdout.contains("by `--force` it went on with config.toml: edited"));
+    assert!(place.line("verify run").stdout.contains("it went on with config.toml: edited"));
 }
 
 #[test]
@@ -468,6 +468,15 @@ fn a_run_that_is_thrown_back_ends_the_same_wherever_it_was_stopped() {
     for run in ["stopped", "never"] {
         assert_eq!(place.line(&format!("verify {run}")).code, 0, "{run}");
     }
+    // Where the epoch's own checkpoint is damaged, that is found, and another name of it is used.
+    let epoch = place.path("never/checkpoints/epoch.safetensors");
+    std::fs::remove_file(&epoch).expect("removed");
+    std::fs::write(&epoch, "junk").expect("written");
+    let verified = place.line("verify never");
+    assert!(verified.code == 1 && verified.stdout.contains("last epoch's"), "{}", verified.snapshot());
+    let folder = cn_learn::CheckpointFolder::new(place.path("never/checkpoints"));
+    let found = folder.newest_epoch_where(|_| true).expect("the last one is of that epoch");
+    assert!(found.damage.is_some() && found.path == folder.last());
 }
 
 #[test]
@@ -481,4 +490,16 @@ fn what_is_decided_anew_is_kept_and_not_repeated() {
     let refused = place.line("reproduce run");
     assert_eq!(refused.code, 1, "{}", refused.snapshot());
     assert!(refused.stderr.contains("cannot be repeated:\n  validate_every: 1, now 2\n"), "{}", refused.stderr);
+
+    // Also where no checkpoint was written yet.
+    place.result(&format!("{train} --out early"));
+    place.cut("early");
+    std::fs::remove_dir_all(place.path("early/checkpoints")).expect("removed");
+    place.result("train --resume early --on-nan skip");
+    let refused = place.line("reproduce early");
+    assert!(
+        refused.code == 1 && refused.stderr.contains("  on_nan: \"stop\", now \"skip\"\n"),
+        "{}",
+        refused.snapshot()
+    );
 }

@@ -85,7 +85,8 @@ impl Estimate {
         let weights = 4 * network.parameters().values().elem_count() as u64;
         let n_val = dataset.split().val().len();
         // The one to go back to at the start stays in memory.
-        let n_checkpoints = if config.on_nan == OnNan::Rollback { 2 } else { 1 };
+        // With rollbacks also the start, and the bytes of the one that is gone back to.
+        let n_checkpoints = if config.on_nan == OnNan::Rollback { 3 } else { 1 };
         // There, one waits for the disk.
         let n_checkpoints = n_checkpoints + u64::from(!on_host);
         let copies = COPIES_TRAINED + n_checkpoints * COPIES_SAVED + COPIES_PREPARED;

@@ -118,15 +118,24 @@ impl CheckpointFolder {
         Ok(())
     }
 
-    /// The checkpoint of the latest whole epoch that `is_own`, of those that can be read.
+    /// The checkpoint of the last whole epoch that `is_own`: the one that is kept, or another of such an epoch where that
+    /// cannot be read. One at a time is in memory.
     #[must_use]
-    pub fn newest_epoch_where(&self, is_own: impl Fn(&Checkpoint) -> bool) -> Option<Checkpoint> {
-        let files = [self.epoch(), self.last(), self.previous()].into_iter().filter(|path| path.exists());
-        let read = files.filter_map(|path| Checkpoint::read(&path).ok());
-        read.filter(|found| found.is_whole_epoch() && is_own(found)).max_by_key(|found| found.position().epochs_done)
+    pub fn newest_epoch_where(&self, is_own: impl Fn(&Checkpoint) -> bool) -> Option<NewestCheckpoint> {
+        let mut damage = None;
+        for path in [self.epoch(), self.last(), self.previous(), self.best()].into_iter().filter(|path| path.exists()) {
+            match Checkpoint::read(&path) {
+                Ok(checkpoint) if checkpoint.is_whole_epoch() && is_own(&checkpoint) => {
+                    return Some(NewestCheckpoint { checkpoint, path, damage });
+                }
+                Ok(_) => {}
+                Err(error) => damage = damage.or(Some(error)),
+            }
+        }
+        None
     }
 
-    /// The newest checkpoint that can be read, the best one where both others cannot; `None` if there is no file at all.
+    /// The newest checkpoint that can be read, that of the last epoch or the best one where both others cannot; `None` if there is no file at all.
     ///
     /// # Errors
     ///
@@ -142,7 +151,8 @@ impl CheckpointFolder {
     /// As [`CheckpointFolder::newest`], and [`Error::CheckpointForeign`].
     pub fn newest_where(&self, is_own: impl Fn(&Checkpoint) -> bool) -> Result<Option<NewestCheckpoint>> {
         let mut damage = None;
-        for path in [self.last(), self.previous(), self.best()].into_iter().filter(|path| path.exists()) {
+        let files = [self.last(), self.previous(), self.epoch(), self.best()];
+        for path in files.into_iter().filter(|path| path.exists()) {
             match Checkpoint::read(&path) {
                 Ok(checkpoint) if is_own(&checkpoint) => {
                     return Ok(Some(NewestCheckpoint { checkpoint, path, damage }));

@@ -440,6 +440,8 @@ fn go(
         Some(checkpoint) if !checkpoint.phases().is_empty() => {
             let scale = learner.lr_scale().min(checkpoint.lr_scale());
             learner.restore(&checkpoint)?;
+            // Its memory is for those that come.
+            drop(checkpoint);
             learner.set_lr_scale(scale)?;
             learner.resume(handlers)
         }
@@ -467,7 +469,10 @@ fn roll_back(
     let is_of_try =
         |checkpoint: &Checkpoint| is_own(checkpoint, manifest) && checkpoint.lr_scale().to_bits() == failed.to_bits();
     let found = CheckpointFolder::new(run.checkpoints()).newest_epoch_where(is_of_try);
-    let from = found.unwrap_or_else(|| start.clone());
+    if let Some(damage) = found.as_ref().and_then(|found| found.damage.as_ref()) {
+        ui.warn(format_args!("{damage}; another one of that epoch is used"));
+    }
+    let from = found.map_or_else(|| start.clone(), |found| found.checkpoint);
     let scale = failed / 2.0;
     prepared.learner.set_lr_scale(scale)?;
     let step = from.position().steps_done;

@@ -100,7 +100,7 @@ impl Checks {
         let manifest = Manifest::read(self.run.manifest())?;
         let forced = match manifest.forced.as_slice() {
             [] => String::new(),
-            lines => format!("; by `--force` it went on with {}", lines.join(", ")),
+            lines => format!("; it went on with {}", lines.join(", ")),
         };
         let about = format!("begun {} by cn-train {}{forced}", manifest.started, manifest.versions.cn_train);
         Ok((manifest, about))
@@ -114,8 +114,12 @@ impl Checks {
 
     fn checkpoints(&mut self, manifest: Option<&Manifest>) {
         let folder = CheckpointFolder::new(self.run.checkpoints());
-        let files =
-            [("last checkpoint", folder.last()), ("previous one", folder.previous()), ("best one", folder.best())];
+        let files = [
+            ("last checkpoint", folder.last()),
+            ("previous one", folder.previous()),
+            ("best one", folder.best()),
+            ("last epoch's", folder.epoch()),
+        ];
         for (what, path) in files.into_iter().filter(|(_, path)| path.exists()) {
             self.note(what, |_| {
                 let checkpoint = Checkpoint::read(&path)?;

@@ -50,7 +50,7 @@ pub(crate) enum OnNan {
     Stop,
     /// Leave the step out and go on
     Skip,
-    /// Go back to the last checkpoint, and on from there with half the learning rates
+    /// Go back to the end of the last epoch, or to the start, and on from there with half the learning rates
     Rollback,
 }
 

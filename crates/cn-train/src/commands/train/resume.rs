@@ -95,8 +95,7 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
             if !forced.is_empty() {
                 context.ui.warn(format_args!("`--force`: the run goes on with something else:{}", listed(&forced)));
             }
-            // Before the first step, nothing came of what was decided then.
-            let decided = if found.is_some() { stored.decisions(&prepared.config) } else { Vec::new() };
+            let decided = stored.decisions(&prepared.config);
             if !decided.is_empty() {
                 let list = listed(&decided);
                 context.ui.say(format_args!("decided   `reproduce` cannot repeat what is decided anew:{list}"));
@@ -167,13 +166,16 @@ fn warn_of_what_is_lost(
     found: &NewestCheckpoint,
 ) -> Result<()> {
     let folder = CheckpointFolder::new(run.checkpoints());
-    let used = match found.path == folder.best() {
-        true => format!("the best one, of step {}, is used", found.checkpoint.position().steps_done),
+    let step = found.checkpoint.position().steps_done;
+    let is_older = found.path == folder.best() || found.path == folder.epoch();
+    let used = match is_older {
+        true if found.path == folder.best() => format!("the best one, of step {step}, is used"),
+        true => format!("that of the last epoch, of step {step}, is used"),
         false => "the one before it is used".to_owned(),
     };
     match &found.damage {
         Some(damage) => context.ui.warn(format_args!("{damage}; {used}")),
-        None if found.path == folder.best() => {
+        None if is_older => {
             context.ui.warn(format_args!("the checkpoint `{}` is missing; {used}", folder.last().display()));
         }
         None => {}
