@@ -19,6 +19,7 @@ mod pipes;
 mod precision;
 mod results;
 mod resume;
+mod rollback;
 mod run;
 mod scans;
 mod seen;

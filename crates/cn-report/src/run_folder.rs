@@ -30,6 +30,7 @@ pub use summary::{DataSummary, SUMMARY_SCHEMA, SecondsSummary, Summary, ValSumma
 pub use trained_on::TrainedOn;
 
 use crate::error::{Error, Result};
+use crate::tensorboard::EventFile;
 
 /// The folder of a run: knows the name of each file, reads nothing by itself.
 ///
@@ -113,6 +114,23 @@ impl RunFolder {
         self.summary().exists()
     }
 
+    /// The files that training writes to the folder itself, the last one last; not all runs have all of them.
+    #[must_use]
+    pub fn files(&self) -> [PathBuf; 10] {
+        [
+            self.config(),
+            self.manifest(),
+            self.trained_on(),
+            self.metrics(),
+            self.steps(),
+            self.history(),
+            self.weights(),
+            self.model_card(),
+            self.predictions(),
+            self.summary(),
+        ]
+    }
+
     /// Refuses a folder with a run, or with the remains of one, which would be taken for the new run's.
     ///
     /// # Errors
@@ -122,26 +140,10 @@ impl RunFolder {
         if self.holds_run() {
             return Err(Error::RunExists { path: self.root.clone() });
         }
-        let known = [
-            self.config(),
-            self.manifest(),
-            self.trained_on(),
-            self.metrics(),
-            self.steps(),
-            self.history(),
-            self.checkpoints(),
-            self.interpret(),
-            self.weights(),
-            self.model_card(),
-            self.predictions(),
-            self.summary(),
-            self.sums(),
-        ];
-        let is_events = |path: &PathBuf| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events.out.tfevents."))
-        };
+        let (files, others) = (self.files(), [self.checkpoints(), self.interpret(), self.sums()]);
+        let is_known = |path: &PathBuf| files.contains(path) || others.contains(path) || EventFile::is_one(path);
         let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.path());
-        match entries.filter(|path| known.contains(path) || is_events(path)).min() {
+        match entries.filter(is_known).min() {
             Some(path) => Err(Error::Remains { path }),
             None => Ok(()),
         }

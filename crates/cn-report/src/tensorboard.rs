@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::picture::Picture;
 
+/// How TensorBoard knows its files.
+const PREFIX: &str = "events.out.tfevents.";
+
 /// A file `events.out.tfevents.*` that TensorBoard reads, beside others of the same run.
 ///
 /// Events are gathered in memory; [`EventFile::flush`] appends them to the file.
@@ -33,7 +36,7 @@ impl EventFile {
     /// A new file in `folder`, named after the time in seconds since 1970; nothing is written yet.
     #[must_use]
     pub fn new(folder: &Path, wall_time: f64) -> Self {
-        let name = |i: u32| folder.join(format!("events.out.tfevents.{:010}.cn.{i}", wall_time as u64));
+        let name = |i: u32| folder.join(format!("{PREFIX}{:010}.cn.{i}", wall_time as u64));
         let path = (0..).map(name).find(|path| !path.exists()).expect("there are more numbers than files");
         let mut event = Message::default();
         event.double(1, wall_time);
@@ -62,9 +65,13 @@ impl EventFile {
     #[must_use]
     pub fn has_elders(&self) -> bool {
         let entries = self.path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
-        entries.into_iter().flatten().flatten().any(|entry| {
-            entry.path() != self.path && entry.file_name().to_string_lossy().starts_with("events.out.tfevents.")
-        })
+        entries.into_iter().flatten().flatten().any(|entry| entry.path() != self.path && Self::is_one(&entry.path()))
+    }
+
+    /// Whether a file is one of events, by its name.
+    #[must_use]
+    pub fn is_one(path: &Path) -> bool {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
     }
 
     /// A number; one that is not finite is kept as it is.

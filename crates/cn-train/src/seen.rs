@@ -19,11 +19,16 @@ pub(crate) fn of_model(trained: &Trained) -> Result<TrainedOn> {
 
 /// Says so where the run of a model trained on files, and its list of them is not there.
 pub(crate) fn warn_of_no_list(ui: Ui, trained: &Trained) {
-    let Some(run) = trained.run.as_ref().filter(|run| !run.trained_on().exists()) else { return };
-    if Summary::read(run.summary()).is_ok_and(|summary| !summary.data.synthetic) {
+    if let Some(run) = trained.run.as_ref().filter(|run| lacks_list(run)) {
         let path = run.trained_on();
         ui.warn(format_args!("`{}` is missing: nobody knows whether these images were trained on", path.display()));
     }
+}
+
+/// Whether there is a model that may have been trained on files, and nobody knows which.
+fn lacks_list(run: &RunFolder) -> bool {
+    let drawn = || Summary::read(run.summary()).is_ok_and(|summary| summary.data.synthetic);
+    run.model_card().is_file() && !run.trained_on().exists() && !drawn()
 }
 
 /// What the weights have seen that a run begins with, where they are another run's.
@@ -36,14 +41,6 @@ fn run_of(start: &Start) -> Option<RunFolder> {
     let path = &start.origin()?.path;
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
     Some(RunFolder::new(path.parent()?))
-}
-
-/// Whether the weights are those of a model that was trained on files, and nobody knows which.
-fn is_unknown(start: &Start) -> bool {
-    run_of(start).is_some_and(|run| {
-        let drawn = Summary::read(run.summary()).is_ok_and(|summary| summary.data.synthetic);
-        run.model_card().is_file() && !run.trained_on().exists() && !drawn
-    })
 }
 
 /// Notes in the run what it is going to see, and what its weights have seen, beside what it has seen before.
@@ -65,7 +62,7 @@ pub(crate) fn n_of(pixels: &Pixels, ids: &[u32], seen: &TrainedOn) -> usize {
 
 /// Says so where images that judge are trained on: by the weights that the run begins with, or as copies.
 pub(crate) fn warn(ui: Ui, dataset: &Dataset, start: &Start) -> Result<()> {
-    if is_unknown(start) {
+    if run_of(start).is_some_and(|run| lacks_list(&run)) {
         ui.warn(format_args!(
             "there is no `trained-on.sha256` beside the weights: nobody knows whether they were trained on images that judge"
         ));

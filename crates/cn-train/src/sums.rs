@@ -3,7 +3,7 @@
 use crate::problem::Problem;
 use anyhow::{Context as _, Result};
 use cn_data::Digest;
-use cn_report::{RunFolder, read_bytes, write_atomic};
+use cn_report::{EventFile, RunFolder, read_bytes, write_atomic};
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -25,22 +25,12 @@ const NAMED: usize = 10;
 /// Notes every file that the training wrote, and its summary, which is to come. Checkpoints carry checksums of their own,
 /// and go on changing.
 pub(crate) fn write(run: &RunFolder, summary: &[u8]) -> Result<()> {
-    let own = [
-        run.config(),
-        run.manifest(),
-        run.trained_on(),
-        run.metrics(),
-        run.steps(),
-        run.history(),
-        run.weights(),
-        run.model_card(),
-        run.predictions(),
-    ];
-    let mut files: Vec<PathBuf> = own.into_iter().filter(|path| path.is_file()).collect();
+    // The summary is to come.
+    let own = run.files().into_iter().filter(|path| path.is_file() && *path != run.summary());
+    let mut files: Vec<PathBuf> = own.collect();
     for entry in std::fs::read_dir(run.root())? {
         let path = entry?.path();
-        // TensorBoard's.
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events.out.tfevents.")) {
+        if EventFile::is_one(&path) {
             files.push(path);
         }
     }

@@ -26,8 +26,8 @@ pub struct Copies {
 
 impl Pixels {
     /// Images that show the same, in the order of their first ids: sets of those equal in every byte, and sets of those
-    /// at most `distance` apart, of equal ones the first (0.1 finds what was compressed anew, of thin strokes at a JPEG quality of 75 or better; 0 equal
-    /// ones alone).
+    /// at most `distance` apart, of equal ones the first (0.1 finds what was compressed anew, of thin strokes at a JPEG
+    /// quality of 75 or better; 0 equal ones alone).
     ///
     /// The distance of two images is that of their 32x32 grids of mean levels, of each channel, without their common mean
     /// and of length 1, so that brightness, contrast and size in pixels do not count and colours do. Nearness is carried

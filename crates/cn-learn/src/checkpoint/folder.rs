@@ -135,7 +135,8 @@ impl CheckpointFolder {
         None
     }
 
-    /// The newest checkpoint that can be read, that of the last epoch or the best one where both others cannot; `None` if there is no file at all.
+    /// The newest checkpoint that can be read, that of the last epoch or the best one where both others cannot; `None` if
+    /// there is no file at all.
     ///
     /// # Errors
     ///

@@ -192,8 +192,9 @@ impl GpuNetwork {
 
     /// One step: `make_batch` launches what fills the images `(B, H, W, C)`; then forward, loss, backward, update.
     ///
-    /// A step whose loss, gradients or running moments are no numbers updates nothing; [`GpuNetwork::is_finite`] tells. `make_batch` is
-    /// recorded with the step, and from the third step on not called again: what changes must lie in buffers.
+    /// A step whose loss, gradients or running moments are no numbers updates nothing; [`GpuNetwork::is_finite`] tells.
+    /// `make_batch` is recorded with the step, and from the third step on not called again: what changes must lie in
+    /// buffers.
     ///
     /// # Errors
     ///

@@ -60,18 +60,7 @@ impl RunFolder {
 
     /// Removes unfinished files that only the holder of the lock writes. What cannot be removed does no harm.
     fn remove_parts(&self) {
-        let own = [
-            self.config(),
-            self.manifest(),
-            self.trained_on(),
-            self.metrics(),
-            self.steps(),
-            self.history(),
-            self.weights(),
-            self.model_card(),
-            self.predictions(),
-            self.summary(),
-        ];
+        let own = self.files();
         let own: Vec<&str> = own.iter().filter_map(|path| path.file_name()?.to_str()).collect();
         let is_part = |name: &str| own.iter().any(|file| is_part_of(name, file));
         for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
