@@ -196,13 +196,18 @@ pub(crate) fn settle(
         ui.warn(need);
         return Ok(estimate);
     }
-    Err(Problem::failure(need).hint(advice(fitting)).into())
+    Err(Problem::failure(need).hint(advice(&estimate, fitting)).into())
 }
 
-fn advice(fitting: Option<u64>) -> String {
+fn advice(estimate: &Estimate, fitting: Option<u64>) -> String {
     let smaller = match fitting {
         Some(size) => format!("`--batch-size {size}` fits"),
-        None => "no batch fits: use a smaller `--image-size`, fewer images (`--limit`) or another machine".into(),
+        None => {
+            let least = estimate.with_batch_size(2).mib();
+            format!(
+                "batches of 2 need {least} MiB: use a smaller `--image-size`, fewer images (`--limit`) or another machine"
+            )
+        }
     };
     format!("{smaller}; `--ignore-memory` begins anyway")
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::learner;
+use candle_core::DType;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use std::sync::LazyLock;
 
@@ -110,6 +111,17 @@ fn what_no_run_writes_is_refused_before_anything_changes() -> Result<()> {
         let error = learner.restore(&checkpoint).expect_err(what).to_string();
         assert!(error.contains(what), "{what}: {error}");
         assert_eq!(crate::testing::bits(&mut learner)?, bits, "{what}");
+    }
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut tensors = whole.weights.tensors().to_vec();
+        let (name, last) =
+            tensors.iter_mut().rfind(|(_, tensor)| tensor.dtype() == DType::F32).expect("a model has some");
+        *last = (last.ones_like()? * f64::from(value))?;
+        let name = name.clone();
+        let checkpoint = Checkpoint { weights: Weights::from_tensors(tensors), ..whole.clone() };
+        let error = learner.restore(&checkpoint).expect_err("not finite").to_string();
+        assert!(error.contains(&format!("`{name}` with NaN")), "{error}");
+        assert_eq!(crate::testing::bits(&mut learner)?, bits, "{value}");
     }
     learner.restore(&whole)
 }

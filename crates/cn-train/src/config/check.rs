@@ -71,7 +71,7 @@ impl Config {
                 .hint("leave it out: each epoch ends with a checkpoint; or name a number of steps"));
         }
         if let Some(minutes) = self.checkpoint_minutes.filter(|minutes| interval(*minutes).is_none()) {
-            return Err(Problem::usage(format!("`--checkpoint-minutes {minutes}` is no interval"))
+            return Err(Problem::usage(format!("`--checkpoint-minutes {minutes:?}` is no interval"))
                 .hint("leave it out: each epoch ends with a checkpoint; or name a number of minutes above 0"));
         }
         self.check_stream()?;
