@@ -1,5 +1,6 @@
 //! Everything that a run needs to go on at the very step, in one file.
 
+use crate::weights::is_finite;
 use crate::{EpochRecord, Error, Phase, Position, Result, SmoothLoss, Weights};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,19 @@ impl Checkpoint {
     #[must_use]
     pub fn extra(&self) -> &Value {
         &self.record.extra
+    }
+
+    /// The name of the first tensor that holds NaN or an infinity, which no step that was taken leaves behind.
+    pub(crate) fn not_finite(&self) -> Result<Option<&str>> {
+        if let Some(name) = self.weights.not_finite()? {
+            return Ok(Some(name));
+        }
+        for (name, moments) in file::ADAM.into_iter().zip(&self.adam) {
+            if !is_finite(moments)? {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     /// Carries along what a program wants to find again, such as hashes of its data and config.

@@ -44,7 +44,7 @@ impl Weights {
     }
 }
 
-fn is_finite(tensor: &Tensor) -> Result<bool> {
+pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
     let (storage, layout) = tensor.storage_and_layout();
     if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) = (&*storage, layout.contiguous_offsets()) {
         // Without a look at each number by itself, and without copies: training waits for this.

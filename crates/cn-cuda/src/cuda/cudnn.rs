@@ -97,71 +97,10 @@ impl Convolutions {
             return Ok(false);
         }
         let (Some(handle), Some(Some(plan))) = (self.handle, self.plans.get(job)) else { return Ok(false) };
-        let (space, bytes) = self.workspaces.last().copied().unwrap_or((0, 0));
-        let space = space as *mut c_void;
-        let (alpha, beta) = (1f32, if at.adds { 1f32 } else { 0f32 });
-        let (alpha, beta) = ((&raw const alpha).cast::<c_void>(), (&raw const beta).cast::<c_void>());
-        let [a, b] = at.inputs.map(|address| address as *const c_void);
-        let out = at.output as *mut c_void;
-        let Plan { image: x, weight: w, output: y, convolution: conv, bias: bias_descriptor, activation, .. } = *plan;
-        let zero = 0f32;
-        let without = (&raw const zero).cast::<c_void>();
-        let bias = at.bias as *const c_void;
+        let space = self.workspaces.last().copied().unwrap_or((0, 0));
         // SAFETY: descriptors and handle live as long as `self`; the caller has checked that the buffers hold what the
         // shape says, which is what the descriptors were made of; the work space holds what the plan asks for.
-        let status = unsafe {
-            match job.kind {
-                ConvKind::Forward => {
-                    result::convolution_forward(handle, alpha, x, a, w, b, conv, FORWARD, space, bytes, beta, y, out)
-                }
-                ConvKind::Fused(_) => {
-                    // Without a residual, one that counts nothing.
-                    let (share, z) = if at.residual == 0 {
-                        (without, out.cast_const())
-                    } else {
-                        (alpha, at.residual as *const c_void)
-                    };
-                    result::convolution_bias_activation_forward(
-                        handle,
-                        alpha,
-                        x,
-                        a,
-                        w,
-                        b,
-                        conv,
-                        FORWARD,
-                        space,
-                        bytes,
-                        share,
-                        y,
-                        z,
-                        bias_descriptor,
-                        bias,
-                        activation,
-                        y,
-                        out,
-                    )
-                }
-                ConvKind::DataGrad => result::convolution_backward_data(
-                    handle, alpha, w, b, y, a, conv, DATA_GRAD, space, bytes, beta, x, out,
-                ),
-                ConvKind::WeightGrad => result::convolution_backward_filter(
-                    handle,
-                    alpha,
-                    x,
-                    a,
-                    y,
-                    b,
-                    conv,
-                    WEIGHT_GRAD,
-                    space,
-                    bytes,
-                    beta,
-                    w,
-                    out,
-                ),
-            }
-        };
+        let status = unsafe { plan.launch(handle, job.kind, at, space) };
         match status {
             // Some versions say so only now; the answer is the same every time.
             Err(CudnnError(status)) if is_unsupported(status) => {
@@ -216,6 +155,97 @@ impl Plan {
                 plan.destroy();
                 Err(error).call("the plan of a convolution")
             }
+        }
+    }
+
+    /// Launches the plan's job on the handle's stream.
+    ///
+    /// # Safety
+    ///
+    /// The addresses are those of buffers that hold what the plan's job says, `space` that of as many free bytes as it
+    /// asks for, until the work is done.
+    unsafe fn launch(
+        &self,
+        handle: sys::cudnnHandle_t,
+        kind: ConvKind,
+        at: ConvAddresses,
+        space: (u64, usize),
+    ) -> Result<(), CudnnError> {
+        let (space, bytes) = (space.0 as *mut c_void, space.1);
+        let (alpha, beta) = (1f32, if at.adds { 1f32 } else { 0f32 });
+        let (alpha, beta) = ((&raw const alpha).cast::<c_void>(), (&raw const beta).cast::<c_void>());
+        let [a, b] = at.inputs.map(|address| address as *const c_void);
+        let out = at.output as *mut c_void;
+        let Plan { image: x, weight: w, output: y, convolution: conv, .. } = *self;
+        // SAFETY: addresses and work space are as the caller promises; the descriptors live as long as `self`.
+        unsafe {
+            match kind {
+                ConvKind::Forward => {
+                    result::convolution_forward(handle, alpha, x, a, w, b, conv, FORWARD, space, bytes, beta, y, out)
+                }
+                ConvKind::Fused(_) => self.launch_fused(handle, at, (space, bytes)),
+                ConvKind::DataGrad => result::convolution_backward_data(
+                    handle, alpha, w, b, y, a, conv, DATA_GRAD, space, bytes, beta, x, out,
+                ),
+                ConvKind::WeightGrad => result::convolution_backward_filter(
+                    handle,
+                    alpha,
+                    x,
+                    a,
+                    y,
+                    b,
+                    conv,
+                    WEIGHT_GRAD,
+                    space,
+                    bytes,
+                    beta,
+                    w,
+                    out,
+                ),
+            }
+        }
+    }
+
+    /// Launches a convolution with bias, residual and activation in one.
+    ///
+    /// # Safety
+    ///
+    /// As [`Plan::launch`].
+    unsafe fn launch_fused(
+        &self,
+        handle: sys::cudnnHandle_t,
+        at: ConvAddresses,
+        (space, bytes): (*mut c_void, usize),
+    ) -> Result<(), CudnnError> {
+        let (one, zero) = (1f32, 0f32);
+        let [one, zero] = [&raw const one, &raw const zero].map(<*const f32>::cast::<c_void>);
+        let [x, w] = at.inputs.map(|address| address as *const c_void);
+        let (bias, y) = (at.bias as *const c_void, at.output as *mut c_void);
+        // Without a residual, one that counts nothing.
+        let (share, residual) =
+            if at.residual == 0 { (zero, y.cast_const()) } else { (one, at.residual as *const c_void) };
+        // SAFETY: addresses and work space are as the caller promises; the descriptors live as long as `self`.
+        unsafe {
+            result::convolution_bias_activation_forward(
+                handle,
+                one,
+                self.image,
+                x,
+                self.weight,
+                w,
+                self.convolution,
+                FORWARD,
+                space,
+                bytes,
+                share,
+                self.output,
+                residual,
+                self.bias,
+                bias,
+                self.activation,
+                self.output,
+                y,
+            )
         }
     }
 

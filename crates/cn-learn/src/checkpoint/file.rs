@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const RECORD: &str = "cn-learn";
 const DIGEST: &str = "sha256";
 const MODEL: &str = "model.";
-const ADAM: [&str; 2] = ["adam.m", "adam.v"];
+pub(super) const ADAM: [&str; 2] = ["adam.m", "adam.v"];
 const DIGEST_LEN: usize = 32;
 /// Elements that are turned into bytes at a time.
 const PART_LEN: usize = 1 << 20;

@@ -121,6 +121,9 @@ fn what_no_run_writes_is_refused_before_anything_changes() -> Result<()> {
         let checkpoint = Checkpoint { weights: Weights::from_tensors(tensors), ..whole.clone() };
         let error = learner.restore(&checkpoint).expect_err("not finite").to_string();
         assert!(error.contains(&format!("`{name}` with NaN")), "{error}");
+        let adam = [whole.adam[0].clone(), (whole.adam[1].ones_like()? * f64::from(value))?];
+        let error = learner.restore(&Checkpoint { adam, ..whole.clone() }).expect_err("not finite").to_string();
+        assert!(error.contains("`adam.v` with NaN"), "{error}");
         assert_eq!(crate::testing::bits(&mut learner)?, bits, "{value}");
     }
     learner.restore(&whole)

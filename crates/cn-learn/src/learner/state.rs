@@ -47,7 +47,7 @@ pub(super) fn restore<M: Model>(learner: &mut Learner<M>, checkpoint: &Checkpoin
     expect("the number of Adam's moments", &learner.optimizer.m().dims(), &checkpoint.adam[0].dims())?;
     expect("the number of Adam's counters", &learner.optimizer.steps().len(), &record.adam_steps.len())?;
     check(record, learner.batches.steps_per_epoch())?;
-    if let Some(name) = checkpoint.weights.not_finite()? {
+    if let Some(name) = checkpoint.not_finite()? {
         return Err(mismatch("a tensor", "finite numbers", &format_args!("`{name}` with NaN or infinity")));
     }
 

@@ -12,19 +12,38 @@ use std::fmt::Write;
 /// The title, one sentence that says it all, and the cards.
 pub(super) fn headline(record: &Record, answers: &Answers<'_>, quality: &Quality) -> String {
     let exact = answers.exact_match();
-    let counts = answers.counts();
+    let (name, arch) = (escape(&record.card.data.name), escape(&record.summary.arch));
+    let (size, recipe) = (record.summary.image_size, escape(&record.summary.recipe));
+    format!(
+        "<header><p class=soft>{arch} · {size} px · recipe “{recipe}” · {when}</p><h1>How well does it read {name}?</h1>\
+         <p class=lead>Of {total} images{whose}, it labelled {hits} entirely right: \
+         <strong>{share}</strong>.</p><div class=cards>{cards}</div></header>",
+        when = escape(record.manifest["started"].as_str().unwrap_or_default().get(..10).unwrap_or_default()),
+        total = exact.total,
+        whose = whose(record),
+        hits = exact.hits,
+        share = percent(exact.share()),
+        cards = cards(record, answers, quality),
+    )
+}
+
+/// Whether the model had seen the images that judge, or their groups: what follows on `images`.
+fn whose(record: &Record) -> String {
     let [_, groups] = record.group_word();
     let data = &record.summary.data;
-    let own = has_own_weights(record);
-    let whose = match (data.n_val_seen, data.groups_shared) {
-        (0, Some(0)) if !own => {
+    match (data.n_val_seen, data.groups_shared) {
+        (0, Some(0)) if !has_own_weights(record) => {
             format!(" that did not train the model, all by {groups} that are not in its training part")
         }
         (0, Some(0)) => format!(" that the model was not trained on, all by {groups} it had never seen"),
         (0, Some(_)) => format!(" that the model was not trained on, by {groups} of which it had seen some"),
         (0, None) => " that the model was not trained on".to_owned(),
         (n, _) => format!(", of which {n} {} trained on", if n == 1 { "was" } else { "were" }),
-    };
+    }
+}
+
+fn cards(record: &Record, answers: &Answers<'_>, quality: &Quality) -> String {
+    let counts = answers.counts();
     // Wilson's, where nothing can be drawn differently.
     let ends = quality.intervals.as_ref().map_or(record.summary.val.exact_match_ci95, |set| set.widest().exact_match);
     let interval = format!("95 % interval {}", percents(ends));
@@ -42,36 +61,24 @@ pub(super) fn headline(record: &Record, answers: &Answers<'_>, quality: &Quality
         ),
         None => card("", "No answer", counts.none.to_string(), "images got no label at all".into()),
     };
-    let name = escape(&record.card.data.name);
-    let (arch, size, recipe) =
-        (escape(&record.summary.arch), record.summary.image_size, escape(&record.summary.recipe));
-    format!(
-        "<header><p class=soft>{arch} · {size} px · recipe “{recipe}” · {when}</p><h1>How well does it read {name}?</h1>\
-         <p class=lead>Of {total} images{whose}, it labelled {hits} entirely right: \
-         <strong>{share}</strong>.</p><div class=cards>{cards}</div></header>",
-        when = escape(record.manifest["started"].as_str().unwrap_or_default().get(..10).unwrap_or_default()),
-        total = exact.total,
-        hits = exact.hits,
-        share = percent(exact.share()),
-        cards = [
-            card(" main", "Exact match", percent(exact.share()), interval),
-            card("", "Top-1", percent(answers.table().top1().share()), "the most probable class is right".into()),
-            unclear,
-            card(
-                "",
-                "Calibration error",
-                percent(quality.calibration.ece),
-                "how far stated confidence is from the share that is right".into(),
-            ),
-        ]
-        .concat()
-            + &card(
-                "",
-                "accuracy_multi",
-                percent(answers.accuracy_multi().share()),
-                format!("flatters: saying nothing scores {}", percent(silent)),
-            ),
-    )
+    [
+        card(" main", "Exact match", percent(answers.exact_match().share()), interval),
+        card("", "Top-1", percent(answers.table().top1().share()), "the most probable class is right".into()),
+        unclear,
+        card(
+            "",
+            "Calibration error",
+            percent(quality.calibration.ece),
+            "how far stated confidence is from the share that is right".into(),
+        ),
+        card(
+            "",
+            "accuracy_multi",
+            percent(answers.accuracy_multi().share()),
+            format!("flatters: saying nothing scores {}", percent(silent)),
+        ),
+    ]
+    .concat()
 }
 
 /// Who is on both sides, and what the intervals mean.

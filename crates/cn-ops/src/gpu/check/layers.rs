@@ -14,7 +14,9 @@ pub(super) fn check(lab: &mut Lab<'_>, element: Element) -> Result<()> {
             [(lab.size(1, 9), 300), (64, 3000), (4 * lab.size(1, 20), 300), (8 * lab.size(1, 20), 600)]
         {
             let rows = lab.size(2, rows);
-            norm(lab, element, NormCase { rows, channels, activation })?;
+            let case = NormCase { rows, channels, activation };
+            norm(lab, element, case)?;
+            norm_grads(lab, element, case)?;
         }
     }
     max_pool(lab, element)?;
@@ -38,72 +40,98 @@ struct NormCase {
 const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
+impl NormCase {
+    fn device(self, lab: &Lab<'_>, element: Element) -> Result<BatchNorm> {
+        let Self { rows, channels, activation } = self;
+        BatchNorm::new(
+            lab.device,
+            BatchNormConfig { rows, channels, element, eps: EPS, momentum: MOMENTUM, activation },
+        )
+    }
+
+    fn cpu<'a>(self, gamma: &'a [f32], beta: &'a [f32]) -> cpu::BatchNorm<'a, f32> {
+        let activation = match self.activation {
+            Activation::Identity => cpu::Activation::Identity,
+            Activation::Relu => cpu::Activation::Relu,
+        };
+        cpu::BatchNorm { gamma, beta, eps: EPS, activation }
+    }
+
+    fn name(self, what: &str, element: Element) -> String {
+        format!("{what} {} {self:?}", name_of(element))
+    }
+}
+
 fn norm(lab: &mut Lab<'_>, element: Element, case: NormCase) -> Result<()> {
-    let NormCase { rows, channels, activation } = case;
+    let NormCase { rows, channels, .. } = case;
     let (e, n) = (Element::F32, rows * channels);
     let (x, x_host) = lab.random(element, n)?;
     let (residual, residual_host) = lab.random(element, n)?;
-    let (dy, dy_host) = lab.random(element, n)?;
     let (gamma, gamma_host) = lab.random(e, channels)?;
     let (beta, beta_host) = lab.random(e, channels)?;
     let (mean, mut mean_host) = lab.random(e, channels)?;
     let (var, mut var_host) = lab.put(e, &(0..channels).map(|c| 0.5 + c as f32 / 7.0).collect::<Vec<_>>())?;
-    let name = |what: &str| format!("{what} {} {case:?}", name_of(element));
-    let cpu_activation = match activation {
-        Activation::Identity => cpu::Activation::Identity,
-        Activation::Relu => cpu::Activation::Relu,
-    };
-    let config = BatchNormConfig { rows, channels, element, eps: EPS, momentum: MOMENTUM, activation };
-    let norm = BatchNorm::new(lab.device, config)?;
-    let bn = cpu::BatchNorm { gamma: &gamma_host, beta: &beta_host, eps: EPS, activation: cpu_activation };
+    let (norm, bn) = (case.device(lab, element)?, case.cpu(&gamma_host, &beta_host));
     let parameters = (ScaleShift { gamma: &gamma, beta: &beta }, Running { mean: &mean, var: &var });
 
     let (y, mut expected) = (lab.room(element, n)?, vec![0.0; n]);
     norm.forward_running(parameters, &x, Some(&residual), &y)?;
     let running = Moments::given(&mean_host, &var_host, EPS);
     cpu::forward(&bn, &running, &x_host, Some(&residual_host), &mut expected);
-    lab.judge(name("norm in use"), element, &y, &expected)?;
+    lab.judge(case.name("norm in use", element), element, &y, &expected)?;
 
     let (y, mut expected) = (lab.room(element, n)?, vec![0.0; n]);
     norm.forward(parameters, &x, Some(&residual), &y)?;
     let moments = cpu::moments(&x_host, channels, EPS);
     moments.update_running(rows, MOMENTUM, &mut mean_host, &mut var_host);
     cpu::forward(&bn, &moments, &x_host, Some(&residual_host), &mut expected);
-    lab.judge(name("norm in training"), element, &y, &expected)?;
-    lab.judge(name("running means"), e, &mean, &mean_host)?;
-    lab.judge(name("running variances"), e, &var, &var_host)?;
+    lab.judge(case.name("norm in training", element), element, &y, &expected)?;
+    lab.judge(case.name("running means", element), e, &mean, &mean_host)?;
+    lab.judge(case.name("running variances", element), e, &var, &var_host)
+}
 
-    let (dx, rest) = (lab.room(element, n)?, lab.room(element, n)?);
-    let (dgamma, dbeta) = (lab.room(e, channels)?, lab.room(e, channels)?);
-    let out = Gradients { dx: &dx, d_residual: Some(&rest), dgamma: &dgamma, dbeta: &dbeta };
-    norm.backward(&gamma, Saved { x: &x, y: Some(&y), dy: &dy }, out)?;
-    let y_host = y.read(element)?;
-    let saved = cpu::Saved { x: &x_host, y: Some(&y_host), moments: &moments, source: Source::Batch };
-    let (mut dx_host, mut rest_host) = (vec![0.0; n], vec![0.0; n]);
-    let (mut dgamma_host, mut dbeta_host) = (vec![0.0; channels], vec![0.0; channels]);
-    let d_residual = Some(&mut rest_host[..]);
-    let out = cpu::Gradients { dx: &mut dx_host, d_residual, dgamma: &mut dgamma_host, dbeta: &mut dbeta_host };
-    cpu::backward(&bn, &saved, &dy_host, out);
+fn norm_grads(lab: &mut Lab<'_>, element: Element, case: NormCase) -> Result<()> {
+    let NormCase { rows, channels, .. } = case;
+    let (e, n) = (Element::F32, rows * channels);
+    let (x, x_host) = lab.random(element, n)?;
+    let (residual, _) = lab.random(element, n)?;
+    let (dy, dy_host) = lab.random(element, n)?;
+    let (gamma, gamma_host) = lab.random(e, channels)?;
+    let (beta, beta_host) = lab.random(e, channels)?;
+    let (mean, _) = lab.random(e, channels)?;
+    let (var, _) = lab.put(e, &vec![1.0; channels])?;
+    let (norm, bn) = (case.device(lab, element)?, case.cpu(&gamma_host, &beta_host));
+    let parameters = (ScaleShift { gamma: &gamma, beta: &beta }, Running { mean: &mean, var: &var });
+    let moments = cpu::moments(&x_host, channels, EPS);
     // Of few rows, little of the gradient is left after the mean and the slope are taken out.
     let tolerance = if element == Element::F32 { 1e-4 } else { super::BF16 };
-    lab.compare(name("gradient of a norm's input"), tolerance, &dx.read(element)?, &dx_host);
-    lab.judge(name("gradient of the residual"), element, &rest, &rest_host)?;
-    lab.compare(name("gradient of scales"), tolerance, &dgamma.read_floats()?, &dgamma_host);
-    lab.compare(name("gradient of shifts"), tolerance, &dbeta.read_floats()?, &dbeta_host);
 
-    // The CPU adds to these two.
-    dgamma_host.fill(0.0);
-    dbeta_host.fill(0.0);
-    // Without a residual: the sign of the output is computed again.
-    norm.forward(parameters, &x, None, &y)?;
-    let y_host = y.read(element)?;
-    let out = Gradients { dx: &dx, d_residual: None, dgamma: &dgamma, dbeta: &dbeta };
-    norm.backward(&gamma, Saved { x: &x, y: None, dy: &dy }, out)?;
-    let saved = cpu::Saved { x: &x_host, y: Some(&y_host), moments: &moments, source: Source::Batch };
-    let out = cpu::Gradients { dx: &mut dx_host, d_residual: None, dgamma: &mut dgamma_host, dbeta: &mut dbeta_host };
-    cpu::backward(&bn, &saved, &dy_host, out);
-    lab.compare(name("gradient of a norm's input without residual"), tolerance, &dx.read(element)?, &dx_host);
-    lab.compare(name("gradient of scales without residual"), tolerance, &dgamma.read_floats()?, &dgamma_host);
+    let y = lab.room(element, n)?;
+    for residual in [Some(&residual), None] {
+        norm.forward(parameters, &x, residual, &y)?;
+        let (dx, rest) = (lab.room(element, n)?, lab.room(element, n)?);
+        let (dgamma, dbeta) = (lab.room(e, channels)?, lab.room(e, channels)?);
+        let out = Gradients { dx: &dx, d_residual: residual.map(|_| &rest), dgamma: &dgamma, dbeta: &dbeta };
+        // Without a residual, the sign of the output is computed again.
+        norm.backward(&gamma, Saved { x: &x, y: residual.map(|_| &y), dy: &dy }, out)?;
+
+        let y_host = y.read(element)?;
+        let saved = cpu::Saved { x: &x_host, y: Some(&y_host), moments: &moments, source: Source::Batch };
+        let (mut dx_host, mut rest_host) = (vec![0.0; n], vec![0.0; n]);
+        let (mut dgamma_host, mut dbeta_host) = (vec![0.0; channels], vec![0.0; channels]);
+        let d_residual = residual.map(|_| &mut rest_host[..]);
+        let out = cpu::Gradients { dx: &mut dx_host, d_residual, dgamma: &mut dgamma_host, dbeta: &mut dbeta_host };
+        cpu::backward(&bn, &saved, &dy_host, out);
+
+        let beside = if residual.is_some() { "" } else { " without residual" };
+        let name = |what: &str| case.name(&format!("{what}{beside}"), element);
+        lab.compare(name("gradient of a norm's input"), tolerance, &dx.read(element)?, &dx_host);
+        if residual.is_some() {
+            lab.judge(name("gradient of the residual"), element, &rest, &rest_host)?;
+        }
+        lab.compare(name("gradient of scales"), tolerance, &dgamma.read_floats()?, &dgamma_host);
+        lab.compare(name("gradient of shifts"), tolerance, &dbeta.read_floats()?, &dbeta_host);
+    }
     Ok(())
 }
 

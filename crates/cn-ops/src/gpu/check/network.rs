@@ -76,11 +76,7 @@ pub fn check_network(
         judge.compare("logits", [1e-3, 0.15], &gpu.train_logits()?, &flat(&logits)?);
         judge.compare("loss", [1e-3, 0.05], &[gpu.loss()?], &[loss.to_scalar()?]);
         judge.compare("gradients", [2e-2, 0.6], &gpu.grads(network)?.to_vec1::<f32>()?, &grads);
-        let change = |after: &[f32]| after.iter().zip(&before.values).map(|(a, b)| a - b).collect::<Vec<_>>();
-        judge.compare("changes of parameters", [2e-2, 0.6], &change(&there.values), &change(&here.values));
-        judge.compare("running moments", [1e-4, 0.03], &there.running, &here.running);
-        judge.compare("moments of the optimizer", [2e-2, 0.6], &there.m, &here.m);
-        judge.compare("counts of steps", [0.0; 2], &there.steps, &here.steps);
+        judge.compare_states(&before, &there, &here);
     }
     let expected = flat(&*network.forward(&images, Mode::Eval)?)?;
     gpu.load(network)?;
@@ -127,5 +123,13 @@ impl Judge {
         let tolerance = if self.element == Element::F32 { f32 } else { bf16 };
         let name = format!("{name}, {}", super::name_of(self.element));
         self.checks.push(Check::of(name, tolerance, found, expected));
+    }
+
+    fn compare_states(&mut self, before: &State, there: &State, here: &State) {
+        let change = |after: &[f32]| after.iter().zip(&before.values).map(|(a, b)| a - b).collect::<Vec<_>>();
+        self.compare("changes of parameters", [2e-2, 0.6], &change(&there.values), &change(&here.values));
+        self.compare("running moments", [1e-4, 0.03], &there.running, &here.running);
+        self.compare("moments of the optimizer", [2e-2, 0.6], &there.m, &here.m);
+        self.compare("counts of steps", [0.0; 2], &there.steps, &here.steps);
     }
 }

@@ -5,6 +5,7 @@ use super::manifest::{is_own, manifest, settings_sha256};
 use super::{Choice, Prepared, cache, demand, dry_run, fit, lock, prepare};
 use crate::args::{BatchArgs, TrainArgs};
 use crate::config::{BatchFit, Config};
+use crate::output::Ui;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_learn::{Checkpoint, CheckpointFolder, NewestCheckpoint};
@@ -85,26 +86,20 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
     match Manifest::read(run.manifest()) {
         Ok(old) => {
             let differences = old.differences(&manifest);
-            // The run is that of the settings that it began with, whatever threads it goes on with.
-            manifest.config_sha256.clone_from(&old.config_sha256);
             refuse_other(run, args, &differences)?;
             found = own(run, args, &old, found)?;
             refuse_kept(run, found.as_ref(), &mut prepared, &settings)?;
             let edited = if is_edited(run, &old)? { vec!["config.toml: edited".to_owned()] } else { Vec::new() };
             let forced = [edited, settings, differences].concat();
-            if !forced.is_empty() {
-                context.ui.warn(format_args!("`--force`: the run goes on with something else:{}", listed(&forced)));
-            }
             let decided = stored.decisions(&prepared.config);
-            if !decided.is_empty() {
-                let list = listed(&decided);
-                context.ui.say(format_args!("decided   `reproduce` cannot repeat what is decided anew:{list}"));
-            }
-            manifest.forced = note_forced(run, args, old.clone(), [forced, decided].concat())?;
+            tell_changes(context.ui, &forced, &decided);
             if old.versions != manifest.versions {
                 let version = &old.versions.cn_train;
                 context.ui.warn(format_args!("the run was begun by cn-train {version}: bits may differ"));
             }
+            // The run is that of the settings that it began with, whatever threads it goes on with.
+            manifest.config_sha256.clone_from(&old.config_sha256);
+            manifest.forced = note_forced(run, args, old, [forced, decided].concat())?;
         }
         // Stopped before it was written.
         Err(_) if found.is_none() && args.dry_run => {}
@@ -126,6 +121,16 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
         return dry_run(context.ui, prepared);
     }
     fit(context, run.clone(), prepared, &manifest, checkpoint)
+}
+
+/// Says what `--force` let pass, and what was decided anew.
+fn tell_changes(ui: Ui, forced: &[String], decided: &[String]) {
+    if !forced.is_empty() {
+        ui.warn(format_args!("`--force`: the run goes on with something else:{}", listed(forced)));
+    }
+    if !decided.is_empty() {
+        ui.say(format_args!("decided   `reproduce` cannot repeat what is decided anew:{}", listed(decided)));
+    }
 }
 
 /// The newest checkpoint of this run, where the newest of all is another's.
