@@ -116,12 +116,13 @@ pub(crate) struct Decoded {
 /// Decodes a file's bytes, turned as its EXIF data say.
 pub(crate) fn decode(bytes: &[u8], config: &DecodeConfig) -> Result<Decoded, BadReason> {
     // A panic in a decoder of foreign bytes must cost one image, not the run.
-    let image = catch_unwind(AssertUnwindSafe(|| decode_any(bytes, config)))
+    let (image, orientation) = catch_unwind(AssertUnwindSafe(|| decode_any(bytes, config)))
         .unwrap_or_else(|_| Err(BadReason::Damaged("the decoder gave up".into())))?;
-    Ok(with_channels(shrunk(image, config.longest_side), config.channels))
+    Ok(with_channels(turned(shrunk(image, config.longest_side), orientation), config.channels))
 }
 
-fn decode_any(bytes: &[u8], config: &DecodeConfig) -> Result<Decoded, BadReason> {
+/// The image as it is stored, and how it is to be turned.
+fn decode_any(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {
     if bytes.is_empty() {
         return Err(BadReason::Empty);
     }
@@ -133,7 +134,7 @@ fn decode_any(bytes: &[u8], config: &DecodeConfig) -> Result<Decoded, BadReason>
 }
 
 /// Baseline and progressive JPEG; strict about the image data, so that a file cut short is found out.
-fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<Decoded, BadReason> {
+fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {
     let lenient = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), lenient);
     decoder.decode_headers().map_err(damaged)?;
@@ -152,7 +153,7 @@ fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<Decoded, BadReason
     decoder.decode_into(&mut pixels).map_err(damaged)?;
     let image = Decoded { height: height as u32, width: width as u32, channels: channels as u32, pixels };
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
-    Ok(turned(image, orientation.unwrap_or(Orientation::NoTransforms)))
+    Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
 }
 
 /// Whether the last scan of a JPEG is followed by the marker of the end.
@@ -164,7 +165,7 @@ fn reaches_its_end(bytes: &[u8]) -> bool {
     has(bytes, 0xDA).is_some_and(|scan| has(&bytes[scan..], 0xD9).is_some())
 }
 
-fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Result<Decoded, BadReason> {
+fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {
     let open = |max_alloc: u64| {
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         let mut limits = Limits::default();
@@ -186,7 +187,7 @@ fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Res
     let image = flattened(image);
     // GIF knows palettes only: what has no colour is grey.
     let image = if format == ImageFormat::Gif && is_colourless(&image) { to_grey(image) } else { image };
-    Ok(turned(image, orientation))
+    Ok((image, orientation))
 }
 
 fn damaged(error: impl ToString) -> BadReason {
@@ -291,10 +292,28 @@ fn shrunk(image: Decoded, longest_side: u32) -> Decoded {
     let scale = f64::from(longest_side.max(1)) / f64::from(longest);
     let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
     let (width, height) = (side(image.width), side(image.height));
+    // The image crate keeps the rows that are left at their full width, as four floats a pixel: of an image of few rows
+    // that is sixteen times the image itself. What is left here is still eight times the width that is wanted.
+    let n = u64::from(image.width) / (8 * u64::from(longest_side.max(1)) * u64::from(image.height));
+    let image = if n > 1 { thinned(image, n as usize) } else { image };
     over_image(image, |image| match image {
         DynamicImage::ImageLuma8(grey) => resize(&grey, width, height, FilterType::Triangle).into(),
         other => resize(&other.into_rgb8(), width, height, FilterType::Triangle).into(),
     })
+}
+
+/// Averages each `n` neighbours of a row.
+fn thinned(image: Decoded, n: usize) -> Decoded {
+    let channels = image.channels as usize;
+    let row = image.width as usize * channels;
+    let mean = |together: &[u8], channel: usize| {
+        let sum: u64 = together.iter().skip(channel).step_by(channels).copied().map(u64::from).sum();
+        let n = (together.len() / channels) as u64;
+        ((sum + n / 2) / n) as u8
+    };
+    let together = image.pixels.chunks_exact(row).flat_map(|row| row.chunks(n * channels));
+    let pixels = together.flat_map(|together| (0..channels).map(move |channel| mean(together, channel))).collect();
+    Decoded { width: image.width.div_ceil(n as u32), pixels, ..image }
 }
 
 fn turned(image: Decoded, orientation: Orientation) -> Decoded {

@@ -42,6 +42,7 @@ pub(super) fn run(scene: &Scene) -> Result<Tally> {
     tally.add(|| "the user's files".into(), if same { Ok(()) } else { Err(anyhow::anyhow!("they were changed")) });
     tally.note = format!(", of {} images {} damaged, {} MiB more memory", names.len(), damaged.len(), more >> 10);
     hostile_headers(place, &mut tally)?;
+    plain_pixels(place, &mut tally)?;
     Ok(tally)
 }
 
@@ -71,7 +72,7 @@ fn spoil_one(path: &Path, i: usize) -> Result<String> {
         11 => ("a TIFF that points outside", b"II*\0\xff\xff\xff\x7f".to_vec()),
         12 => ("a WebP cut short", b"RIFF\xff\xff\xff\x7fWEBPVP8 \x10\0\0\0".to_vec()),
         13 => ("its marker alone", bytes[..2].to_vec()),
-        14 => ("a PNG of 100 KB with 100 MB of pixels", png_of_zeros(10_000)?),
+        14 => ("a PNG of 100 KB with 100 MB of pixels", png_of_zeros(10_000, 10_000)?),
         // Every tenth of the file, round and round.
         _ => ("cut short", cut(1 + (i / 16) * 2)),
     };
@@ -111,12 +112,12 @@ fn png_chunk(name: [u8; 4], data: &[u8]) -> Vec<u8> {
 }
 
 /// A whole, black, grey PNG, which deflate makes a thousand times smaller than its pixels.
-fn png_of_zeros(side: u32) -> Result<Vec<u8>> {
-    let len = u64::from(side) * (u64::from(side) + 1); // Each row begins with its filter.
+fn png_of_zeros(width: u32, height: u32) -> Result<Vec<u8>> {
+    let len = u64::from(height) * (u64::from(width) + 1); // Each row begins with its filter.
     // zlib's header and checksum (Adler-32) about what deflate gives.
     let checksum = ((len % 65_521) as u32) << 16 | 1;
     let stream = [&[0x78, 0x9c][..], &deflated_zeros(len)?, &checksum.to_be_bytes()].concat();
-    let mut png = png_header(side, side, 8, 0);
+    let mut png = png_header(width, height, 8, 0);
     png.extend(png_chunk(*b"IDAT", &stream));
     png.extend(png_chunk(*b"IEND", b""));
     Ok(png)
@@ -151,6 +152,24 @@ fn jpeg_of_size(bytes: &[u8], size: [u8; 4]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// `predict` on whole images of nearly as many pixels as small files may have, in shapes that no picture has: they are
+/// read, in little more memory than the pixels take.
+fn plain_pixels(place: &Place, tally: &mut Tally) -> Result<()> {
+    fs::write(place.path("small.png"), png_of_zeros(64, 64)?)?;
+    let small = place.run("predict glyphs small.png")?;
+    small.succeeded()?;
+    for (width, height) in [(60_000_000, 1), (1, 60_000_000), (30_000_000, 2), (7_700, 7_800)] {
+        let name = format!("{width}x{height}.png");
+        fs::write(place.path(&name), png_of_zeros(width, height)?)?;
+        let ended = place.run(&format!("predict glyphs {name}"))?;
+        let more = ended.peak_kib.saturating_sub(small.peak_kib);
+        let pixels = (u64::from(width) * u64::from(height)) >> 10;
+        let memory = if more < pixels + MORE_KIB { Ok(()) } else { Err(anyhow::anyhow!("{} MiB more", more >> 10)) };
+        tally.add(|| name, ended.succeeded().map(drop).and(memory));
+    }
+    Ok(())
+}
+
 /// `predict` on single files with headers that promise too much.
 fn hostile_headers(place: &Place, tally: &mut Tally) -> Result<()> {
     let files = [
@@ -158,7 +177,7 @@ fn hostile_headers(place: &Place, tally: &mut Tally) -> Result<()> {
         ("wide.png", png_header(u32::MAX, u32::MAX, 16, 2)),
         ("bomb.bmp", bmp_header(i32::MAX, i32::MAX)),
         ("minus.bmp", bmp_header(i32::MIN, i32::MIN)),
-        ("zeros.png", png_of_zeros(20_000)?),
+        ("zeros.png", png_of_zeros(20_000, 20_000)?),
     ];
     for (name, bytes) in files {
         fs::write(place.path(name), bytes)?;

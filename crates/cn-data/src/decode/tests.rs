@@ -1,6 +1,6 @@
 use std::io::Write as _;
 
-use image::{DynamicImage, ImageBuffer, Luma, LumaA, Rgb, Rgba, codecs::jpeg::JpegEncoder};
+use image::{DynamicImage, GrayImage, ImageBuffer, Luma, LumaA, Rgb, Rgba, codecs::jpeg::JpegEncoder};
 use serde_json::Value;
 
 use super::*;
@@ -164,6 +164,27 @@ fn large_images_are_shrunk() {
     let flat = DynamicImage::from(RgbImage::from_pixel(100, 1, Rgb([7, 8, 9])));
     let decoded = decode(&encoded(&flat, ImageFormat::Png), &small).expect("valid");
     assert_eq!((decoded.width, decoded.height, &decoded.pixels[..3]), (20, 1, &[7, 8, 9][..]));
+}
+
+#[test]
+fn rows_of_many_pixels_are_averaged() {
+    let shrunk = |image: GrayImage| {
+        let file = encoded(&image.into(), ImageFormat::Png);
+        decode(&file, &DecodeConfig { longest_side: 10, ..config() }).expect("valid")
+    };
+    let ramp = |width: u32| GrayImage::from_fn(width, 2, |x, y| Luma([(x * 200 / width + y * 40) as u8]));
+    // Of two rows one is left, and what falls together is averaged over both.
+    for width in [321, 400, 403, 999, 1000, 4001] {
+        let image = shrunk(ramp(width));
+        assert_eq!((image.width, image.height), (10, 1), "{width}");
+        let expected = image::imageops::resize(&ramp(width), 10, 1, image::imageops::FilterType::Triangle);
+        for (x, (&found, &expected)) in image.pixels.iter().zip(expected.as_raw()).enumerate() {
+            assert!(found.abs_diff(expected) <= 2, "{width}, pixel {x}: {found}, expected {expected}");
+        }
+    }
+    let flat = RgbImage::from_pixel(1003, 1, Rgb([7, 8, 9]));
+    let image = decode(&encoded(&flat.into(), ImageFormat::Png), &DecodeConfig { longest_side: 10, ..config() });
+    assert_eq!(image.expect("valid").pixels, [7, 8, 9].repeat(10));
 }
 
 #[test]
