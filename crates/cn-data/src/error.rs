@@ -61,6 +61,14 @@ pub enum Error {
         /// Key of `dataset.toml`.
         missing: &'static str,
     },
+    /// A description whose table would lie outside the data set.
+    #[error("`{}` names the table `{}`, which lies outside the data set", path.display(), csv.display())]
+    CsvOutside {
+        /// The description.
+        path: PathBuf,
+        /// The table.
+        csv: PathBuf,
+    },
     /// An image template that cannot be read.
     #[error("the image template `{template}` {problem}")]
     BadTemplate {
@@ -386,6 +394,7 @@ impl Error {
             Self::BadTemplate { .. } | Self::OutsideRoot { .. } => {
                 "a template names a file below the data set's folder, as in `images/{id}.jpg`"
             }
+            Self::CsvOutside { .. } => "move it below the data set's folder, or name it yourself with `--csv`",
             Self::NameNotUtf8 { .. } => "rename the file",
             Self::NoImages { .. } => "see that the table or the folders name images, or pass another data set",
             Self::TooManyImages { .. } => "divide the data set, or leave images out",
@@ -463,9 +472,16 @@ fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// `a`, `b` and `c`, each in backticks.
+/// `a`, `b` and `c`, each in backticks, as far as a person reads on.
 fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    const MOST: usize = 20;
+    const LONGEST: usize = 60;
+    let quote = |name: &String| match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("`{}...`", &name[..end]),
+        None => format!("`{name}`"),
+    };
+    let more = if names.len() > MOST { format!(" and {} more", names.len() - MOST) } else { String::new() };
+    names.iter().take(MOST).map(quote).collect::<Vec<_>>().join(", ") + &more
 }
 
 fn nearest_clause(nearest: Option<&String>) -> String {

@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Digest, Error, Result, Spec, folders, split, table};
+use crate::template::stays_inside;
+use crate::{Digest, Error, Result, Spec, folders, spec::FILE, split, table};
 
 /// One image of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,10 @@ impl Index {
         }
         // A table that is named is not the published one.
         let own = if spec.csv.is_some() { Spec::read(folder)? } else { Spec::of_folder(folder)? };
+        let outside = |csv: &&PathBuf| spec.csv.is_none() && !csv.to_str().is_some_and(stays_inside);
+        if let Some(csv) = own.as_ref().and_then(|own| own.csv.as_ref()).filter(outside) {
+            return Err(Error::CsvOutside { path: folder.join(FILE), csv: csv.clone() });
+        }
         let spec = own.map_or_else(|| spec.clone(), |own| spec.over(&own));
         let found = match &spec.csv {
             Some(csv) => table::read(folder, &folder.join(csv), &spec)?,

@@ -153,3 +153,35 @@ fn limits_are_even_and_nested() {
     );
     assert!(matches!(index.limit(0, 1), Err(Error::LimitZero)));
 }
+
+#[test]
+fn a_description_names_no_table_elsewhere() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().join("data");
+    fs::create_dir(&root).expect("made");
+    let elsewhere = folder.path().join("labels.csv");
+    for path in [root.join("labels.csv"), elsewhere.clone()] {
+        fs::write(path, "id,label\n1,a\n").expect("written");
+    }
+    let describe = |csv: &str| {
+        let spec = Spec {
+            csv: Some(csv.into()),
+            image: Some("{id}.png".into()),
+            label: Some("label".into()),
+            ..Spec::default()
+        };
+        fs::write(root.join(FILE), spec.to_toml()).expect("written");
+        spec
+    };
+    describe("labels.csv");
+    assert_eq!(Index::open(&root).expect("valid").len(), 1);
+    for csv in ["../labels.csv", "a/../../labels.csv", elsewhere.to_str().expect("UTF-8"), "C:labels.csv"] {
+        let spec = describe(csv);
+        let error = Index::open(&root).expect_err(csv);
+        assert!(matches!(&error, Error::CsvOutside { csv: named, .. } if named.to_str() == Some(csv)), "{error}");
+        // A person may name any.
+        if Path::new(csv).is_absolute() {
+            assert_eq!(Index::open_with(&root, &spec).expect("valid").len(), 1);
+        }
+    }
+}

@@ -89,6 +89,9 @@ fn display_names_belong_to_labels() {
 fn missing_columns_are_named_with_those_that_exist() {
     assert_eq!(error(b"id,Label,x\n1,a,2\n", &spec()), "`t.csv` has no column `label`, only `id`, `Label`, `x`");
     assert_eq!(error(b"id,label,label\n1,a,b\n", &spec()), "`t.csv` has several columns called `label`");
+    let wide = (0..300).map(|i| format!("{i}{}", "x".repeat(70))).collect::<Vec<_>>().join(",");
+    let told = error(wide.as_bytes(), &spec());
+    assert!(told.contains("`19xxx") && told.ends_with("x...` and 280 more") && told.len() < 2000, "{told}");
     assert_eq!(error(b"a,label\n1,a\n", &spec()), "`t.csv` has no column `id`, only `a`, `label`");
     let grouped = Spec { group: Some("writer".into()), ..spec() };
     assert_eq!(error(b"id,label\n1,a\n", &grouped), "`t.csv` has no column `writer`, only `id`, `label`");
