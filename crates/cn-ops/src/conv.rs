@@ -148,6 +148,9 @@ impl Layer for Conv2d {
         if after.affine.scale.len() != shape.out_channels || after.affine.shift.len() != shape.out_channels {
             return Ok(None);
         }
+        if let Some(prepared) = &mut pass.prepared {
+            prepared.push(shape);
+        }
         let (version, precision) = (self.weight.version(), pass.precision);
         if self.prepared.as_ref().is_none_or(|(of, by, _)| (*of, *by) != (version, precision)) {
             self.prepared = Some((version, precision, Prepared::new(precision)));

@@ -5,6 +5,7 @@ use crate::storage::{check_shape, read, with_float, write};
 use crate::timings::Way;
 use crate::{Activation, Interrupt, Param, Pool, Result, Timings};
 use candle_core::{Shape, Tensor};
+use cn_kernels::conv::ConvShape;
 use cn_kernels::{Precision, linear};
 use std::collections::BTreeMap;
 
@@ -56,6 +57,8 @@ pub struct Pass<'a> {
     pub trace: Option<&'a mut Trace>,
     /// Times of layers that somebody wants.
     pub timings: Option<&'a mut Timings>,
+    /// Sizes of the convolutions whose weights are put in order for use, where somebody wants them.
+    pub(crate) prepared: Option<&'a mut Vec<ConvShape>>,
     /// Whether to end before the next layer.
     pub(crate) interrupt: Interrupt,
     /// Full name of the layer that runs; kept up to date only where somebody asks for it.
@@ -81,6 +84,7 @@ impl<'a> Pass<'a> {
             precision: Precision::F32,
             trace: None,
             timings: None,
+            prepared: None,
             interrupt: Interrupt::default(),
             path: String::new(),
         }
@@ -116,6 +120,7 @@ impl<'a> Pass<'a> {
             precision: self.precision,
             trace: None,
             timings: self.timings.as_deref_mut(),
+            prepared: None,
             interrupt: self.interrupt.clone(),
             path: self.path.clone(),
         }

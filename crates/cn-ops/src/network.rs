@@ -8,6 +8,7 @@ use crate::{
 };
 use candle_core::{Shape, Tensor};
 use cn_kernels::Precision;
+use cn_kernels::conv::{ConvShape, Prepared};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A layer with its parameters in one flat buffer and the memory of its activations.
@@ -192,6 +193,29 @@ impl Network {
         before.put_back(self)?;
         self.pool.clear();
         measured
+    }
+
+    /// Bytes of weights in the orders that passes in evaluation mode put them in, for images `(H, W, C)` in batches of these
+    /// sizes; found by such a pass of two images of zeros, with maps scaled to a side of `side`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Network::activation_bytes`].
+    pub fn prepared_bytes(&mut self, image: [usize; 3], side: usize, batches: &[usize]) -> Result<usize> {
+        let [height, width, channels] = image;
+        let like = self.parameters.values();
+        let images = Tensor::zeros((IMAGES, height, width, channels), like.dtype(), like.device())?;
+        let mut shapes = Vec::new();
+        let mut pass = Pass::eval(&self.pool).with_precision(self.precision);
+        pass.prepared = Some(&mut shapes);
+        self.forward_pass(&images, pass)?;
+        self.pool.clear();
+        let scaled = |length: usize| (length * side).div_ceil(height.max(width)).max(1);
+        let bytes = |shape: &ConvShape| {
+            let shape = ConvShape { height: scaled(shape.height), width: scaled(shape.width), ..*shape };
+            Prepared::bytes(self.precision, &shape, batches)
+        };
+        Ok(shapes.iter().map(bytes).sum())
     }
 
     fn measure(&mut self, [height, width, channels]: [usize; 3]) -> Result<ActivationBytes> {

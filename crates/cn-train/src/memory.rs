@@ -18,8 +18,6 @@ pub(crate) const MEASURED_SIDE: u32 = 128;
 const COPIES_TRAINED: u64 = 4;
 /// What a checkpoint copies of them; the next one waits for it to be on the disk.
 const COPIES_SAVED: u64 = 3;
-/// Weights in the orders that convolutions want in evaluation, beside the weights.
-const COPIES_PREPARED: u64 = 2;
 /// Images as floats: of a batch that trains, one that waits, and one in the making.
 const BATCHES: u64 = 3;
 /// What blocks of memory hold beyond the activations that are asked of them, in percent: measured.
@@ -58,6 +56,9 @@ pub(crate) struct Estimate {
     each: u64,
     /// Weights, gradients, moments, a checkpoint.
     model: u64,
+    /// Weights in the orders that convolutions want in evaluation, of whole batches and of the last one; and of smaller
+    /// batches too.
+    prepared: [u64; 2],
     /// The decoded images.
     images: u64,
     /// Activations of each image of the last batch of a validation, which is smaller and has memory of its own.
@@ -84,16 +85,25 @@ impl Estimate {
         let floats = 4 * u64::from(config.image_size).pow(2) * n_planes as u64;
         let weights = 4 * network.parameters().values().elem_count() as u64;
         let n_val = dataset.split().val().len();
+        let (batch, side) = (config.batch_size, config.image_size as usize);
+        let mut prepared = |batches: &[usize]| -> Result<u64> {
+            let bytes = network.prepared_bytes([size, size, config.channels], side, batches)?;
+            Ok(if on_host { bytes as u64 } else { 0 })
+        };
+        let judged: Vec<usize> = [batch.min(n_val), n_val % batch].into_iter().filter(|&n| n > 0).collect();
+        let smaller: Vec<usize> = (0..usize::BITS).map(|bit| 1 << bit).take_while(|&size| size <= batch).collect();
+        let prepared = [prepared(&judged)?, prepared(&smaller)?];
         // The one to go back to at the start stays in memory.
         // With rollbacks also the start, and the bytes of the one that is gone back to.
         let n_checkpoints = if config.on_nan == OnNan::Rollback { 3 } else { 1 };
         // There, one waits for the disk.
         let n_checkpoints = n_checkpoints + u64::from(!on_host);
-        let copies = COPIES_TRAINED + n_checkpoints * COPIES_SAVED + COPIES_PREPARED;
+        let copies = COPIES_TRAINED + n_checkpoints * COPIES_SAVED;
         Ok(Self {
             batch_size: config.batch_size as u64,
             each: train.max(eval) + BATCHES * floats,
             model: weights * copies,
+            prepared,
             images: dataset.pixels().bytes().len() as u64,
             judged: eval,
             n_val: n_val as u64,
@@ -103,16 +113,20 @@ impl Estimate {
 
     /// All of it.
     pub(crate) fn bytes(&self) -> u64 {
-        self.batches() + self.model + self.images + PROGRAM
+        self.batches() + self.model() + self.images + PROGRAM
     }
 
     fn batches(&self) -> u64 {
         self.batch_size * self.each + self.judged * (self.n_val % self.batch_size)
     }
 
+    fn model(&self) -> u64 {
+        self.model + self.prepared[0]
+    }
+
     /// What people see, in MiB: batches, model, images, program.
     fn parts(&self) -> [u64; 4] {
-        [self.batches(), self.model, self.images, PROGRAM].map(mib)
+        [self.batches(), self.model(), self.images, PROGRAM].map(mib)
     }
 
     /// The sum of the parts, so that it is what people get who add them.
@@ -121,7 +135,7 @@ impl Estimate {
     }
 
     fn with_batch_size(self, batch_size: u64) -> Self {
-        Self { batch_size, ..self }
+        Self { batch_size, prepared: [self.prepared[0].max(self.prepared[1]); 2], ..self }
     }
 
     /// The largest power of two below this batch size that needs no more than `bytes`.
@@ -249,6 +263,7 @@ mod tests {
             batch_size: 96,
             each: MIB,
             model: 10 * MIB,
+            prepared: [0; 2],
             images: MIB,
             judged: 0,
             n_val: 0,
@@ -274,6 +289,7 @@ mod tests {
             batch_size: 64,
             each: 3 * MIB,
             model: MIB,
+            prepared: [0; 2],
             images: 0,
             judged: MIB,
             n_val: 31,

@@ -106,7 +106,8 @@ fn origin_text(origin: &WeightsOrigin) -> String {
 struct Weights {
     /// `None` where they are built in.
     origin: Option<WeightsOrigin>,
-    file: WeightFile,
+    /// `None` once a network has them.
+    file: Option<WeightFile>,
     /// The statistics that they were trained with.
     normalisation: Normalisation,
     /// What the outputs mean, where the head may fit the data.
@@ -116,7 +117,8 @@ struct Weights {
 impl Weights {
     fn built_in() -> Result<Self> {
         let (file, card) = glyphs::open()?;
-        Ok(Self { origin: None, file, normalisation: model::normalisation_of(&card)?, card: Some(Box::new(card)) })
+        let (normalisation, card) = (model::normalisation_of(&card)?, Some(Box::new(card)));
+        Ok(Self { origin: None, file: Some(file), normalisation, card })
     }
 }
 
@@ -204,10 +206,17 @@ impl Start {
     /// These weights with a head for the classes of `dataset`, where they know them.
     pub(crate) fn for_data(&self, dataset: &Dataset) -> Result<Self> {
         let mut start = self.clone();
-        if let Some(Weights { file, card: Some(card), .. }) = &mut start.weights {
+        if let Some(Weights { file: Some(file), card: Some(card), .. }) = &mut start.weights {
             *file = glyphs::fitted(file, card, dataset)?;
         }
         Ok(start)
+    }
+
+    /// Frees the weights that a network was built with; what is said about them stays.
+    pub(crate) fn forget_tensors(&mut self) {
+        if let Some(weights) = &mut self.weights {
+            weights.file = None;
+        }
     }
 
     /// The first lines of a run: which weights, and why.
@@ -247,6 +256,7 @@ impl Start {
         let network = model::network(&resnet, &self.normalisation(config)?, config.seed)?;
         let mut network = network.with_precision(precision_here(&config.precision)?);
         let Some(Weights { file, .. }) = &self.weights else { return Ok((network, None)) };
+        let file = file.as_ref().context("the weights to start from are in another network already")?;
         let loaded = cn_zoo::load(&mut network, file, Fit::Transfer);
         let loaded = loaded.with_context(|| match self.origin() {
             Some(origin) => format!("cannot start from `{}`", origin.path.display()),
@@ -313,7 +323,7 @@ fn file(path: &Path, config: &Config) -> Result<Weights> {
         Some(card) => model::normalisation_of(card)?,
         None => imagenet_normalisation(config.channels)?,
     };
-    Ok(Weights { origin: Some(origin_of(path)), file, normalisation, card: card.map(Box::new) })
+    Ok(Weights { origin: Some(origin_of(path)), file: Some(file), normalisation, card: card.map(Box::new) })
 }
 
 /// The `model.json` beside a file, if it is about these very weights: any other program may have left one there.
@@ -343,7 +353,7 @@ fn imagenet(config: &Config) -> Result<Option<Weights>> {
     let found = given.or_else(|| Some(HubCache::from_env()?.find(arch.imagenet_repo(), &HUB_FILES)?.path));
     let Some(path) = found else { return Ok(None) };
     let (file, normalisation) = (open(&path, arch.name())?, imagenet_normalisation(config.channels)?);
-    Ok(Some(Weights { origin: Some(origin_of(&path)), file, normalisation, card: None }))
+    Ok(Some(Weights { origin: Some(origin_of(&path)), file: Some(file), normalisation, card: None }))
 }
 
 /// What a model of three channels was normalised by, for one that has the sum of them.

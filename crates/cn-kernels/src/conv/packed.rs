@@ -18,10 +18,20 @@ pub(super) struct Packed {
     isa: Isa,
 }
 
+/// Numbers that a matrix of `rows` by `cols` takes.
+pub(super) fn len([rows, cols]: [usize; 2]) -> usize {
+    rows * cols.div_ceil(PANEL) * PANEL
+}
+
 impl Packed {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.data.len()
+    }
+
     /// Fills each panel by `fill(first column, columns, panel)`, in parallel; columns past the last stay zero.
     fn new(isa: Isa, [rows, cols]: [usize; 2], fill: impl Fn(usize, usize, &mut [f32]) + Send + Sync) -> Self {
-        let mut data = Scratch::new(rows * cols.div_ceil(PANEL) * PANEL);
+        let mut data = Scratch::new(len([rows, cols]));
         if !cols.is_multiple_of(PANEL) {
             data.fill(0.0);
         }

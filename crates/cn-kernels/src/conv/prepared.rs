@@ -1,6 +1,6 @@
 //! Convolutions whose weights no longer change.
 
-use super::packed::Packed;
+use super::packed::{self, Packed};
 use super::plan::{Algorithm, prepared as plan};
 use super::{ConvShape, implicit, isa_of, winograd};
 use crate::norm::Activation;
@@ -35,7 +35,58 @@ pub struct Prepared {
     step: OnceLock<Vec<f32>>,
 }
 
+/// One of the orders that weights are put in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Packed,
+    Whole,
+    Two,
+    Four,
+    Step,
+}
+
+impl Order {
+    fn of(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Implicit => Self::Packed,
+            Algorithm::Winograd(Tile::Whole) => Self::Whole,
+            Algorithm::Winograd(Tile::Two) => Self::Two,
+            Algorithm::Winograd(Tile::Four | Tile::FourBalanced) => Self::Four,
+            Algorithm::Winograd(Tile::Step | Tile::Spread) => Self::Step,
+        }
+    }
+}
+
 impl Prepared {
+    /// Bytes of the orders that one weight takes where forward passes see `shape` in batches of these sizes.
+    #[must_use]
+    pub fn bytes(precision: Precision, shape: &ConvShape, batches: &[usize]) -> usize {
+        let isa = isa_of(precision, shape);
+        let mut orders = Vec::new();
+        let mut len = 0;
+        for &batch in batches {
+            let algorithm = plan(isa, &ConvShape { batch, ..*shape });
+            if !orders.contains(&Order::of(algorithm)) {
+                orders.push(Order::of(algorithm));
+                len += match algorithm {
+                    Algorithm::Winograd(tile) => {
+                        winograd::weights_len(isa, tile, [shape.in_channels, shape.out_channels])
+                    }
+                    Algorithm::Implicit => packed::len([shape.window_len(), shape.out_channels]),
+                };
+            }
+        }
+        len * size_of::<f32>()
+    }
+
+    /// Bytes of the orders that were asked for so far.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let points = [&self.whole, &self.two, &self.four, &self.step];
+        let len: usize = points.iter().filter_map(|order| order.get()).map(Vec::len).sum();
+        (len + self.packed.get().map_or(0, Packed::len)) * size_of::<f32>()
+    }
+
     /// Nothing yet; products will have this `precision`, where the processor has it.
     #[must_use]
     pub fn new(precision: Precision) -> Self {
@@ -68,11 +119,12 @@ impl Prepared {
     }
 
     fn points(&self, isa: Isa, tile: Tile, in_channels: usize, w: &[f32]) -> &[f32] {
-        let cell = match tile {
-            Tile::Whole => &self.whole,
-            Tile::Two => &self.two,
-            Tile::Four | Tile::FourBalanced => &self.four,
-            Tile::Step | Tile::Spread => &self.step,
+        let cell = match Order::of(Algorithm::Winograd(tile)) {
+            Order::Whole => &self.whole,
+            Order::Two => &self.two,
+            Order::Four => &self.four,
+            Order::Step => &self.step,
+            Order::Packed => unreachable!("a tile has points"),
         };
         cell.get_or_init(|| winograd::weights(isa, tile, in_channels, w))
     }

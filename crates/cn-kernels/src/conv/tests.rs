@@ -289,6 +289,7 @@ fn prepared_weights_and_what_follows_match_naive() {
             let epilogue = Epilogue { scale: &scale32, shift: &shift32, residual, activation };
             let mut found = vec![9f32; y.len()];
             weights.forward(&s, [&x, &w], &epilogue, &mut found);
+            assert_eq!(weights.held(), Prepared::bytes(precision, &s, &[s.batch]));
             let found: Vec<f64> = found.iter().map(|&y| f64::from(y)).collect();
             close(
                 &found,
@@ -297,6 +298,14 @@ fn prepared_weights_and_what_follows_match_naive() {
             );
         }
     }
+}
+
+#[test]
+fn orders_of_weights_are_counted_once() {
+    let of = |batches: &[usize]| Prepared::bytes(Precision::F32, &shape(1, [4, 4], [64, 512], 3, 1, 1), batches);
+    let (one, many) = (of(&[1]), of(&[64]));
+    assert_ne!(one, many, "images alone have another order");
+    assert_eq!((of(&[64, 64, 48]), of(&[64, 1, 32]), of(&[])), (many, many + one, 0));
 }
 
 #[test]

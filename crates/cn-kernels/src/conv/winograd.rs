@@ -36,11 +36,16 @@ enum Source<'a> {
     Points(&'a [f32]),
 }
 
+/// Numbers of the transformed weights of a forward pass.
+pub(super) fn weights_len(isa: Isa, tile: Tile, [in_channels, out_channels]: [usize; 2]) -> usize {
+    out_channels.div_ceil(PANEL) * tile.weights() * isa.places(in_channels) * PANEL
+}
+
 /// The transformed weights of a forward pass, `(panels, Tile::weights, I, PANEL)`.
 pub(super) fn weights(isa: Isa, tile: Tile, in_channels: usize, w: &[f32]) -> Vec<f32> {
     let weight = Weight { data: w, in_channels, direction: Direction::Forward };
-    let (len, o) = (tile.weights() * isa.places(in_channels) * PANEL, w.len() / (9 * in_channels));
-    let mut all = vec![0.0; o.div_ceil(PANEL) * len];
+    let o = w.len() / (9 * in_channels);
+    let mut all = vec![0.0; weights_len(isa, tile, [in_channels, o])];
     fill_weights(isa, tile, &weight, [in_channels, o], &mut all);
     all
 }
