@@ -377,6 +377,51 @@ fn what_is_forced_is_told_and_kept() {
 }
 
 #[test]
+fn a_lost_manifest_is_written_anew_where_that_is_asked_for() {
+    let place = Place::new();
+    place.result(&format!("{TRAIN} --out run"));
+    let weights = place.json("run/summary.json")["weights_sha256"].clone();
+    place.cut("run");
+    place.write("run/manifest.json", "x");
+    let refused = place.line("train --resume run");
+    assert!(refused.code == 1 && refused.stderr.contains("has lost its manifest"), "{}", refused.snapshot());
+    let hint = "\nhint: restore manifest.json from a copy, or write it anew from what is here: `--force`";
+    assert!(refused.stderr.contains(hint), "{}", refused.snapshot());
+    // Not for something else.
+    let settings = place.read("run/config.toml");
+    place.write("run/config.toml", settings.replace("threshold = 0.5", "threshold = 0.7"));
+    let refused = place.line("train --resume run --force");
+    assert!(refused.code == 1 && refused.stderr.contains("are not those of its checkpoint"), "{}", refused.snapshot());
+    place.write("run/config.toml", settings);
+
+    std::fs::remove_file(place.path("run/manifest.json")).expect("removed");
+    let forced = place.line("train --resume run --force");
+    let list = "warning: `--force`: the run goes on with something else:\n  manifest.json: lost, and written anew\n";
+    assert!(forced.code == 0 && forced.stderr.contains(list), "{}", forced.snapshot());
+    assert_eq!(place.json("run/summary.json")["weights_sha256"], weights);
+    let verified = place.line("verify run");
+    assert!(verified.code == 0 && verified.stdout.contains("lost, and written anew"), "{}", verified.snapshot());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_limit_of_the_size_of_files_is_an_error_with_the_file() {
+    let place = Place::new();
+    let program = place.command(&[]).get_program().to_str().expect("UTF-8").to_owned();
+    // Blocks of 512 bytes, or of 1,024: fewer than a checkpoint has.
+    let line = format!("ulimit -f 60000 && exec '{program}' {TRAIN} --out run --threads 2");
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", &line]).current_dir(place.path("")).env("XDG_CACHE_HOME", place.path("cache"));
+    let ended = Ended::of(limited);
+    assert_eq!(ended.code, 1, "{}", ended.snapshot());
+    let told = ended.stderr.contains("checkpoints/last.safetensors`") && ended.stderr.contains("bytes");
+    assert!(told && ended.stderr.contains("File too large"), "{}", ended.snapshot());
+    assert!(!place.path("run/checkpoints/.last.safetensors.tmp").exists());
+    // Without the limit it goes on, from the start where nothing could be saved.
+    assert_eq!(place.line("train --resume run").code, 0);
+}
+
+#[test]
 fn a_checkpoint_of_a_sibling_is_passed_over() {
     let place = Place::new();
     let train = TRAIN.replace("--limit 480", "--limit 240");

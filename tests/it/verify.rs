@@ -88,6 +88,19 @@ fn every_file_that_changes_is_named() {
     };
     assert_eq!(after(&place, "data/chinese_mnist.csv", relabel), ["labels"]);
 
+    // Hashes hold also where the summary is gone, and with it what makes the run a finished one.
+    let summary = place.read("run/summary.json");
+    std::fs::remove_file(place.path("run/summary.json")).expect("removed");
+    let ended = place.line("verify run");
+    assert!(ended.code == 1 && ended.stdout.contains("SHA256SUMS         summary.json: "), "{}", ended.snapshot());
+    assert!(!ended.stdout.contains("changed"), "{}", ended.snapshot());
+    assert_eq!(after(&place, "run/model.safetensors", |bytes| flip(bytes)), ["SHA256SUMS"]);
+    place.write("run/summary.json", summary);
+
+    std::fs::rename(place.path("run/checkpoints/last.safetensors"), place.path("last")).expect("moved");
+    assert_eq!(named(&place.result("verify run"), "unknown"), ["last checkpoint"]);
+    std::fs::rename(place.path("last"), place.path("run/checkpoints/last.safetensors")).expect("moved");
+
     // Data that are elsewhere are no fault of the run.
     std::fs::rename(place.path("data"), place.path("moved")).expect("moved");
     let result = place.result("verify run");
@@ -154,4 +167,15 @@ fn only_runs_are_verified_and_reproduced() {
         --- exit 1
     "#]],
     );
+}
+
+#[test]
+fn a_model_of_images_that_no_model_has_is_refused() {
+    let place = trained();
+    let card = place.read("run/model.json");
+    for size in ["0", "8192"] {
+        place.write("run/model.json", card.replace("\"image_size\": 32", &format!("\"image_size\": {size}")));
+        let ended = place.line("predict run data/data/data/input_1_1_1.jpg");
+        assert!(ended.code == 1 && ended.stderr.contains("model.json"), "{}", ended.snapshot());
+    }
 }

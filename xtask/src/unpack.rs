@@ -53,6 +53,9 @@ pub(crate) enum Error {
     /// Two entries for one file.
     #[error("the archive has more than one entry for {name:?}")]
     Duplicate { name: String },
+    /// Two entries with the same bytes as name; the reader of archives does not say which.
+    #[error("the archive has two entries of the same name")]
+    SameName,
     /// A link, a device, an encrypted entry or a method that we do not read.
     #[error("the archive's entry {name:?} is {what}")]
     Unsupported { name: String, what: &'static str },
@@ -211,8 +214,7 @@ fn judge<R: Read + Seek>(
     }
     // The reader keeps one of two entries with the same bytes as name; it must not choose for us.
     if zip.has_duplicate_names() {
-        let name = "(the same name twice)".into();
-        return Err(Error::Duplicate { name }.into());
+        return Err(Error::SameName.into());
     }
     let mut names = Names::default();
     let mut plan = Vec::new();

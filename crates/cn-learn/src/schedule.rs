@@ -153,7 +153,9 @@ impl Phase {
     /// [`Error::Setting`] names the first field that is out of its range.
     pub fn check(&self) -> Result<()> {
         let positive = |name, value| check(name, value, |x| x.is_finite() && x > 0.0, "a finite number above 0");
-        self.lr.ends().into_iter().try_for_each(|lr| positive("lr", lr))?;
+        // The optimizer has rates as `f32`.
+        let rate = |lr: f64| check("lr", lr, |lr| lr > 0.0 && lr <= f64::from(f32::MAX), "above 0, and at most 3.4e38");
+        self.lr.ends().into_iter().try_for_each(rate)?;
         check("epochs", self.epochs as f64, |n| (1.0..=MAX_EPOCHS).contains(&n), "1 to 1e9")?;
         check("pct_start", self.pct_start, |x| (0.0..=1.0).contains(&x), "0 to 1")?;
         positive("div", self.div)?;

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     output::log(args.common.verbose);
+    signals::outlive_large_files();
     match commands::run(args, start).and_then(|code| output::check_printed().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

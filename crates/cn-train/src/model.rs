@@ -1,7 +1,7 @@
 //! Networks of the settings, and models that were trained, from a run or a file.
 
 use crate::args::Common;
-use crate::config::{Config, FAINT_INK, HeadKind, check_device, precision_here};
+use crate::config::{Config, FAINT_INK, HeadKind, MAX_IMAGE_SIZE, check_device, precision_here};
 use crate::glyphs;
 use crate::problem::Problem;
 use crate::session;
@@ -237,6 +237,11 @@ fn shortest(value: f32) -> f64 {
 
 fn check_card(card: &ModelCard, resnet: &ResNetConfig) -> Result<()> {
     let arch: Arch = card.arch.parse()?;
+    if !(1..=MAX_IMAGE_SIZE as usize).contains(&card.image_size) {
+        let problem =
+            format!("model.json has images of {} px, and 1 to {MAX_IMAGE_SIZE} are possible", card.image_size);
+        return Err(Problem::failure(problem).hint("the file was changed: restore it").into());
+    }
     let same = (arch, card.channels, card.classes.len()) == (resnet.arch, resnet.in_channels, resnet.n_classes);
     if same {
         return Ok(());

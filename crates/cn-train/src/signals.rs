@@ -6,6 +6,13 @@ use signal_hook::flag;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+/// From now on, a write beyond the largest size of a file (`ulimit -f`) is an error, and not the end of the program.
+pub(crate) fn outlive_large_files() {
+    // Where this fails, the limit ends the program as before.
+    #[cfg(unix)]
+    let _ = flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+}
+
 /// Whether the run was asked to end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop {

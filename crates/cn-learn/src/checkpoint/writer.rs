@@ -138,7 +138,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         // A fit that ends well has waited; one that failed has an error to report already.
         if let Err(error) = self.wait() {
-            tracing::error!(%error, "the last checkpoint is lost");
+            tracing::error!(error = &error as &dyn std::error::Error, "the last checkpoint is lost");
         }
     }
 }

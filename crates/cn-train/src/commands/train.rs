@@ -214,7 +214,7 @@ fn prepare(
     let ui = context.ui;
     introduce(ui, &config, choice);
     session::settle_precision(ui, &mut config)?;
-    let start = Start::open(&config)?;
+    let mut start = Start::open(&config)?;
     introduce_weights(ui, &start.lines(&config.arch));
     config.weights = start.name();
     let plan = Plan::new(&config)?;
@@ -234,6 +234,7 @@ fn prepare(
     config.settle_rates(loaded.as_ref());
     let memory = memory::settle(ui, &mut config, &dataset, &mut network, demand)?;
     let mut learner = session::learner(&config, Arc::clone(&dataset), &start, network)?;
+    start.forget_tensors();
     let initial = match config.on_nan {
         OnNan::Rollback => Some(learner.checkpoint()?),
         OnNan::Stop | OnNan::Skip => None,
@@ -363,11 +364,12 @@ fn fit(
 ) -> Result<u8> {
     let before = if checkpoint.is_some() { TrainedOn::read(run.trained_on())? } else { TrainedOn::default() };
     seen::note(&run, &prepared.dataset, &prepared.start, before)?;
+    // Of results that were lost, and are written anew.
+    let _ = std::fs::remove_file(run.sums());
     let stop = Stop::listen()?;
     let asked = stop.clone();
     prepared.learner.model_mut().set_interrupt(Interrupt::when(move || asked.exit_code().is_some()));
-    let mut from = checkpoint;
-    let start = prepared.initial.take();
+    let (mut from, start) = (checkpoint, prepared.initial.take());
     let mut tried: Option<Recorder> = None;
     let (outcome, recorder, mut checkpoints) = loop {
         let fresh = Recorder::new(context.ui, run.clone(), context.start);

@@ -77,6 +77,9 @@ impl Checks {
             self.note("predictions.csv", |checks| checks.predictions(summary.as_ref()));
             self.note("metrics.jsonl", |checks| checks.epochs(summary.as_ref()));
             self.sums();
+        } else if self.run.sums().exists() {
+            // Written right before the summary, of which they have the hash.
+            self.sums();
         } else {
             let about = "the run was not trained to its end: there are no results to compare".to_owned();
             self.done.push(Check { what: "summary.json", outcome: Outcome::Unknown, about });
@@ -120,6 +123,10 @@ impl Checks {
             ("best one", folder.best()),
             ("last epoch's", folder.epoch()),
         ];
+        if !folder.last().exists() {
+            let about = "it is not there: removed, or the run was stopped before its first".to_owned();
+            self.done.push(Check { what: "last checkpoint", outcome: Outcome::Unknown, about });
+        }
         for (what, path) in files.into_iter().filter(|(_, path)| path.exists()) {
             self.note(what, |_| {
                 let checkpoint = Checkpoint::read(&path)?;

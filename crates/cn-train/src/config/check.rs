@@ -4,7 +4,7 @@ use super::{Config, TF32, gpu_of, interval, phases, policy_of, precision_here};
 use crate::problem::Problem;
 
 /// Larger inputs than any image net uses; beyond, memory would run out long before the first step.
-const MAX_IMAGE_SIZE: u32 = 2048;
+pub(crate) const MAX_IMAGE_SIZE: u32 = 2048;
 /// Images that can be drawn for steps: each has a number of 32 bits, beside those that judge.
 const MAX_DRAWN: u128 = 1 << 31;
 

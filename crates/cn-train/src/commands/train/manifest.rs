@@ -52,8 +52,7 @@ pub(super) fn identity(manifest: &Manifest) -> Value {
 pub(in crate::commands) fn is_own(checkpoint: &Checkpoint, manifest: &Manifest) -> bool {
     let (carried, own) = (checkpoint.extra(), identity(manifest));
     // What was forced before it was made; beyond that, the run may have forced more.
-    let forced: Vec<&str> =
-        carried["forced"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
+    let forced: Vec<&str> = forced_of(checkpoint).collect();
     let is_part = forced.len() <= manifest.forced.len() && forced.iter().zip(&manifest.forced).all(|(a, b)| a == b);
     if !forced.is_empty() || !is_part {
         // Its hashes may be those of what was forced.
@@ -70,6 +69,11 @@ pub(in crate::commands) fn is_own(checkpoint: &Checkpoint, manifest: &Manifest) 
         "/kernel_plan",
     ];
     hashes.iter().all(|at| carried.pointer(at).is_none_or(|value| Some(value) == own.pointer(at)))
+}
+
+/// What was forced before the checkpoint was made.
+pub(super) fn forced_of(checkpoint: &Checkpoint) -> impl Iterator<Item = &str> {
+    checkpoint.extra()["forced"].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// Of the settings that lie in the folder of a run.

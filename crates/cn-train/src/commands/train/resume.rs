@@ -1,7 +1,7 @@
 //! `train --resume`: going on with a run.
 
 use super::super::Context;
-use super::manifest::{is_own, manifest, settings_sha256};
+use super::manifest::{forced_of, is_own, manifest, settings_sha256};
 use super::{Choice, Prepared, cache, demand, dry_run, fit, lock, prepare};
 use crate::args::{BatchArgs, TrainArgs};
 use crate::config::{BatchFit, Config};
@@ -108,7 +108,7 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
             manifest.config_sha256 = settings_sha256(run)?;
             manifest.write(run.manifest())?;
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => manifest = manifest_anew(context.ui, args, run, (manifest, settings), (found.as_ref(), error))?,
     }
     if let Some(found) = &found {
         warn_of_what_is_lost(context, args, run, found)?;
@@ -131,6 +131,35 @@ fn tell_changes(ui: Ui, forced: &[String], decided: &[String]) {
     if !decided.is_empty() {
         ui.say(format_args!("decided   `reproduce` cannot repeat what is decided anew:{}", listed(decided)));
     }
+}
+
+/// In place of a manifest that cannot be read: that of the data, weights and settings here, which have to be those that
+/// the checkpoint carries.
+fn manifest_anew(
+    ui: Ui,
+    args: &TrainArgs,
+    run: &RunFolder,
+    (here, settings): (Manifest, Vec<String>),
+    (found, error): (Option<&NewestCheckpoint>, cn_report::Error),
+) -> Result<Manifest> {
+    let lost = Problem::failure(format!("the run `{}` has lost its manifest", run.root().display())).caused_by(error);
+    let Some(found) = found.filter(|_| args.force) else {
+        let hint = "restore manifest.json from a copy, or write it anew from what is here: `--force`";
+        return Err(lost.hint(hint).into());
+    };
+    let carried = forced_of(&found.checkpoint).map(str::to_owned).collect();
+    let mut manifest = Manifest { config_sha256: settings_sha256(run)?, forced: carried, ..here };
+    if !is_own(&found.checkpoint, &manifest) {
+        let hint = "restore manifest.json from a copy: data, weights or settings here are not those of its checkpoint";
+        return Err(lost.hint(hint).into());
+    }
+    manifest.forced.push("manifest.json: lost, and written anew".to_owned());
+    manifest.forced.extend(settings);
+    tell_changes(ui, &manifest.forced, &[]);
+    if !args.dry_run {
+        manifest.write(run.manifest())?;
+    }
+    Ok(manifest)
 }
 
 /// The newest checkpoint of this run, where the newest of all is another's.
