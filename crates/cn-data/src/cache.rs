@@ -61,15 +61,15 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Keyed by the index, the way of decoding, and path, size and time of each file; none if a file is missing.
+    /// Keyed by the index, the way of decoding, and path, size and times of each file; none if a file is missing.
     pub(crate) fn of(index: &Index, stats: &[Stat], config: &LoadConfig) -> Option<Self> {
         let folder = config.cache.folder()?;
         let root = index.root().canonicalize().ok()?;
         let mut text = format!("{}\n{}\n{:?}\n", root.display(), index.sha256(), config.decode);
         for (record, stat) in index.records().iter().zip(stats) {
             use std::fmt::Write as _;
-            let (size, time) = stat.size_and_time()?;
-            writeln!(text, "{}\t{size}\t{time}", record.path).expect("writing to a string cannot fail");
+            let (size, [written, changed]) = stat.size_and_times()?;
+            writeln!(text, "{}\t{size}\t{written}\t{changed}", record.path).expect("writing to a string cannot fail");
         }
         Some(Self { folder, key: Digest::of(text.as_bytes()), n: index.len() })
     }

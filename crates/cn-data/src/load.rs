@@ -1,7 +1,7 @@
 //! Files to packed pixels, all cores at once.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::{ErrorKind, Read as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -115,25 +115,42 @@ pub(crate) struct Stat(Result<FileStat, BadReason>);
 struct FileStat {
     size: u64,
     modified: Option<SystemTime>,
+    /// Seconds and nanoseconds of the last change of content, name or rights, which no program can set; zeros where the
+    /// system keeps none.
+    changed: [i64; 2],
+}
+
+impl FileStat {
+    fn of(about: &Metadata) -> Self {
+        #[cfg(unix)]
+        let changed = {
+            use std::os::unix::fs::MetadataExt as _;
+            [about.ctime(), about.ctime_nsec()]
+        };
+        #[cfg(not(unix))]
+        let changed = [0; 2];
+        Self { size: about.len(), modified: about.modified().ok(), changed }
+    }
 }
 
 impl Stat {
     pub(crate) fn of(path: &Path) -> Self {
         Self(match fs::metadata(path) {
-            Ok(meta) if meta.is_file() => Ok(FileStat { size: meta.len(), modified: meta.modified().ok() }),
+            Ok(meta) if meta.is_file() => Ok(FileStat::of(&meta)),
             Ok(_) => Err(BadReason::NotAFile),
             Err(e) => Err(reason_of(&e)),
         })
     }
 
-    /// Size, and nanoseconds since 1970; `None` for what is no file.
-    pub(crate) fn size_and_time(&self) -> Option<(u64, i128)> {
+    /// Size, nanoseconds since 1970 of the last writing, and those of any change; `None` for what is no file.
+    pub(crate) fn size_and_times(&self) -> Option<(u64, [i128; 2])> {
         let stat = self.0.as_ref().ok()?;
         let time = stat.modified.map_or(0, |time| match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => after.as_nanos() as i128,
             Err(before) => -(before.duration().as_nanos() as i128),
         });
-        Some((stat.size, time))
+        let [seconds, rest] = stat.changed.map(i128::from);
+        Some((stat.size, [time, seconds * 1_000_000_000 + rest]))
     }
 }
 

@@ -102,6 +102,30 @@ fn changed_files_are_decoded_again() {
     assert_eq!(again.pixels.image(1).pixels, [7; 12]);
 }
 
+#[cfg(unix)]
+#[test]
+fn files_that_are_swapped_and_look_alike_are_decoded_again() {
+    let setup = Setup::new();
+    let path = setup.images.path().join("b.png");
+    setup.load();
+    let (bytes, time) =
+        (fs::read(&path).expect("there"), fs::metadata(&path).and_then(|m| m.modified()).expect("kept"));
+    setup.save("b.png", 3, 7);
+    let other = fs::read(&path).expect("there");
+    assert_eq!(other.len(), bytes.len(), "else the size tells");
+    let swap = |bytes: &[u8]| {
+        // Clocks of file systems tick every few milliseconds.
+        std::thread::sleep(Duration::from_millis(20));
+        fs::write(&path, bytes).expect("written");
+        File::options().append(true).open(&path).and_then(|file| file.set_modified(time)).expect("set");
+        setup.load()
+    };
+    let swapped = swap(&other);
+    assert!(!swapped.from_cache && swapped.pixels.image(1).pixels == [7; 12]);
+    let back = swap(&bytes);
+    assert!(!back.from_cache && back.pixels.image(1).pixels != [7; 12]);
+}
+
 #[test]
 fn another_way_of_decoding_has_its_own_file() {
     let setup = Setup::new();
