@@ -167,9 +167,15 @@ pub enum Error {
         problem: String,
     },
     /// A link in the folder of a run.
-    #[error("`{}` is a link, and a run is written to its own folder alone", path.display())]
+    #[error("`{}` is a link, and the files of a run are in its own folder alone", path.display())]
     Link {
         /// The link.
+        path: PathBuf,
+    },
+    /// A description of another model than the run's.
+    #[error("`{}` is of other weights than the run's summary", path.display())]
+    OtherModel {
+        /// The description.
         path: PathBuf,
     },
     /// A table of predictions that is not what the run came to.
@@ -232,6 +238,7 @@ impl Error {
             Self::ThresholdCount { .. } => "give one threshold, or one for each class",
             Self::Threshold { .. } => "thresholds are probabilities, such as 0.2 or 0.5",
             Self::ModelCard { .. } => "restore `model.json`, it belongs to `model.safetensors`",
+            Self::OtherModel { .. } => "`cn-train verify RUN` says what differs; restore it from a copy",
             Self::Link { .. } => "replace it by what it leads to, or remove it",
             Self::OtherPredictions { .. } => {
                 "one of the files was changed: restore the table, `summary.json`, or the thresholds in `model.json`"

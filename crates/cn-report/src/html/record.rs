@@ -1,7 +1,7 @@
 //! What a run's folder holds, all of it read.
 
 use crate::audit::Audit;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::picture::Picture;
 use crate::run_folder::{
     EpochRecord, GalleryImage, Interpretation, ModelCard, Predictions, RunFolder, StepRecord, Summary, gallery_file,
@@ -31,13 +31,18 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn read(run: &RunFolder) -> Result<Self> {
+        refuse_links(run)?;
         let card = ModelCard::read(run.model_card())?;
+        let summary = Summary::read(run.summary())?;
+        if card.weights.sha256 != summary.weights_sha256 {
+            return Err(Error::OtherModel { path: run.model_card() });
+        }
         let table = Predictions::read(run.predictions())?;
         let interpretation = Interpretation::is_in(run).then(|| Interpretation::read(run)).transpose()?;
         let manifest = read_bytes(run.manifest()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let rows = table.rows().iter().zip(0..).map(|(row, i)| (row.path.clone(), i)).collect();
         Ok(Self {
-            summary: Summary::read(run.summary())?,
+            summary,
             names: ClassNames::from(&card),
             card,
             table,
@@ -66,6 +71,9 @@ impl Record {
     pub(super) fn gallery(&self) -> HashMap<usize, (&GalleryImage, Vec<u8>)> {
         let images = self.interpretation.iter().flat_map(|found| &found.gallery);
         let read = |image: &GalleryImage| {
+            if image.class >= self.table.classes().len() {
+                return None;
+            }
             let bytes = read_bytes(gallery_file(&self.run, &image.file)).ok()?;
             Picture::from_png(&bytes).is_some().then_some(bytes)
         };
@@ -77,6 +85,16 @@ impl Record {
         let settings = self.settings.to_lowercase();
         let of_people = ["suite_id", "writer", "chinese-mnist", "synthetic = true"];
         if of_people.iter().any(|word| settings.contains(word)) { ["writer", "writers"] } else { ["group", "groups"] }
+    }
+}
+
+/// Refuses links in place of what a page shows as it is: it is made to be sent, and they may lead to anything.
+fn refuse_links(run: &RunFolder) -> Result<()> {
+    let inside = std::fs::read_dir(run.interpret()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let shown = [run.config(), run.manifest(), run.interpret()].into_iter().chain(inside);
+    match shown.into_iter().find(|path| path.is_symlink()) {
+        Some(path) => Err(Error::Link { path }),
+        None => Ok(()),
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Error;
 use crate::{
     Activation, Audit, AuditNote, ClassCard, DataCard, DataSummary, EmbeddedImage, EpochRecord, GalleryImage,
     ImageView, Interpretation, MODEL_SCHEMA, ModelCard, Normalisation, Prediction, Predictions, SUMMARY_SCHEMA,
@@ -23,7 +24,7 @@ fn card() -> ModelCard {
         normalisation: Normalisation { mean: vec![0.0], std: vec![1.0] },
         activation: Activation::Sigmoid,
         classes: [("0", "零"), ("10", "十")].map(class).into(),
-        weights: WeightsCard { file: "model.safetensors".into(), sha256: "abc".into() },
+        weights: WeightsCard { file: "model.safetensors".into(), sha256: "w".into() },
         data: DataCard { name: "<toy> & co".into(), licence: Some("CC BY 4.0".into()), citation: None },
     }
 }
@@ -200,6 +201,60 @@ fn lost_pictures_are_named() {
         std::fs::write(run.interpret().join("image-000.png"), b"\x89PNG").unwrap();
     });
     assert!(page.contains("Missing or damaged, and left out: <code>image-000.png</code>"));
+}
+
+#[test]
+fn a_picture_of_a_class_that_is_none_is_left_out() {
+    for class in [2, 99, usize::MAX >> 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::new(folder.path());
+        write_run(&run, None, &[0]);
+        write_interpretation(&run);
+        let mut found = Interpretation::read(&run).unwrap();
+        found.gallery[0].class = class;
+        found.write(&run).unwrap();
+        let page = report_page(&run).unwrap();
+        assert!(page.contains("Missing or damaged, and left out: <code>image-000.png</code>"), "{class}");
+    }
+}
+
+#[test]
+fn what_is_no_picture_is_not_shown_as_one() {
+    let page = page_of(None, &[0], |run| {
+        write_interpretation(run);
+        std::fs::write(run.interpret().join("augmented.png"), "a secret").unwrap();
+    });
+    assert!(!page.contains("<section id=\"augmented\">"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_page_shows_nothing_behind_links() {
+    for name in ["interpret/augmented.png", "interpret/image-000.png", "config.toml", "manifest.json", "interpret"] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::new(folder.path().join("run"));
+        std::fs::create_dir(run.root()).unwrap();
+        write_run(&run, None, &[0]);
+        write_interpretation(&run);
+        std::fs::write(run.config(), "a = 1").unwrap();
+        std::fs::write(run.manifest(), "{}").unwrap();
+        report_page(&run).unwrap();
+        let (path, elsewhere) = (run.root().join(name), folder.path().join("elsewhere"));
+        std::fs::rename(&path, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        assert!(matches!(report_page(&run), Err(Error::Link { path: found }) if found == path), "{name}");
+    }
+}
+
+#[test]
+fn the_description_of_another_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::new(folder.path());
+    write_run(&run, None, &[0]);
+    let mut card = ModelCard::read(run.model_card()).unwrap();
+    card.weights.sha256 = "v".into();
+    card.write(run.model_card()).unwrap();
+    assert!(matches!(report_page(&run), Err(Error::OtherModel { .. })));
 }
 
 #[test]

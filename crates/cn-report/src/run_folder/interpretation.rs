@@ -114,10 +114,10 @@ impl Interpretation {
         picture.write_png(run.interpret().join(AUGMENTED))
     }
 
-    /// The PNG of that sample, where there is one.
+    /// The PNG of that sample, where there is one that can be shown.
     #[must_use]
     pub fn augmented(run: &RunFolder) -> Option<Vec<u8>> {
-        read_bytes(run.interpret().join(AUGMENTED)).ok()
+        read_bytes(run.interpret().join(AUGMENTED)).ok().filter(|png| Picture::from_png(png).is_some())
     }
 }
 
