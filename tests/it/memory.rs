@@ -40,6 +40,30 @@ fn the_limit_of_the_process_counts() {
     assert!(!place.path("run").exists());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_open_batch_size_is_the_largest_that_fits() {
+    let place = Place::new();
+    let program = place.command(&[]).get_program().to_str().expect("UTF-8").to_owned();
+    let under = |limit: u32, size: &str| {
+        let train = "train --synthetic --limit 300 --image-size 128 --threads 2 --dry-run --json --batch-size";
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", &format!("ulimit -v {limit} && exec '{program}' {train} {size}")]);
+        limited.current_dir(place.path("")).env("XDG_CACHE_HOME", place.path("cache"));
+        Ended::of(limited)
+    };
+    for limit in [1_000_000, 1_200_000] {
+        let open = under(limit, "auto");
+        assert_eq!(open.code, 0, "{limit}: {}", open.snapshot());
+        let size = event(&open.stdout, "dry_run")["batch"][0].as_u64().expect("a number");
+        assert!((2..64).contains(&size), "{limit}: {size}");
+        assert_eq!(under(limit, &size.to_string()).code, 0, "{limit}: {size}");
+        let more = under(limit, &(2 * size).to_string());
+        let hint = format!("`--batch-size {size}` fits");
+        assert!(more.code == 1 && more.stderr.contains(&hint), "{limit}: {}", more.snapshot());
+    }
+}
+
 #[test]
 fn an_open_batch_size_is_settled_and_stored() {
     let place = Place::new();

@@ -324,6 +324,23 @@ fn a_run_that_is_removed_meanwhile_ends_with_an_error() {
     assert!(!place.path("slow").exists(), "half a run was made");
 }
 
+#[cfg(unix)]
+#[test]
+fn settings_that_are_removed_meanwhile_are_written_again() {
+    let place = Place::new();
+    let child = slow(&place);
+    let kept = ["slow/config.toml", "slow/manifest.json"].map(|name| (name, place.read(name)));
+    for (name, _) in &kept {
+        std::fs::remove_file(place.path(name)).expect("removed");
+    }
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    for (name, text) in kept {
+        assert_eq!(place.read(name), text, "{name}");
+    }
+    assert_eq!(place.line("verify slow").code, 0);
+}
+
 #[test]
 fn a_checkpoint_of_another_run_is_passed_over() {
     let place = Place::new();

@@ -91,11 +91,22 @@ fn every_file_that_changes_is_named() {
     // Hashes hold also where the summary is gone, and with it what makes the run a finished one.
     let summary = place.read("run/summary.json");
     std::fs::remove_file(place.path("run/summary.json")).expect("removed");
-    let ended = place.line("verify run");
-    assert!(ended.code == 1 && ended.stdout.contains("SHA256SUMS         summary.json: "), "{}", ended.snapshot());
-    assert!(!ended.stdout.contains("changed"), "{}", ended.snapshot());
-    assert_eq!(after(&place, "run/model.safetensors", |bytes| flip(bytes)), ["SHA256SUMS"]);
+    assert_eq!(named(&place.result("verify run"), "unknown"), ["summary.json"]);
+    assert_eq!(after(&place, "run/model.safetensors", |bytes| flip(bytes)), ["model.safetensors", "SHA256SUMS"]);
+    assert_eq!(after(&place, "run/predictions.csv", |bytes| flip(bytes)), ["SHA256SUMS"]);
+    let sums = place.read("run/SHA256SUMS");
+    std::fs::remove_file(place.path("run/SHA256SUMS")).expect("removed");
+    assert_eq!(after(&place, "run/model.safetensors", |bytes| flip(bytes)), ["model.safetensors"]);
+    place.write("run/SHA256SUMS", sums);
+
+    // Results that were edited are not shown as if nothing was.
+    place.write("run/summary.json", format!("{summary}\n"));
+    for line in ["compare run", "train --resume run"] {
+        let warned = place.line(line);
+        assert!(warned.stderr.contains("the results of `run` are not as it wrote them"), "{}", warned.snapshot());
+    }
     place.write("run/summary.json", summary);
+    assert!(!place.line("compare run").stderr.contains("not as it wrote them"));
 
     std::fs::rename(place.path("run/checkpoints/last.safetensors"), place.path("last")).expect("moved");
     assert_eq!(named(&place.result("verify run"), "unknown"), ["last checkpoint"]);
@@ -106,6 +117,25 @@ fn every_file_that_changes_is_named() {
     let result = place.result("verify run");
     assert_eq!(named(&result, "unknown"), ["data"]);
     assert_eq!(named(&place.result("verify run --data moved"), "same"), all);
+}
+
+#[test]
+fn what_others_leave_in_a_run_and_what_they_take_does_it_no_harm() {
+    let place = Place::new();
+    place.result("synth --out data --writers 10 --samples 1");
+    std::fs::create_dir_all(place.path("run/events.out.tfevents.9.x")).expect("made");
+    let refused = place.line(TRAIN);
+    assert!(refused.code != 0, "{}", refused.snapshot());
+    std::fs::remove_dir(place.path("run/events.out.tfevents.9.x")).expect("removed");
+    place.result(TRAIN);
+    let settings = place.read("run/config.toml");
+    place.cut("run");
+    for name in ["run/interpret/.ipynb_checkpoints", "run/events.out.tfevents.9.x"] {
+        std::fs::create_dir_all(place.path(name)).expect("made");
+    }
+    place.result("train --resume run");
+    assert_eq!(named(&place.result("verify run"), "different"), [""; 0]);
+    assert_eq!(place.read("run/config.toml"), settings);
 }
 
 #[test]

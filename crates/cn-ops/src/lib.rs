@@ -93,7 +93,7 @@ pub use linear::Linear;
 pub use loss::{Loss, bce_with_logits, softmax_cross_entropy};
 pub use max_pool::{MaxPool2d, MaxPool2dConfig};
 pub use model::{GpuImages, Images, Model, StepEnd, TrainStep};
-pub use network::{ActivationBytes, Network, Recompute};
+pub use network::{ActivationBytes, Network, PreparedWeights, Recompute};
 pub use param::{Entry, Param, Parameters};
 pub use recomputed::Recomputed;
 pub use relu::Relu;

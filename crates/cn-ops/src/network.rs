@@ -180,6 +180,28 @@ pub struct ActivationBytes {
     pub eval: usize,
 }
 
+/// Weights that passes in evaluation mode hold in another order too, which their batches decide.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PreparedWeights {
+    precision: Precision,
+    convs: Vec<ConvShape>,
+    /// Of the images that they were found with.
+    side: usize,
+}
+
+impl PreparedWeights {
+    /// Bytes of all orders that images with a longer side of `side` ask for in batches of these sizes.
+    #[must_use]
+    pub fn bytes(&self, side: usize, batches: &[usize]) -> usize {
+        let scaled = |length: usize| (length * side).div_ceil(self.side).max(1);
+        let bytes = |conv: &ConvShape| {
+            let conv = ConvShape { height: scaled(conv.height), width: scaled(conv.width), ..*conv };
+            Prepared::bytes(self.precision, &conv, batches)
+        };
+        self.convs.iter().map(bytes).sum()
+    }
+}
+
 impl Network {
     /// Finds out what activations of images `(H, W, C)` need, by a pass of two images of zeros each way. Values and
     /// buffers are as before afterwards; gradients are not, and memory of the pool that nobody uses is freed.
@@ -195,27 +217,22 @@ impl Network {
         measured
     }
 
-    /// Bytes of weights in the orders that passes in evaluation mode put them in, for images `(H, W, C)` in batches of these
-    /// sizes; found by such a pass of two images of zeros, with maps scaled to a side of `side`.
+    /// Finds out which weights passes in evaluation mode put in another order, by such a pass of two images `(H, W, C)` of
+    /// zeros.
     ///
     /// # Errors
     ///
     /// As [`Network::activation_bytes`].
-    pub fn prepared_bytes(&mut self, image: [usize; 3], side: usize, batches: &[usize]) -> Result<usize> {
+    pub fn prepared_weights(&mut self, image: [usize; 3]) -> Result<PreparedWeights> {
         let [height, width, channels] = image;
         let like = self.parameters.values();
         let images = Tensor::zeros((IMAGES, height, width, channels), like.dtype(), like.device())?;
-        let mut shapes = Vec::new();
+        let mut convs = Vec::new();
         let mut pass = Pass::eval(&self.pool).with_precision(self.precision);
-        pass.prepared = Some(&mut shapes);
+        pass.prepared = Some(&mut convs);
         self.forward_pass(&images, pass)?;
         self.pool.clear();
-        let scaled = |length: usize| (length * side).div_ceil(height.max(width)).max(1);
-        let bytes = |shape: &ConvShape| {
-            let shape = ConvShape { height: scaled(shape.height), width: scaled(shape.width), ..*shape };
-            Prepared::bytes(self.precision, &shape, batches)
-        };
-        Ok(shapes.iter().map(bytes).sum())
+        Ok(PreparedWeights { precision: self.precision, convs, side: height.max(width) })
     }
 
     fn measure(&mut self, [height, width, channels]: [usize; 3]) -> Result<ActivationBytes> {

@@ -9,7 +9,7 @@ use crate::problem::Problem;
 use anyhow::Result;
 use cn_augment::Planes;
 use cn_data::Dataset;
-use cn_ops::{ActivationBytes, Model as _, Network, Recompute};
+use cn_ops::{ActivationBytes, Model as _, Network, PreparedWeights, Recompute};
 use std::fmt;
 
 /// Sides up to this are measured as they are; beyond, activations grow with the area.
@@ -49,16 +49,17 @@ impl Demand {
 }
 
 /// Bytes that a training needs at its peak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Estimate {
     batch_size: u64,
     /// Activations, their gradients and the images as floats, of each image of a batch.
     each: u64,
     /// Weights, gradients, moments, a checkpoint.
     model: u64,
-    /// Weights in the orders that convolutions want in evaluation, of whole batches and of the last one; and of smaller
-    /// batches too.
-    prepared: [u64; 2],
+    /// Weights in the orders that convolutions want in evaluation.
+    prepared: PreparedWeights,
+    /// Side of an image.
+    side: usize,
     /// The decoded images.
     images: u64,
     /// Activations of each image of the last batch of a validation, which is smaller and has memory of its own.
@@ -85,18 +86,13 @@ impl Estimate {
         let floats = 4 * u64::from(config.image_size).pow(2) * n_planes as u64;
         let weights = 4 * network.parameters().values().elem_count() as u64;
         let n_val = dataset.split().val().len();
-        let (batch, side) = (config.batch_size, config.image_size as usize);
-        let mut prepared = |batches: &[usize]| -> Result<u64> {
-            let bytes = network.prepared_bytes([size, size, config.channels], side, batches)?;
-            Ok(if on_host { bytes as u64 } else { 0 })
+        let prepared = match on_host {
+            true => network.prepared_weights([size, size, config.channels])?,
+            false => PreparedWeights::default(),
         };
-        let judged: Vec<usize> = [batch.min(n_val), n_val % batch].into_iter().filter(|&n| n > 0).collect();
-        let smaller: Vec<usize> = (0..usize::BITS).map(|bit| 1 << bit).take_while(|&size| size <= batch).collect();
-        let prepared = [prepared(&judged)?, prepared(&smaller)?];
-        // The one to go back to at the start stays in memory.
         // With rollbacks also the start, and the bytes of the one that is gone back to.
         let n_checkpoints = if config.on_nan == OnNan::Rollback { 3 } else { 1 };
-        // There, one waits for the disk.
+        // With a GPU, one waits for the disk.
         let n_checkpoints = n_checkpoints + u64::from(!on_host);
         let copies = COPIES_TRAINED + n_checkpoints * COPIES_SAVED;
         Ok(Self {
@@ -104,6 +100,7 @@ impl Estimate {
             each: train.max(eval) + BATCHES * floats,
             model: weights * copies,
             prepared,
+            side: config.image_size as usize,
             images: dataset.pixels().bytes().len() as u64,
             judged: eval,
             n_val: n_val as u64,
@@ -121,7 +118,11 @@ impl Estimate {
     }
 
     fn model(&self) -> u64 {
-        self.model + self.prepared[0]
+        let whole = self.batch_size.min(self.n_val);
+        let batches = [whole, self.n_val % self.batch_size].map(|n| n as usize);
+        // The last batch is another only where something is left for it.
+        let batches = if batches[1] == 0 { &batches[..1] } else { &batches[..] };
+        self.model + self.prepared.bytes(self.side, batches) as u64
     }
 
     /// What people see, in MiB: batches, model, images, program.
@@ -134,8 +135,8 @@ impl Estimate {
         self.parts().iter().sum()
     }
 
-    fn with_batch_size(self, batch_size: u64) -> Self {
-        Self { batch_size, prepared: [self.prepared[0].max(self.prepared[1]); 2], ..self }
+    fn with_batch_size(&self, batch_size: u64) -> Self {
+        Self { batch_size, ..self.clone() }
     }
 
     /// The largest power of two below this batch size that needs no more than `bytes`.
@@ -263,7 +264,8 @@ mod tests {
             batch_size: 96,
             each: MIB,
             model: 10 * MIB,
-            prepared: [0; 2],
+            prepared: PreparedWeights::default(),
+            side: 64,
             images: MIB,
             judged: 0,
             n_val: 0,
@@ -276,11 +278,7 @@ mod tests {
             [64, 64, 64, 32, 2, 2, 0, 0].map(|n| (n > 0).then_some(n))
         );
         assert_eq!(estimate.fitting(0), None);
-        assert_eq!(
-            Estimate { batch_size: 64, ..estimate }.fitting(fixed + 64 * MIB),
-            Some(32),
-            "the refused one is none"
-        );
+        assert_eq!(estimate.with_batch_size(64).fitting(fixed + 64 * MIB), Some(32), "the refused one is none");
     }
 
     #[test]
@@ -289,7 +287,8 @@ mod tests {
             batch_size: 64,
             each: 3 * MIB,
             model: MIB,
-            prepared: [0; 2],
+            prepared: PreparedWeights::default(),
+            side: 64,
             images: 0,
             judged: MIB,
             n_val: 31,

@@ -35,14 +35,14 @@ impl Ui {
     /// A line for people about what happens.
     pub(crate) fn say(self, text: impl Display) {
         if self.mode == Mode::Text {
-            print(format_args!("{text}\n"));
+            print(harmless(&format!("{text}\n")));
         }
     }
 
     /// Lines for people that are the result; each is closed already.
     pub(crate) fn result(self, text: impl Display) {
         if self.mode != Mode::Json {
-            print(text);
+            print(harmless(&text.to_string()));
         }
     }
 
@@ -62,7 +62,7 @@ impl Ui {
     /// Passing lines about progress, where nobody draws bars.
     pub(crate) fn note(self, text: impl Display) {
         if self.mode == Mode::Text {
-            eprint(format_args!("{text}\n"));
+            eprint(harmless(&format!("{text}\n")));
         }
     }
 
@@ -75,6 +75,16 @@ impl Ui {
     pub(crate) fn print_error(error: &anyhow::Error) {
         eprint(presentable(&error_text(error)));
     }
+}
+
+/// Lines without characters that steer terminals, which names and notes of strangers may have.
+fn harmless(text: &str) -> String {
+    text.split_inclusive(['\n', '\t'])
+        .map(|part| match part.strip_suffix(['\n', '\t']) {
+            Some(line) => printable(line) + &part[line.len()..],
+            None => printable(part),
+        })
+        .collect()
 }
 
 /// Characters of a line of an error that are shown at its start and at its end, where it is longer than both.
@@ -188,6 +198,7 @@ mod tests {
         let short = presentable(&long);
         assert!(short.starts_with("a\né") && short.ends_with("ébc\nd\n"));
         assert!(short.contains("é [3202 more characters] é"), "{}", short.len());
+        assert_eq!(harmless("a\tb\n\x1b]0;c\x07\n"), "a\tb\n\\u{1b}]0;c\\u{7}\n");
         assert_eq!(presentable("a\nb\t\x1b]0;c\x07"), "a\nb\\t\\u{1b}]0;c\\u{7}");
     }
 

@@ -5,6 +5,7 @@ use crate::args::CompareArgs;
 use crate::config::Config;
 use crate::destination;
 use crate::problem::Problem;
+use crate::sums;
 use anyhow::Result;
 use cn_report::{ComparedRun, RunFolder, compare_charts, compare_page, compare_table, compare_warnings, write_atomic};
 
@@ -31,6 +32,11 @@ pub(super) fn run(context: &Context<'_>, args: &CompareArgs) -> Result<()> {
         if names.iter().filter(|name| **name == run.name).count() > 1 {
             run.name = path.display().to_string();
         }
+    }
+    for run in args.runs.iter().map(RunFolder::new).filter(|run| sums::differs(run, &["summary.json", "metrics.jsonl"]))
+    {
+        let folder = run.root().display();
+        context.ui.warn(format_args!("the results of `{folder}` are not as it wrote them: see `cn-train verify`"));
     }
     compare_warnings(&runs).iter().for_each(|warning| context.ui.warn(warning));
     // A run is compared by its results, also without its settings.

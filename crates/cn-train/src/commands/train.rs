@@ -24,7 +24,7 @@ use cn_data::{Cache, Dataset};
 use cn_learn::{BadPlace, Checkpoint, CheckpointFolder, Handler, Learner, NotFinite, Outcome, SaveCheckpoints};
 use cn_ops::{Interrupt, Network};
 use cn_report::{DataChange, Manifest, RunFolder, RunLock, TrainedOn};
-use manifest::{identity, is_own, manifest};
+use manifest::{identity, is_own, manifest, write_again, write_settings};
 use phases::Layers;
 use std::path::Path;
 use std::sync::Arc;
@@ -197,10 +197,6 @@ fn lock(ui: Ui, run: &RunFolder) -> Result<RunLock> {
         ui.warn(format_args!("the file system of `{folder}` has no locks: let no other process write there"));
     }
     Ok(lock)
-}
-
-fn write_settings(run: &RunFolder, config: &Config) -> Result<()> {
-    Ok(cn_report::write_atomic(run.config(), config.to_toml()?.as_bytes())?)
 }
 
 /// Opens weights and data, cheap checks first, and says what will be done.
@@ -397,6 +393,7 @@ fn fit(
         return Ok(code);
     }
     let step = prepared.learner.position().steps_done;
+    write_again(context.ui, &run, &prepared.config, manifest).map_err(|error| gone(&run, error))?;
     match (result::close(context, &run, prepared, &recorder), stop.exit_code()) {
         (Err(error), Some(code)) if is_interruption(&error) => {
             let when = format!("after training, at step {step}, before the results were written");

@@ -77,12 +77,17 @@ impl Checks {
             self.note("predictions.csv", |checks| checks.predictions(summary.as_ref()));
             self.note("metrics.jsonl", |checks| checks.epochs(summary.as_ref()));
             self.sums();
-        } else if self.run.sums().exists() {
-            // Written right before the summary, of which they have the hash.
-            self.sums();
         } else {
-            let about = "the run was not trained to its end: there are no results to compare".to_owned();
-            self.done.push(Check { what: "summary.json", outcome: Outcome::Unknown, about });
+            let mut about = "the run was not trained to its end: there are no results to compare";
+            // Weights come before their card, and hashes right before the summary.
+            if self.run.weights().exists() && self.run.model_card().exists() {
+                self.note("model.safetensors", |checks| checks.weights(None));
+            }
+            if self.run.sums().exists() {
+                self.sums();
+                about = "it is missing; `train --resume` writes it again";
+            }
+            self.done.push(Check { what: "summary.json", outcome: Outcome::Unknown, about: about.to_owned() });
         }
         if let Some(manifest) = &manifest {
             self.data(context, args, manifest);

@@ -1,14 +1,16 @@
 //! What goes into the `manifest.json` of a run.
 
 use super::Prepared;
+use crate::config::Config;
 use crate::data::hashes;
 use crate::host;
+use crate::output::Ui;
 use crate::problem::Problem;
 use anyhow::Result;
 use cn_data::Digest;
 use cn_learn::Checkpoint;
 use cn_ops::Model as _;
-use cn_report::{MANIFEST_SCHEMA, Machine, Manifest, RunFolder, Versions, WeightsHash, read_bytes};
+use cn_report::{MANIFEST_SCHEMA, Machine, Manifest, RunFolder, Versions, WeightsHash, read_bytes, write_atomic};
 use serde_json::{Value, json};
 
 /// Hashes everything.
@@ -69,6 +71,21 @@ pub(in crate::commands) fn is_own(checkpoint: &Checkpoint, manifest: &Manifest) 
         "/kernel_plan",
     ];
     hashes.iter().all(|at| carried.pointer(at).is_none_or(|value| Some(value) == own.pointer(at)))
+}
+
+/// Writes the settings of the run.
+pub(super) fn write_settings(run: &RunFolder, config: &Config) -> Result<()> {
+    Ok(write_atomic(run.config(), config.to_toml()?.as_bytes())?)
+}
+
+/// Writes settings and manifest again, where they were removed while the run trained.
+pub(super) fn write_again(ui: Ui, run: &RunFolder, config: &Config, manifest: &Manifest) -> Result<()> {
+    if run.config().exists() && run.manifest().exists() {
+        return Ok(());
+    }
+    ui.warn("settings or manifest of the run were removed meanwhile, and are written again");
+    write_settings(run, config)?;
+    Ok(manifest.write(run.manifest())?)
 }
 
 /// What was forced before the checkpoint was made.
