@@ -138,6 +138,7 @@ fn what_others_leave_in_a_run_and_what_they_take_does_it_no_harm() {
     assert_eq!(place.read("run/config.toml"), settings);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_run_is_reproduced_to_the_byte() {
     let place = trained();
@@ -146,12 +147,25 @@ fn a_run_is_reproduced_to_the_byte() {
     let hash = |run: &str| place.json(&format!("{run}/summary.json"))["weights_sha256"].clone();
     assert_eq!(hash("run"), hash("run-again"));
 
+    // What is there already repeats nothing.
+    std::fs::create_dir(place.path("mine")).expect("made");
+    place.write("mine/notes.txt", "mine");
+    std::os::unix::fs::symlink(place.path("empty"), place.path("link")).expect("linked");
+    for (flags, what) in [
+        ("", "`run-again`, where the run is to be trained again, holds a finished run already"),
+        (" --out mine", "holds other files"),
+        (" --out link", "is a link"),
+    ] {
+        let ended = place.line(&format!("reproduce run{flags}"));
+        assert!(ended.code == 1 && ended.stderr.contains(what), "{}", ended.snapshot());
+    }
+
     // Weights that are not those of the summary any more.
     let weights = std::fs::read(place.path("run/model.safetensors")).expect("weights");
     let mut changed = weights.clone();
     flip(&mut changed);
     place.write("run/model.safetensors", changed);
-    let ended = place.line("reproduce run");
+    let ended = place.line("reproduce run --out flipped");
     assert!(ended.code == 1 && ended.stderr.contains("`run/model.safetensors`: "), "{}", ended.snapshot());
     place.write("run/model.safetensors", weights);
 
@@ -159,9 +173,9 @@ fn a_run_is_reproduced_to_the_byte() {
     let summary = place.read("run/summary.json");
     let sha256 = hash("run").as_str().expect("a hash").to_owned();
     place.write("run/summary.json", summary.replace(&sha256, &"0".repeat(64)));
-    let ended = place.line("reproduce run");
+    let ended = place.line("reproduce run --out edited");
     assert_eq!(ended.code, 1, "{}", ended.snapshot());
-    assert!(ended.stderr.starts_with("error: `run` came out differently in `run-again`:\n"), "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("error: `run` came out differently in `edited`:\n"), "{}", ended.stderr);
     assert!(ended.stderr.contains(&format!("\n  weights: {}, now {sha256}", "0".repeat(64))), "{}", ended.stderr);
 
     // Other data are refused before anything is trained.

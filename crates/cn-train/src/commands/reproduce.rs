@@ -30,6 +30,7 @@ pub(super) fn run(context: &Context<'_>, args: &ReproduceArgs) -> Result<u8> {
         return Err(Problem::failure(problem).hint("train from `--config` with what you want to repeat").into());
     }
     let again = RunFolder::new(args.out.clone().unwrap_or_else(|| beside(&args.run)));
+    refuse_used(&again)?;
     let cache = if args.no_cache { Cache::Off } else { Cache::User };
     let code = train::again(context, &run, again.clone(), args.data.as_deref(), cache)?;
     if code != 0 {
@@ -55,6 +56,20 @@ pub(super) fn run(context: &Context<'_>, args: &ReproduceArgs) -> Result<u8> {
     Err(Problem::failure(problem).hint("another version of the program, or a machine that computes wrongly").into())
 }
 
+/// Refuses a folder that holds anything but a part of this very repetition: what is there already repeats nothing.
+fn refuse_used(again: &RunFolder) -> Result<()> {
+    let folder = again.root();
+    let is_used = || std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    let what = match again {
+        _ if folder.is_symlink() => "is a link",
+        _ if again.is_finished() => "holds a finished run already",
+        _ if !again.holds_run() && is_used() => "holds other files",
+        _ => return Ok(()),
+    };
+    let problem = format!("`{}`, where the run is to be trained again, {what}", folder.display());
+    Err(Problem::failure(problem).hint("move it away, or name another folder with `--out`").into())
+}
+
 /// `RUN-again`.
 fn beside(run: &Path) -> PathBuf {
     let mut name = run.file_name().unwrap_or_default().to_owned();
@@ -67,9 +82,11 @@ fn differences(run: &RunFolder, again: &RunFolder) -> Result<Vec<String>> {
     let [old, new] = [Summary::read(run.summary())?, Summary::read(again.summary())?];
     let [old_epochs, new_epochs] = [EpochRecord::read_all(run.metrics())?, EpochRecord::read_all(again.metrics())?];
     let mut lines = Vec::new();
-    let file = model::weights_sha256(&WeightFile::open(run.weights())?)?;
-    if file != old.weights_sha256 {
-        lines.push(format!("`{}`: {file}, summary.json has {}", run.weights().display(), old.weights_sha256));
+    for (run, summary) in [(run, &old), (again, &new)] {
+        let file = model::weights_sha256(&WeightFile::open(run.weights())?)?;
+        if file != summary.weights_sha256 {
+            lines.push(format!("`{}`: {file}, summary.json has {}", run.weights().display(), summary.weights_sha256));
+        }
     }
     if old.weights_sha256 != new.weights_sha256 {
         lines.push(format!("weights: {}, now {}", old.weights_sha256, new.weights_sha256));

@@ -8,6 +8,7 @@ use crate::data::{self, Plan};
 use crate::destination;
 use crate::problem::Problem;
 use crate::session;
+use crate::sums;
 use anyhow::Result;
 use cn_data::{Cache, Index, Pixels, SplitMethod};
 use cn_report::{Predictions, Quality, RunFolder, Summary, Thresholds, write_atomic};
@@ -177,6 +178,12 @@ pub(in crate::commands) fn gathered(runs: &[RunFolder]) -> Result<Predictions> {
 /// What a finished run says about its validation part, all of it.
 pub(in crate::commands) fn judged_by(run: &RunFolder) -> Result<Predictions> {
     let table = Predictions::read(run.predictions())?;
+    if sums::differs(run, &["predictions.csv"]) {
+        let problem = format!("`{}` is not as the run wrote it", run.predictions().display());
+        return Err(Problem::failure(problem)
+            .hint("restore it from a copy; `cn-train verify RUN` says what else changed")
+            .into());
+    }
     let (n, expected) = (table.rows().len(), Summary::read(run.summary())?.data.n_val);
     if n == expected {
         return Ok(table);
