@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::{cuda_build, tidy, torture, workspace};
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -24,6 +24,10 @@ const STEPS: [Step; 4] = [
     // `cargo test` builds neither.
     Step { args: &["build", "--workspace", "--benches", "--examples"], component: None, env: &[] },
 ];
+
+/// Where the fuzz targets are built, and what each is begun with.
+const FUZZ_BUILD: &str = "target/fuzz";
+const SEEDS: &str = "tests/fuzz/corpus";
 
 /// A task of this program with flags.
 type Own = (&'static str, fn(Args) -> Result<()>, &'static [&'static str]);
@@ -58,7 +62,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     } else {
         say!("running: {name}");
         let begin = Instant::now();
-        if let Err(error) = workspace::run(&mut fuzz_targets()) {
+        if let Err(error) = workspace::run(&mut fuzz_targets()).and_then(|()| replay_seeds()) {
             failed.push(error.to_string());
         }
         say!("took {:.0} s", begin.elapsed().as_secs_f64());
@@ -86,8 +90,27 @@ pub(crate) fn run(args: Args) -> Result<()> {
 /// The fuzz targets are a workspace of their own, and take modules of cn-train by their path.
 fn fuzz_targets() -> Command {
     let mut command = workspace::cargo();
-    command.args(["check", "--manifest-path", "tests/fuzz/Cargo.toml", "--target-dir", "target/fuzz"]);
+    command.args(["build", "--manifest-path", "tests/fuzz/Cargo.toml", "--target-dir", FUZZ_BUILD]);
     command
+}
+
+/// Gives each fuzz target its seeds, without a fuzzer: what it asserts is to hold for them at any time.
+fn replay_seeds() -> Result<()> {
+    for entry in std::fs::read_dir(workspace::root().join(SEEDS))? {
+        let folder = entry?.path();
+        let target = folder.file_name().context("a folder of seeds has a name")?;
+        let program = workspace::root().join(FUZZ_BUILD).join("debug").join(target);
+        let mut seeds =
+            std::fs::read_dir(&folder)?.map(|seed| Ok(seed?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        seeds.sort();
+        // It names each of thousands of files on stderr.
+        let output = Command::new(&program).args(&seeds).output().with_context(|| program.display().to_string())?;
+        if !output.status.success() {
+            bail!("the fuzz target {} fails on a seed:\n{}", target.display(), String::from_utf8_lossy(&output.stderr));
+        }
+        say!("{}: {} seeds", target.display(), seeds.len());
+    }
+    Ok(())
 }
 
 fn has_packages_of_fuzz_targets() -> bool {
