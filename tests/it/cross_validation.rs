@@ -149,6 +149,15 @@ fn labels_that_changed_are_not_judged_by_old_folds() {
             refused.stderr
         );
     }
+    // Nor what they did not say.
+    let edited = whole.replacen(",0.", ",0.9", 1);
+    assert_ne!(edited, whole);
+    place.write(name, edited);
+    for line in ["evaluate run --cross-validate 2", "audit run"] {
+        let refused = place.line(line);
+        let what = "predictions.csv` is not as the run wrote it";
+        assert!(refused.code == 1 && refused.stderr.contains(what), "{}", refused.stderr);
+    }
     place.write(name, whole);
 
     // Nor other images.

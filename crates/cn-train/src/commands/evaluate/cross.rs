@@ -178,18 +178,15 @@ pub(in crate::commands) fn gathered(runs: &[RunFolder]) -> Result<Predictions> {
 /// What a finished run says about its validation part, all of it.
 pub(in crate::commands) fn judged_by(run: &RunFolder) -> Result<Predictions> {
     let table = Predictions::read(run.predictions())?;
-    if sums::differs(run, &["predictions.csv"]) {
-        let problem = format!("`{}` is not as the run wrote it", run.predictions().display());
-        return Err(Problem::failure(problem)
-            .hint("restore it from a copy; `cn-train verify RUN` says what else changed")
-            .into());
-    }
-    let (n, expected) = (table.rows().len(), Summary::read(run.summary())?.data.n_val);
-    if n == expected {
+    let (file, n, expected) = (run.predictions(), table.rows().len(), Summary::read(run.summary())?.data.n_val);
+    let problem = if n != expected {
+        format!("`{}` holds {n} images, and the run's summary has {expected}", file.display())
+    } else if sums::differs(run, &["predictions.csv"]) {
+        format!("`{}` is not as the run wrote it", file.display())
+    } else {
         return Ok(table);
-    }
-    let problem = format!("`{}` holds {n} images, and the run's summary has {expected}", run.predictions().display());
-    Err(Problem::failure(problem).hint("restore the file: it belongs to `summary.json`").into())
+    };
+    Err(Problem::failure(problem).hint("restore the file; `cn-train verify RUN` says what else changed").into())
 }
 
 /// The images in the order of the table.
