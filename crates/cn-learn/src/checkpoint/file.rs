@@ -118,8 +118,12 @@ fn write_elements(out: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
         ($values:expr) => {{
             let mut part = Vec::new();
             for values in $values[start..end].chunks(PART_LEN) {
-                part.clear();
-                values.iter().for_each(|value| part.extend_from_slice(&value.to_le_bytes()));
+                let size = size_of_val(&values[0]);
+                part.resize(values.len() * size, 0);
+                // As slices of one size, the compiler copies many at a time.
+                part.chunks_exact_mut(size)
+                    .zip(values)
+                    .for_each(|(to, value)| to.copy_from_slice(&value.to_le_bytes()));
                 out.write_all(&part)?;
             }
             Ok(())
