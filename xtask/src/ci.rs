@@ -63,7 +63,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         say!("running: {name}");
         let begin = Instant::now();
         if let Err(error) = workspace::run(&mut fuzz_targets()).and_then(|()| replay_seeds()) {
-            failed.push(error.to_string());
+            failed.push(format!("{error:#}"));
         }
         say!("took {:.0} s", begin.elapsed().as_secs_f64());
     }

@@ -1,5 +1,6 @@
 //! `SHA256SUMS`: what the files of a finished run are, in the form that `sha256sum --check` reads.
 
+use crate::output::Ui;
 use crate::problem::Problem;
 use anyhow::{Context as _, Result};
 use cn_data::Digest;
@@ -52,6 +53,14 @@ pub(crate) fn differs(run: &RunFolder, names: &[&str]) -> bool {
     let noted = read_bytes(run.sums()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
     let mut lines = noted.lines().filter_map(|line| line.split_once("  ")).filter(|(_, name)| names.contains(name));
     lines.any(|(sha256, name)| digest(&run.root().join(name)).is_ok_and(|found| found != sha256))
+}
+
+/// Warns where one of these files was edited: results are shown as if the run had come to them.
+pub(crate) fn warn_of_edits(ui: Ui, run: &RunFolder, names: &[&str]) {
+    if differs(run, names) {
+        let folder = run.root().display();
+        ui.warn(format_args!("the results of `{folder}` are not as it wrote them: see `cn-train verify`"));
+    }
 }
 
 /// How many files are as they were noted; the summary counts where there is one.

@@ -29,31 +29,16 @@ pub struct Epilogue<'a> {
 pub struct Prepared {
     precision: Precision,
     packed: OnceLock<Packed>,
-    whole: OnceLock<Vec<f32>>,
-    two: OnceLock<Vec<f32>>,
-    four: OnceLock<Vec<f32>>,
-    step: OnceLock<Vec<f32>>,
+    points: [OnceLock<Vec<f32>>; 4],
 }
 
-/// One of the orders that weights are put in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    Packed,
-    Whole,
-    Two,
-    Four,
-    Step,
-}
-
-impl Order {
-    fn of(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::Implicit => Self::Packed,
-            Algorithm::Winograd(Tile::Whole) => Self::Whole,
-            Algorithm::Winograd(Tile::Two) => Self::Two,
-            Algorithm::Winograd(Tile::Four | Tile::FourBalanced) => Self::Four,
-            Algorithm::Winograd(Tile::Step | Tile::Spread) => Self::Step,
-        }
+/// The place of a tile's transformed weights, which several tiles share.
+fn place(tile: Tile) -> usize {
+    match tile {
+        Tile::Whole => 0,
+        Tile::Two => 1,
+        Tile::Four | Tile::FourBalanced => 2,
+        Tile::Step | Tile::Spread => 3,
     }
 }
 
@@ -62,18 +47,18 @@ impl Prepared {
     #[must_use]
     pub fn bytes(precision: Precision, shape: &ConvShape, batches: &[usize]) -> usize {
         let isa = isa_of(precision, shape);
-        let mut orders = Vec::new();
-        let mut len = 0;
+        let (mut orders, mut len) = (Vec::new(), 0);
         for &batch in batches {
-            let algorithm = plan(isa, &ConvShape { batch, ..*shape });
-            if !orders.contains(&Order::of(algorithm)) {
-                orders.push(Order::of(algorithm));
-                len += match algorithm {
-                    Algorithm::Winograd(tile) => {
-                        winograd::weights_len(isa, tile, [shape.in_channels, shape.out_channels])
-                    }
-                    Algorithm::Implicit => packed::len([shape.window_len(), shape.out_channels]),
-                };
+            let (order, own) = match plan(isa, &ConvShape { batch, ..*shape }) {
+                Algorithm::Winograd(tile) => {
+                    let channels = [shape.in_channels, shape.out_channels];
+                    (Some(place(tile)), winograd::weights_len(isa, tile, channels))
+                }
+                Algorithm::Implicit => (None, packed::len([shape.window_len(), shape.out_channels])),
+            };
+            if !orders.contains(&order) {
+                orders.push(order);
+                len += own;
             }
         }
         len * size_of::<f32>()
@@ -82,8 +67,7 @@ impl Prepared {
     /// Bytes of the orders that were asked for so far.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        let points = [&self.whole, &self.two, &self.four, &self.step];
-        let len: usize = points.iter().filter_map(|order| order.get()).map(Vec::len).sum();
+        let len: usize = self.points.iter().filter_map(OnceLock::get).map(Vec::len).sum();
         (len + self.packed.get().map_or(0, Packed::len)) * size_of::<f32>()
     }
 
@@ -119,13 +103,6 @@ impl Prepared {
     }
 
     fn points(&self, isa: Isa, tile: Tile, in_channels: usize, w: &[f32]) -> &[f32] {
-        let cell = match Order::of(Algorithm::Winograd(tile)) {
-            Order::Whole => &self.whole,
-            Order::Two => &self.two,
-            Order::Four => &self.four,
-            Order::Step => &self.step,
-            Order::Packed => unreachable!("a tile has points"),
-        };
-        cell.get_or_init(|| winograd::weights(isa, tile, in_channels, w))
+        self.points[place(tile)].get_or_init(|| winograd::weights(isa, tile, in_channels, w))
     }
 }

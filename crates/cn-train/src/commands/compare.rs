@@ -33,10 +33,8 @@ pub(super) fn run(context: &Context<'_>, args: &CompareArgs) -> Result<()> {
             run.name = path.display().to_string();
         }
     }
-    for run in args.runs.iter().map(RunFolder::new).filter(|run| sums::differs(run, &["summary.json", "metrics.jsonl"]))
-    {
-        let folder = run.root().display();
-        context.ui.warn(format_args!("the results of `{folder}` are not as it wrote them: see `cn-train verify`"));
+    for run in args.runs.iter().map(RunFolder::new) {
+        sums::warn_of_edits(context.ui, &run, &["summary.json", "metrics.jsonl"]);
     }
     compare_warnings(&runs).iter().for_each(|warning| context.ui.warn(warning));
     // A run is compared by its results, also without its settings.

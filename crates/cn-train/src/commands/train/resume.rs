@@ -234,10 +234,7 @@ fn refuse_open_batch(run: &RunFolder, config: &Config) -> Result<()> {
 /// Shows what a finished run came to.
 pub(super) fn finished(context: &Context<'_>, run: &RunFolder) -> Result<u8> {
     let summary = Summary::read(run.summary())?;
-    if sums::differs(run, &["summary.json"]) {
-        let folder = run.root().display();
-        context.ui.warn(format_args!("the results of `{folder}` are not as it wrote them: see `cn-train verify`"));
-    }
+    sums::warn_of_edits(context.ui, run, &["summary.json"]);
     let val = &summary.val;
     context.ui.result(format_args!(
         "the run `{}` is finished: exact match {:.4}, top-1 {:.4} on {} images\n",
