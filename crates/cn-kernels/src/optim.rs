@@ -77,9 +77,41 @@ fn update<T: Float>(hyper: &AdamStep, [rate, unbias]: [f64; 2], s: AdamSlices<'_
     }
 }
 
+/// Moves each average towards its value: `average + (1 - decay) * (value - average)`.
+///
+/// # Panics
+///
+/// If the lengths differ.
+pub fn ema<T: Float>(decay: f64, average: &mut [T], values: &[T]) {
+    assert_eq!(average.len(), values.len(), "equal lengths");
+    let share = T::from_f64(1.0 - decay);
+    let piece = rows_per_piece(1);
+    average.par_chunks_mut(piece).zip(values.par_chunks(piece)).for_each(|(average, values)| {
+        average.iter_mut().zip(values).for_each(|(average, &value)| *average = *average + share * (value - *average));
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn averages_are_those_of_the_recurrence() {
+        for n in [1, 33, 70_000] {
+            let value = |i: usize, step: usize| ((i * 31 + step * 17) % 23) as f64 / 7.0 - 1.0;
+            let mut average: Vec<f64> = (0..n).map(|i| value(i, 0)).collect();
+            for step in 1..5 {
+                ema(0.8, &mut average, &(0..n).map(|i| value(i, step)).collect::<Vec<_>>());
+            }
+            for (i, found) in average.into_iter().enumerate() {
+                // The weights of a geometric series, the oldest with what is left.
+                let expected: f64 = (0..5)
+                    .map(|step| value(i, step) * 0.8f64.powi(4 - step as i32) * if step == 0 { 1.0 } else { 0.2 })
+                    .sum();
+                assert!((found - expected).abs() < 1e-12, "{i} of {n}: {found}, expected {expected}");
+            }
+        }
+    }
 
     /// Three updates as the papers write them, one number at a time.
     fn by_hand(grads: [f64; 3], start: f64, hyper: AdamStep) -> [f64; 3] {

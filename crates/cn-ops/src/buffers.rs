@@ -1,6 +1,8 @@
 //! What forward passes change in a model.
 
-use crate::{Model, Result};
+use crate::ema::blend;
+use crate::storage::{check_shape, copy_into};
+use crate::{Error, Model, Result};
 use candle_core::{DType, Tensor};
 use std::collections::HashSet;
 
@@ -34,6 +36,30 @@ impl Buffers {
             }
         }
         Ok(None)
+    }
+
+    /// The one of this name.
+    pub(crate) fn get(&self, name: &str) -> Option<&Tensor> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, tensor)| tensor)
+    }
+
+    /// Moves the numbers that are averaged towards those of `other`, of the same model; counters become those of `other`.
+    pub(crate) fn blend(&self, decay: f64, other: &Self) -> Result<()> {
+        for (name, own) in &self.0 {
+            let tensor = other.get(name).ok_or_else(|| Error::UnknownTensor { name: name.clone() })?;
+            if own.dtype().is_float() { blend(decay, own, tensor)? } else { copy_into(own, tensor)? }
+        }
+        Ok(())
+    }
+
+    /// Overwrites each with what `of` gives for its name.
+    pub(crate) fn fill<'a>(&self, of: impl Fn(&str) -> Result<&'a Tensor>) -> Result<()> {
+        for (name, own) in &self.0 {
+            let from = of(name)?;
+            check_shape(name, from, own.dims())?;
+            copy_into(own, from)?;
+        }
+        Ok(())
     }
 
     /// Gives `model` these values back.

@@ -9,6 +9,7 @@
 //! - [`Network`], a layer with its parameters and its pool, which is a [`Model`]; [`CandleModel`] makes one of any module
 //!   that was written for candle;
 //! - [`Loss`], [`bce_with_logits`] and [`softmax_cross_entropy`]; [`Adam`], the optimizer;
+//!   [`Ema`], an average of the weights;
 //! - [`gpu`]: networks on a GPU;
 //! - [`autograd`]: convolution, max pool and loss as operations that candle's own `backward` knows.
 //!
@@ -54,6 +55,7 @@ mod buffers;
 mod candle_model;
 mod conv;
 mod dropout;
+mod ema;
 mod error;
 mod flatten;
 mod global_pool;
@@ -84,6 +86,7 @@ pub use cn_kernels::conv::PLAN_VERSION;
 pub use cn_kernels::{Isa, IsaError, Precision, PrecisionError, with_threads};
 pub use conv::{Conv2d, Conv2dConfig, FoldedConv2d};
 pub use dropout::Dropout;
+pub use ema::Ema;
 pub use error::{Error, Result};
 pub use flatten::Flatten;
 pub use global_pool::{ConcatPool, MeanPool};
