@@ -11,6 +11,7 @@ use std::path::Path;
 mod file;
 mod folder;
 mod save;
+mod source;
 mod writer;
 
 pub use folder::{CheckpointFolder, NewestCheckpoint};
@@ -21,11 +22,12 @@ const FORMAT: u32 = 1;
 
 /// The state of a [`crate::Learner`] between two steps; cheap to clone.
 ///
-/// As a file it is a safetensors file: the model's tensors as `model.<name>`, Adam's moments as `adam.m` and `adam.v`,
-/// the rest as JSON in the metadata under `cn-learn`, and as its last tensor, `sha256`, the digest of all bytes before.
+/// As a file it is a safetensors file: the model's tensors as `model.<name>`, their averages, if there are any, as
+/// `ema.<name>`, Adam's moments as `adam.m` and `adam.v`, the rest as JSON in the metadata under `cn-learn`, and as its last tensor, `sha256`, the digest of all bytes before.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub(crate) weights: Weights,
+    pub(crate) average: Option<Weights>,
     pub(crate) adam: [Tensor; 2],
     pub(crate) record: Record,
 }
@@ -45,11 +47,20 @@ pub(crate) struct Record {
     pub(crate) lr_scale: f64,
     #[serde(default)]
     pub(crate) skipped: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ema: Option<Average>,
     pub(crate) adam_steps: Vec<u32>,
     pub(crate) train_loss: SmoothLoss,
     pub(crate) history: Vec<EpochRecord>,
     pub(crate) handlers: BTreeMap<String, Value>,
     pub(crate) extra: Value,
+}
+
+/// Of what the averages of a checkpoint are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Average {
+    pub(crate) decay: f64,
+    pub(crate) updates: u64,
 }
 
 fn one() -> f64 {
@@ -91,6 +102,12 @@ impl Checkpoint {
         &self.weights
     }
 
+    /// Averages of the model's tensors over the steps, where a learner keeps them and has taken one.
+    #[must_use]
+    pub fn average(&self) -> Option<&Weights> {
+        self.average.as_ref()
+    }
+
     /// What the rates of all schedules were multiplied with.
     #[must_use]
     pub fn lr_scale(&self) -> f64 {
@@ -111,8 +128,10 @@ impl Checkpoint {
 
     /// The name of the first tensor that holds NaN or an infinity, which no step that was taken leaves behind.
     pub(crate) fn not_finite(&self) -> Result<Option<&str>> {
-        if let Some(name) = self.weights.not_finite()? {
-            return Ok(Some(name));
+        for weights in [Some(&self.weights), self.average.as_ref()].into_iter().flatten() {
+            if let Some(name) = weights.not_finite()? {
+                return Ok(Some(name));
+            }
         }
         for (name, moments) in file::ADAM.into_iter().zip(&self.adam) {
             if !is_finite(moments)? {
@@ -146,7 +165,7 @@ impl Checkpoint {
     /// [`Error::CheckpointFile`] if it cannot be read, [`Error::CheckpointDamaged`] if a byte is not as it was written,
     /// [`Error::CheckpointFormat`] if another version wrote it.
     pub fn read(path: &Path) -> Result<Self> {
-        file::read(path)
+        source::read(path)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     BadPlace, Batches, Checkpoint, EpochEnd, EpochRecord, Error, Evaluation, FitStart, Flow, Handler, Hypers, LrCurve,
     LrFindConfig, Moment, NotFinite, Phase, PhaseStart, Position, Rates, Result, Schedule, Score, Step, Weights,
 };
-use cn_ops::{Adam, Model};
+use cn_ops::{Adam, Ema, Model};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -38,6 +38,7 @@ pub enum Outcome {
 pub struct Learner<M> {
     model: M,
     optimizer: Adam,
+    ema: Option<Ema>,
     batches: Batches,
     config: LearnerConfig,
     plan: Vec<Phase>,
@@ -61,10 +62,11 @@ impl<M: Model> Learner<M> {
     ///
     /// # Errors
     ///
-    /// If a number of the optimizer is out of its range, or memory runs out.
+    /// If a number of the optimizer or the decay of the average is out of its range, or memory runs out.
     pub fn new(model: M, batches: Batches, config: LearnerConfig) -> Result<Self> {
         Ok(Self {
             optimizer: Adam::new(model.parameters(), config.adam)?,
+            ema: config.ema.map(Ema::new).transpose()?,
             model,
             batches,
             config,
@@ -248,13 +250,31 @@ impl<M: Model> Learner<M> {
 
     /// Validates, records, and moves on to the next epoch or phase.
     fn end_epoch(&mut self, phase: &Phase, schedule: &Schedule, handlers: &mut [&mut dyn Handler]) -> Result<Flow> {
-        let left_out = !self.is_validated(phase);
-        let validated = if left_out { ControlFlow::Continue(None) } else { self.validate(handlers)? };
-        let ControlFlow::Continue(evaluation) = validated else {
+        let ControlFlow::Continue(flow) = self.averaged(|learner| learner.judge_epoch(phase, schedule, handlers))?
+        else {
             // The epoch is trained and not yet judged, so that going on begins with its validation.
             self.offer_checkpoint(Moment::Step, handlers)?;
             return Ok(Flow::Stop);
         };
+        (self.position.epoch, self.position.step) = (self.position.epoch + 1, 0);
+        self.position.epochs_done += 1;
+        if flow == Flow::EndPhase || self.position.epoch >= phase.epochs {
+            self.next_phase();
+        }
+        self.offer_checkpoint(Moment::Epoch, handlers)?;
+        Ok(flow)
+    }
+
+    /// Validates and records; a break if a handler wants to stop before that is done.
+    fn judge_epoch(
+        &mut self,
+        phase: &Phase,
+        schedule: &Schedule,
+        handlers: &mut [&mut dyn Handler],
+    ) -> Result<ControlFlow<(), Flow>> {
+        let left_out = !self.is_validated(phase);
+        let validated = if left_out { ControlFlow::Continue(None) } else { self.validate(handlers)? };
+        let ControlFlow::Continue(evaluation) = validated else { return Ok(ControlFlow::Break(())) };
         let record = self.record(schedule, evaluation.as_ref())?;
         self.history.push(record.clone());
         let model = &mut self.model;
@@ -263,13 +283,7 @@ impl<M: Model> Learner<M> {
         for handler in handlers.iter_mut() {
             flow = flow.max(handler.on_epoch_end(&mut end)?);
         }
-        (self.position.epoch, self.position.step) = (self.position.epoch + 1, 0);
-        self.position.epochs_done += 1;
-        if flow == Flow::EndPhase || self.position.epoch >= phase.epochs {
-            self.next_phase();
-        }
-        self.offer_checkpoint(Moment::Epoch, handlers)?;
-        Ok(flow)
+        Ok(ControlFlow::Continue(flow))
     }
 
     fn record(&mut self, schedule: &Schedule, evaluation: Option<&Evaluation>) -> Result<EpochRecord> {
@@ -385,7 +399,7 @@ impl<M: Model> Learner<M> {
         handlers.iter_mut().try_for_each(|handler| handler.on_checkpoint(moment, &checkpoint))
     }
 
-    /// A copy of the model's tensors.
+    /// A copy of the model's tensors, which training goes on with.
     ///
     /// # Errors
     ///
@@ -394,13 +408,29 @@ impl<M: Model> Learner<M> {
         Weights::of(&mut self.model)
     }
 
-    /// Overwrites the model's tensors; the optimizer stays as it is.
+    /// Overwrites the model's tensors; the optimizer stays as it is, and an average of the weights begins anew.
     ///
     /// # Errors
     ///
     /// If they are those of another model.
     pub fn load_weights(&mut self, weights: &Weights) -> Result<()> {
-        Ok(self.model.load_tensors(weights.tensors())?)
+        self.model.load_tensors(weights.tensors())?;
+        self.ema = self.config.ema.map(Ema::new).transpose()?;
+        Ok(())
+    }
+
+    /// Makes the average of the weights, where there is one, the weights of the model: at the end of training, since the
+    /// optimizer knows nothing of it. A later step begins a new average.
+    ///
+    /// # Errors
+    ///
+    /// If memory runs out.
+    pub fn adopt_average(&mut self) -> Result<()> {
+        if let Some(mut ema) = self.ema.take() {
+            ema.swap(&mut self.model)?;
+            self.ema = Some(Ema::new(ema.decay())?);
+        }
+        Ok(())
     }
 
     /// The epochs so far, over all fits.

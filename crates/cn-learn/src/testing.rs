@@ -83,11 +83,12 @@ pub(crate) fn two_phases() -> Vec<Phase> {
     phases.into()
 }
 
-/// All tensors of the model, Adam's moments and the history, as bits.
+/// All tensors of the model, their averages, Adam's moments and the history, as bits.
 pub(crate) fn bits(learner: &mut Learner<Network>) -> Result<(Vec<u64>, String)> {
     let checkpoint = learner.checkpoint()?;
     let mut bits = Vec::new();
-    let tensors = checkpoint.weights.tensors().iter().map(|(_, t)| t).chain(&checkpoint.adam);
+    let sets = [Some(&checkpoint.weights), checkpoint.average.as_ref()].into_iter().flatten();
+    let tensors = sets.flat_map(|set| set.tensors().iter().map(|(_, t)| t)).chain(&checkpoint.adam);
     for tensor in tensors {
         // The counter of a norm is an integer.
         let values: Vec<f64> = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;

@@ -18,7 +18,11 @@ impl Weights {
     ///
     /// If memory runs out.
     pub fn of(model: &mut dyn Model) -> Result<Self> {
-        let tensors = model.named_tensors()?;
+        Self::copy(model.named_tensors()?)
+    }
+
+    /// Copies these.
+    pub(crate) fn copy(tensors: Vec<(String, Tensor)>) -> Result<Self> {
         let copy = |(name, tensor): (String, Tensor)| Ok((name, host_copy(&tensor)?));
         Ok(Self { tensors: Arc::new(tensors.into_iter().map(copy).collect::<Result<_>>()?) })
     }

@@ -1,23 +1,23 @@
-//! The file of a checkpoint.
+//! The file of a checkpoint, as it is written.
 
-use super::{Checkpoint, FORMAT, Record};
-use crate::{Error, Result, Weights};
+use super::Checkpoint;
+use crate::{Error, Result};
 use candle_core::backend::BackendStorage as _;
-use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
-use safetensors::{Dtype, SafeTensors};
+use candle_core::{CpuStorage, DType, Storage, Tensor};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-const RECORD: &str = "cn-learn";
+pub(super) const RECORD: &str = "cn-learn";
 const DIGEST: &str = "sha256";
-const MODEL: &str = "model.";
+pub(super) const MODEL: &str = "model.";
+pub(super) const EMA: &str = "ema.";
 pub(super) const ADAM: [&str; 2] = ["adam.m", "adam.v"];
-const DIGEST_LEN: usize = 32;
+pub(super) const DIGEST_LEN: usize = 32;
 /// Elements that are turned into bytes at a time.
-const PART_LEN: usize = 1 << 20;
+pub(super) const PART_LEN: usize = 1 << 20;
 
 /// Writes to `path`; what has that name already becomes `previous`, where that is wanted, once the new file is whole.
 pub(super) fn write(checkpoint: &Checkpoint, path: &Path, previous: Option<&Path>) -> Result<()> {
@@ -68,7 +68,11 @@ fn write_file(checkpoint: &Checkpoint, path: &Path) -> io::Result<()> {
 }
 
 fn named(checkpoint: &Checkpoint) -> Vec<(String, &Tensor)> {
-    let model = checkpoint.weights.tensors().iter().map(|(name, tensor)| (format!("{MODEL}{name}"), tensor));
+    let sets = [(MODEL, Some(&checkpoint.weights)), (EMA, checkpoint.average.as_ref())];
+    let model = sets.into_iter().flat_map(|(prefix, weights)| {
+        let tensors = weights.map_or(&[][..], |weights| weights.tensors());
+        tensors.iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+    });
     let adam = ADAM.into_iter().map(String::from).zip(&checkpoint.adam);
     // Larger elements first, so that all of them are aligned as the format wants it.
     let mut all: Vec<_> = adam.chain(model).collect();
@@ -154,72 +158,4 @@ impl Write for Hashing {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-pub(super) fn read(path: &Path) -> Result<Checkpoint> {
-    let failed = |source| Error::CheckpointFile { action: "read", path: path.to_owned(), bytes: None, source };
-    // A pipe or a device may have no end.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(Error::CheckpointDamaged { path: path.to_owned(), reason: "it is no file".into() });
-    }
-    let bytes = std::fs::read(path).map_err(failed)?;
-    parse(&bytes).map_err(|broken| match broken {
-        Broken::Format(found) => Error::CheckpointFormat { found, expected: FORMAT },
-        Broken::Bytes(reason) => Error::CheckpointDamaged { path: path.to_owned(), reason },
-    })
-}
-
-/// Why bytes are no checkpoint.
-enum Broken {
-    Format(u32),
-    Bytes(String),
-}
-
-impl<E: std::error::Error> From<E> for Broken {
-    fn from(error: E) -> Self {
-        Self::Bytes(error.to_string())
-    }
-}
-
-fn parse(bytes: &[u8]) -> Result<Checkpoint, Broken> {
-    let broken = |reason: &str| Broken::Bytes(reason.into());
-    let (content, digest) = bytes.split_last_chunk::<DIGEST_LEN>().ok_or_else(|| broken("it is too short"))?;
-    if Sha256::digest(content).as_slice() != digest {
-        return Err(broken("its checksum is wrong"));
-    }
-    let (_, metadata) = SafeTensors::read_metadata(bytes)?;
-    let record = metadata.metadata().as_ref().and_then(|m| m.get(RECORD)).ok_or_else(|| broken("it has no record"))?;
-    check_format(record)?;
-    let record: Record = serde_json::from_str(record)?;
-    let tensors = SafeTensors::deserialize(bytes)?;
-    let adam = [tensor_of(&tensors, ADAM[0])?, tensor_of(&tensors, ADAM[1])?];
-    let model = metadata.offset_keys().into_iter().filter_map(|key| key.strip_prefix(MODEL).map(String::from));
-    let model = model.map(|name| Ok((name.clone(), tensor_of(&tensors, &format!("{MODEL}{name}"))?)));
-    let weights = Weights::from_tensors(model.collect::<Result<_, Broken>>()?);
-    Ok(Checkpoint { weights, adam, record })
-}
-
-/// The version is read by itself, since the record of another one may have other fields.
-fn check_format(record: &str) -> Result<(), Broken> {
-    #[derive(serde::Deserialize)]
-    struct Version {
-        format: u32,
-    }
-    match serde_json::from_str::<Version>(record)?.format {
-        FORMAT => Ok(()),
-        other => Err(Broken::Format(other)),
-    }
-}
-
-fn tensor_of(tensors: &SafeTensors<'_>, name: &str) -> Result<Tensor, Broken> {
-    let view = tensors.tensor(name)?;
-    let dtype = match view.dtype() {
-        Dtype::F64 => DType::F64,
-        Dtype::F32 => DType::F32,
-        Dtype::I64 => DType::I64,
-        Dtype::U32 => DType::U32,
-        Dtype::U8 => DType::U8,
-        other => return Err(Broken::Bytes(format!("`{name}` holds {other:?}"))),
-    };
-    Ok(Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?)
 }

@@ -1,7 +1,7 @@
 //! When a run writes checkpoints.
 
-use super::CheckpointFolder;
 use super::writer::{Epochs, Rank, Writer};
+use super::{CheckpointFolder, source};
 use crate::{Checkpoint, EpochEnd, FitStart, Flow, Handler, Moment, Monitor, Position, Result, Step, Validated};
 use serde_json::Value;
 use std::fmt;
@@ -139,7 +139,7 @@ impl SaveCheckpoints {
             return Ok(());
         }
         // A damaged one was not gone on from.
-        if Checkpoint::read(&folder.last()).is_ok_and(|last| *last.position() == position) {
+        if source::position(&folder.last()).is_ok_and(|last| last == position) {
             if is_best {
                 folder.keep_as_best()?;
             }

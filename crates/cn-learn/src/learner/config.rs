@@ -15,6 +15,9 @@ pub struct LearnerConfig {
     pub metrics: Vec<Metric>,
     /// What becomes of a step whose loss or gradients are no numbers.
     pub on_nan: OnNan,
+    /// Decay of the average of the weights ([`cn_ops::Ema`]) that is judged and saved in place of the weights themselves;
+    /// `None` for no average.
+    pub ema: Option<f64>,
     /// Epochs from one validation to the next; the last epoch of a phase is always validated.
     pub validate_every: NonZeroUsize,
 }
@@ -29,6 +32,7 @@ impl LearnerConfig {
             adam: AdamConfig::default(),
             metrics,
             on_nan: OnNan::Stop,
+            ema: None,
             validate_every: NonZeroUsize::MIN,
         }
     }
@@ -42,6 +46,7 @@ impl LearnerConfig {
             adam: AdamConfig::default(),
             metrics: vec![Metric::top1()],
             on_nan: OnNan::Stop,
+            ema: None,
             validate_every: NonZeroUsize::MIN,
         }
     }

@@ -11,9 +11,10 @@ pub(super) fn lr_find<M: Model>(learner: &mut Learner<M>, config: &LrFindConfig)
     config.check()?;
     let kept = learner.checkpoint()?;
     let losses = std::mem::take(&mut learner.train_loss);
+    let ema = learner.ema.take();
     let curve = trace(learner, config);
     let restored = put_back(learner, &kept);
-    learner.train_loss = losses;
+    (learner.train_loss, learner.ema) = (losses, ema);
     restored.and(curve)
 }
 

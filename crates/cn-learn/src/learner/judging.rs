@@ -9,13 +9,28 @@ use cn_ops::Model;
 use std::ops::ControlFlow;
 
 impl<M: Model> Learner<M> {
+    /// Runs `f` with the average of the weights in place of the weights, where there is one.
+    pub(super) fn averaged<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        self.swap_average()?;
+        let found = f(self);
+        self.swap_average()?;
+        found
+    }
+
+    fn swap_average(&mut self) -> Result<()> {
+        match &mut self.ema {
+            Some(ema) => Ok(ema.swap(&mut self.model)?),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the epoch that was just trained is to be validated.
     pub(super) fn is_validated(&self, phase: &Phase) -> bool {
         let done = self.position.epoch + 1;
         done >= phase.epochs || done.is_multiple_of(self.config.validate_every.get())
     }
 
-    /// Loss, metrics and predictions on the validation part.
+    /// Loss, metrics and predictions on the validation part, by the average of the weights where there is one.
     ///
     /// # Errors
     ///
@@ -25,25 +40,30 @@ impl<M: Model> Learner<M> {
         self.evaluate_ids(&ids)
     }
 
-    /// Loss, metrics and predictions on these images, in this order.
+    /// The same on these images, in this order.
     ///
     /// # Errors
     ///
     /// As [`Learner::evaluate`].
     pub fn evaluate_ids(&mut self, ids: &[u32]) -> Result<Evaluation> {
-        let judge = Judge { loss: self.config.loss, metrics: &self.config.metrics };
         let go_on = &mut |_| Ok(ControlFlow::Continue(()));
-        Ok(evaluate(&mut self.model, &self.batches, judge, ids, go_on)?.expect("nobody asked to stop"))
+        self.averaged(|learner| {
+            let judge = Judge { loss: learner.config.loss, metrics: &learner.config.metrics };
+            Ok(evaluate(&mut learner.model, &learner.batches, judge, ids, go_on)?.expect("nobody asked to stop"))
+        })
     }
 
-    /// What the model says about images that need not belong to the data, in this order.
+    /// What the model, or the average of its weights, says about images that need not belong to the data, in this order.
     ///
     /// # Errors
     ///
     /// [`crate::Error::NoImages`] for none, or if the model fails.
     pub fn predict(&mut self, images: &[Image<'_>]) -> Result<Predictions> {
-        let batches = images.chunks(self.batches.config().eval_batch_size).map(|images| self.batches.of_images(images));
-        predict(&mut self.model, batches, decode(self.config.loss))
+        self.averaged(|learner| {
+            let chunks = images.chunks(learner.batches.config().eval_batch_size);
+            let batches = chunks.map(|images| learner.batches.of_images(images));
+            predict(&mut learner.model, batches, decode(learner.config.loss))
+        })
     }
 
     /// The evaluation, `None` without images; a break if a handler wants to stop before its end;

@@ -1,10 +1,10 @@
 //! A learner as a checkpoint, and back.
 
 use super::Learner;
-use crate::checkpoint::{Record, expect};
+use crate::checkpoint::{Average, Record, expect};
 use crate::train_loss::TrainLoss;
 use crate::weights::host_copy;
-use crate::{Checkpoint, Error, Phase, Position, Result};
+use crate::{Checkpoint, Error, Phase, Position, Result, Weights};
 use candle_core::Tensor;
 use cn_ops::Model;
 use serde_json::Value;
@@ -27,6 +27,7 @@ pub(super) fn checkpoint<M: Model>(learner: &mut Learner<M>) -> Result<Checkpoin
         momentum: learner.momentum,
         lr_scale: learner.lr_scale,
         skipped: learner.skipped,
+        ema: learner.ema.as_ref().map(|ema| Average { decay: ema.decay(), updates: ema.updates() }),
         adam_steps: learner.optimizer.steps().to_vec(),
         train_loss: learner.train_loss.smooth()?,
         history: learner.history.clone(),
@@ -34,7 +35,13 @@ pub(super) fn checkpoint<M: Model>(learner: &mut Learner<M>) -> Result<Checkpoin
         extra: Value::Null,
     };
     let adam = [host_copy(learner.optimizer.m())?, host_copy(learner.optimizer.v())?];
-    Ok(Checkpoint { weights: learner.weights()?, adam, record })
+    Ok(Checkpoint { weights: learner.weights()?, average: average(learner)?, adam, record })
+}
+
+/// A copy of the average of the weights, once there is one.
+fn average<M: Model>(learner: &mut Learner<M>) -> Result<Option<Weights>> {
+    let Some(ema) = &learner.ema else { return Ok(None) };
+    ema.named_tensors(&mut learner.model)?.map(Weights::copy).transpose()
 }
 
 /// Checks everything before it changes anything.
@@ -44,6 +51,11 @@ pub(super) fn restore<M: Model>(learner: &mut Learner<M>, checkpoint: &Checkpoin
     expect("the number of training images", &learner.batches.source().n_train(), &record.n_train)?;
     expect("the batch size", &learner.batches.config().batch_size, &record.batch_size)?;
     expect("the set of tensors", &shapes(&learner.model.named_tensors()?), &shapes(checkpoint.weights.tensors()))?;
+    expect("the decay of the average", &learner.config.ema, &record.ema.map(|ema| ema.decay))?;
+    let averaged = checkpoint.average.as_ref().map_or(&[][..], Weights::tensors);
+    if record.ema.is_some_and(|ema| ema.updates > 0) {
+        expect("the set of averages", &shapes(&learner.model.named_tensors()?), &shapes(averaged))?;
+    }
     expect("the number of Adam's moments", &learner.optimizer.m().dims(), &checkpoint.adam[0].dims())?;
     expect("the number of Adam's counters", &learner.optimizer.steps().len(), &record.adam_steps.len())?;
     check(record, learner.batches.steps_per_epoch())?;
@@ -53,6 +65,9 @@ pub(super) fn restore<M: Model>(learner: &mut Learner<M>, checkpoint: &Checkpoin
 
     learner.set_frozen(record.frozen_groups)?;
     learner.load_weights(&checkpoint.weights)?;
+    if let (Some(ema), Some(state)) = (&mut learner.ema, record.ema.filter(|ema| ema.updates > 0)) {
+        ema.load(&mut learner.model, state.updates, averaged)?;
+    }
     let [m, v] = &checkpoint.adam;
     learner.optimizer.load(m, v, &record.adam_steps)?;
     learner.plan.clone_from(&record.plan);
@@ -79,6 +94,7 @@ fn check(record: &Record, steps_per_epoch: usize) -> Result<()> {
         return Err(mismatch("the position", "one within the phases", &record.position));
     }
     let most = record.adam_steps.iter().map(|&n| n.into()).max().unwrap_or(0).max(record.train_loss.n_steps());
+    let most = most.max(record.ema.map_or(0, |ema| ema.updates));
     if most > steps_done {
         return Err(mismatch("the number of steps", &format!("at least {most}, which others count"), &steps_done));
     }

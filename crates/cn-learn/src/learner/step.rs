@@ -58,6 +58,9 @@ impl<M: Model> Learner<M> {
     fn updated(&mut self, hypers: &Hypers, loss: Tensor) -> Result<ControlFlow<NotFinite>> {
         self.momentum = hypers.momentum;
         self.skipped = 0;
+        if let Some(ema) = &mut self.ema {
+            ema.update(&mut self.model)?;
+        }
         self.train_loss.add(loss)?;
         Ok(ControlFlow::Continue(()))
     }

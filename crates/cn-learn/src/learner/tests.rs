@@ -5,6 +5,7 @@ use candle_core::{DType, Tensor};
 use cn_ops::{AdamConfig, Draw, Hyper, Loss, Mode, Network};
 use std::num::NonZeroUsize;
 
+mod averages;
 mod by_hand;
 mod not_finite;
 mod on_gpu;
