@@ -5,6 +5,7 @@ mod bench;
 mod cli;
 mod cross_validation;
 mod drawings;
+mod ema;
 mod end_to_end;
 mod glyphs;
 mod gpu;

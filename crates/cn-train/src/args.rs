@@ -228,6 +228,12 @@ pub(crate) struct PhaseArgs {
     /// Validate every so many epochs, and after the last one of a phase [default: 1]
     #[arg(long, help_heading = "Training", value_name = "EPOCHS", allow_negative_numbers = true)]
     pub(crate) validate_every: Option<NonZeroUsize>,
+    /// End a phase when so many epochs in a row bring no lower validation loss
+    #[arg(long, help_heading = "Training", value_name = "EPOCHS", allow_negative_numbers = true)]
+    pub(crate) patience: Option<NonZeroUsize>,
+    /// Judge and keep a moving average of the weights, of which this share is left after a step: 0.99
+    #[arg(long, help_heading = "Training", value_name = "DECAY", allow_negative_numbers = true)]
+    pub(crate) ema: Option<f64>,
     /// At a step whose loss or gradients are NaN or infinite [default: stop]
     #[arg(long, help_heading = "Training", value_enum, value_name = "WAY")]
     pub(crate) on_nan: Option<OnNan>,

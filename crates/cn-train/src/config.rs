@@ -81,6 +81,12 @@ pub(crate) struct Config {
     pub(crate) on_nan: OnNan,
     /// Epochs.
     pub(crate) validate_every: NonZeroUsize,
+    /// Epochs in a row without a lower validation loss that end a phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) patience: Option<NonZeroUsize>,
+    /// Decay of the average of the weights that is judged and kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ema: Option<f64>,
     pub(crate) data: DataConfig,
     pub(crate) synthetic: SyntheticConfig,
     pub(crate) augment: Transform,
@@ -201,6 +207,8 @@ impl Default for Config {
             checkpoint_minutes: None,
             on_nan: OnNan::default(),
             validate_every: NonZeroUsize::MIN,
+            patience: None,
+            ema: None,
             data: DataConfig::default(),
             synthetic: SyntheticConfig::default(),
             augment: Transform::default(),

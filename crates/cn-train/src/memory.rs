@@ -16,6 +16,8 @@ use std::fmt;
 pub(crate) const MEASURED_SIDE: u32 = 128;
 /// Values, gradients, and Adam's two moments.
 const COPIES_TRAINED: u64 = 4;
+/// The average of the weights, in memory and in a checkpoint.
+const COPIES_AVERAGED: u64 = 1;
 /// What a checkpoint copies of them; the next one waits for it to be on the disk.
 const COPIES_SAVED: u64 = 3;
 /// Images as floats: of a batch that trains, one that waits, and one in the making.
@@ -94,7 +96,8 @@ impl Estimate {
         let n_checkpoints = if config.on_nan == OnNan::Rollback { 3 } else { 1 };
         // With a GPU, one waits for the disk.
         let n_checkpoints = n_checkpoints + u64::from(!on_host);
-        let copies = COPIES_TRAINED + n_checkpoints * COPIES_SAVED;
+        let averaged = if config.ema.is_some() { COPIES_AVERAGED } else { 0 };
+        let copies = COPIES_TRAINED + averaged + n_checkpoints * (COPIES_SAVED + averaged);
         Ok(Self {
             batch_size: config.batch_size as u64,
             each: train.max(eval) + BATCHES * floats,

@@ -117,8 +117,8 @@ pub(crate) fn learner_config(config: &Config) -> LearnerConfig {
         config::OnNan::Skip => OnNan::Skip { at_most: SKIPPED },
         config::OnNan::Stop | config::OnNan::Rollback => OnNan::Stop,
     };
-    let validate_every = config.validate_every;
-    LearnerConfig { loss, adam: AdamConfig::default(), metrics, on_nan, validate_every }
+    let (ema, validate_every) = (config.ema, config.validate_every);
+    LearnerConfig { loss, adam: AdamConfig::default(), metrics, on_nan, ema, validate_every }
 }
 
 /// Refuses images with several labels, or none, where the loss needs exactly one.

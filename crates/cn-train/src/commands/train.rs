@@ -21,7 +21,10 @@ use crate::signals::Stop;
 use crate::start::{Start, loaded_line};
 use anyhow::{Context as _, Result};
 use cn_data::{Cache, Dataset};
-use cn_learn::{BadPlace, Checkpoint, CheckpointFolder, Handler, Learner, NotFinite, Outcome, SaveCheckpoints};
+use cn_learn::{
+    BadPlace, Checkpoint, CheckpointFolder, EarlyStopping, Handler, Learner, Monitor, NotFinite, Outcome,
+    SaveCheckpoints,
+};
 use cn_ops::{Interrupt, Network};
 use cn_report::{DataChange, Manifest, RunFolder, RunLock, TrainedOn};
 use manifest::{identity, is_own, manifest, write_again, write_settings};
@@ -305,6 +308,9 @@ fn describe(ui: Ui, prepared: &Prepared) {
         config.threads,
         cn_ops::Isa::current(),
     ));
+    if let Some(decay) = config.ema {
+        ui.say(format_args!("          what is judged and kept is an average of the weights, with a decay of {decay}"));
+    }
     let is_frozen = config.freeze_pretrained && start.is_pretrained();
     let layers = if is_frozen { Layers::Head } else { Layers::All };
     phases::lines(config, layers).into_iter().for_each(|line| ui.say(format_args!("          {line}")));
@@ -374,8 +380,13 @@ fn fit(
             None => fresh,
         };
         let mut checkpoints = checkpoints(&run, &prepared.config, &stop).with_extra(identity(manifest));
+        let mut early =
+            prepared.config.patience.map(|epochs| EarlyStopping::new(Monitor::new("val_loss"), epochs.get()));
+        let early = early.as_mut().map(|early| early as &mut dyn Handler);
         // The recorder comes last, and counts what the others take.
-        let outcome = go(&mut prepared, from.take(), &mut [&mut checkpoints, &mut recorder]);
+        let own: [&mut dyn Handler; 2] = [&mut checkpoints, &mut recorder];
+        let mut handlers: Vec<_> = early.into_iter().chain(own).collect();
+        let outcome = go(&mut prepared, from.take(), &mut handlers);
         match (outcome, &start) {
             (Ok(outcome), _) => break (outcome, recorder, checkpoints),
             (Err(cn_learn::Error::NotFinite(bad)), Some(start)) if prepared.learner.lr_scale() > SMALLEST_SCALE => {
@@ -393,6 +404,7 @@ fn fit(
         return Ok(code);
     }
     let step = prepared.learner.position().steps_done;
+    tell_early(context.ui, &prepared.config, recorder.kept().records.len());
     write_again(context.ui, &run, &prepared.config, manifest).map_err(|error| gone(&run, error))?;
     match (result::close(context, &run, prepared, &recorder), stop.exit_code()) {
         (Err(error), Some(code)) if is_interruption(&error) => {
@@ -403,6 +415,17 @@ fn fit(
         (closed, _) => {
             closed.and_then(|()| checkpoints.wait().map_err(Into::into)).map_err(|error| gone(&run, error)).map(|()| 0)
         }
+    }
+}
+
+/// Says so where phases were cut short.
+fn tell_early(ui: Ui, config: &Config, epochs: usize) {
+    if let Some(patience) = config.patience.filter(|_| epochs < config.epochs()) {
+        let (planned, patience) = (config.epochs(), phases::epochs(patience.get()));
+        ui.say(format_args!(
+            "early     {epochs} of {planned} epochs: in {patience} in a row, the validation loss was no lower"
+        ));
+        ui.json(&serde_json::json!({ "event": "early_stop", "epochs": epochs, "planned": planned }));
     }
 }
 

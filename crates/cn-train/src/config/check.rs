@@ -43,12 +43,29 @@ impl Config {
             return Err(Problem::usage(format!("`fine_tune_lr` is {lr}, expected a finite number above 0"))
                 .hint("leave it out, and weights that know the classes are trained as others are"));
         }
+        self.check_ema()?;
         self.train_policy(None)?;
         self.eval_policy()?;
         // What a reader of the model's card will do.
         policy_of(self.transform_card(), self.image_size).map_err(|problem| {
             problem.hint(format!("{} px are too few to cut a margin off: use a larger `--image-size`", self.image_size))
         })?;
+        Ok(())
+    }
+
+    fn check_ema(&self) -> Result<(), Problem> {
+        let Some(decay) = self.ema else { return Ok(()) };
+        if !(decay > 0.0 && decay < 1.0) {
+            return Err(Problem::usage(format!("`--ema {decay:?}` is no decay, expected a number between 0 and 1"))
+                .hint("leave it out for no average; 0.99 looks back some hundred steps"));
+        }
+        if gpu_of(&self.device).is_some() {
+            return Err(Problem::usage(format!(
+                "an average of the weights is kept on the CPU, and the device is `{}`",
+                self.device
+            ))
+            .hint("leave `--ema` out, or use `--device cpu`"));
+        }
         Ok(())
     }
 

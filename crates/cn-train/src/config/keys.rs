@@ -4,7 +4,7 @@ use crate::problem::Problem;
 use strsim::levenshtein;
 use toml::{Table, Value};
 
-pub(super) const TOP: [&str; 34] = [
+pub(super) const TOP: [&str; 36] = [
     "recipe",
     "seed",
     "device",
@@ -33,6 +33,8 @@ pub(super) const TOP: [&str; 34] = [
     "checkpoint_minutes",
     "on_nan",
     "validate_every",
+    "patience",
+    "ema",
     "data",
     "synthetic",
     "augment",

@@ -52,6 +52,10 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
         set.0.insert("checkpoint_minutes".into(), minutes.into());
     }
     set.integer("validate_every", args.phases.validate_every.map(NonZeroUsize::get))?;
+    set.integer("patience", args.phases.patience.map(NonZeroUsize::get))?;
+    if let Some(decay) = args.phases.ema {
+        set.0.insert("ema".into(), decay.into());
+    }
     if args.phases.lr.is_some() {
         set.0.remove("fine_tune_lr");
     }

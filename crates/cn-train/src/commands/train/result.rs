@@ -25,8 +25,9 @@ use cn_report::{
 /// Most confused pairs that are listed.
 const LISTED: usize = 5;
 
-/// Writes what describes the final weights, and shows it.
+/// Writes what describes the final weights, the average where there is one, and shows it.
 pub(super) fn close(context: &Context<'_>, run: &RunFolder, mut prepared: Prepared, recorder: &Recorder) -> Result<()> {
+    prepared.learner.adopt_average()?;
     let evaluation = match &recorder.evaluation {
         Some(evaluation) => evaluation.clone(),
         // Resumed behind its last epoch.
@@ -168,7 +169,7 @@ fn summary(run: &RunFolder, prepared: &Prepared, recorder: &Recorder, sha256: &s
             ..data(config, dataset, split)
         },
         recipe: config.recipe.clone(),
-        epochs: config.epochs(),
+        epochs: kept.records.len(),
         image_size: config.image_size as usize,
         batch_size: config.batch_size,
         val: cn_report::ValSummary {

@@ -294,7 +294,7 @@ fn refuse_kept(
     settings: &[String],
 ) -> Result<()> {
     let Some(found) = found else { return Ok(()) };
-    let is_kept = |line: &&String| ["phase", "seed:", "batch_size:"].iter().any(|key| line.starts_with(key));
+    let is_kept = |line: &&String| ["phase", "seed:", "batch_size:", "ema:"].iter().any(|key| line.starts_with(key));
     let kept: Vec<String> = settings.iter().filter(is_kept).cloned().collect();
     if !kept.is_empty() {
         let problem = format!(
