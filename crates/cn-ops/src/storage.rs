@@ -130,21 +130,31 @@ pub(crate) fn owned(value: Activation, pool: &Pool) -> Result<Activation> {
     Ok(copy)
 }
 
+/// Elements that are copied at a time, from one tensor to another.
+const PART_LEN: usize = 1 << 18;
+
 /// Overwrites the elements of `to` with those of `from`, converted; the shapes are equal.
 pub(crate) fn copy_into(to: &Tensor, from: &Tensor) -> Result<()> {
-    // Through a vector of its own: `from` may be a view of the memory of `to`.
-    let from = from.to_dtype(to.dtype())?.flatten_all()?;
+    // What is flattened would be a copy else.
+    contiguous(to.layout())?;
+    let (to, from) = (to.flatten_all()?, from.to_dtype(to.dtype())?.flatten_all()?);
     match to.dtype() {
-        DType::F32 => copy_values::<f32>(to, &from),
-        DType::F64 => copy_values::<f64>(to, &from),
-        DType::I64 => copy_values::<i64>(to, &from),
+        DType::F32 => copy_values::<f32>(&to, &from),
+        DType::F64 => copy_values::<f64>(&to, &from),
+        DType::I64 => copy_values::<i64>(&to, &from),
         found => Err(Error::DType { name: "tensor to load", expected: "f32, f64 or i64", found }),
     }
 }
 
+/// Through a vector of its own, since `from` may be a view of the buffer that `to` is one of, but never of all.
 fn copy_values<T: Stored>(to: &Tensor, from: &Tensor) -> Result<()> {
-    let values = from.to_vec1::<T>()?;
-    write::<T, _>(to, |to| to.copy_from_slice(&values))
+    let len = to.elem_count();
+    for start in (0..len).step_by(PART_LEN) {
+        let n = PART_LEN.min(len - start);
+        let values = from.narrow(0, start, n)?.to_vec1::<T>()?;
+        write::<T, _>(&to.narrow(0, start, n)?, |to| to.copy_from_slice(&values))?;
+    }
+    Ok(())
 }
 
 /// Fails unless `tensor` has as many dimensions as `N`; returns them.

@@ -92,8 +92,8 @@ impl Estimate {
             true => network.prepared_weights([size, size, config.channels])?,
             false => PreparedWeights::default(),
         };
-        // With rollbacks also the start, and the bytes of the one that is gone back to.
-        let n_checkpoints = if config.on_nan == OnNan::Rollback { 3 } else { 1 };
+        // With rollbacks also the start.
+        let n_checkpoints = if config.on_nan == OnNan::Rollback { 2 } else { 1 };
         // With a GPU, one waits for the disk.
         let n_checkpoints = n_checkpoints + u64::from(!on_host);
         let averaged = if config.ema.is_some() { COPIES_AVERAGED } else { 0 };
