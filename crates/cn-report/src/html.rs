@@ -92,11 +92,15 @@ fn page(record: &Record, headline: &str, sections: &[Section]) -> String {
     )
 }
 
+/// What a page may use: what is in it, and no script, whatever a stranger's run has brought into it.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:";
+
 /// A whole page; `title` and `body` are markup.
 fn document(title: &str, body: &str) -> String {
     let style = &*STYLE;
     format!(
         "<!DOCTYPE html>\n<html lang=en><head><meta charset=utf-8>\
+         <meta http-equiv=Content-Security-Policy content=\"{POLICY}\">\
          <meta name=viewport content=\"width=device-width,initial-scale=1\">\
          <meta name=color-scheme content=\"light dark\"><link rel=icon href=\"data:,\">\
          <title>{title}</title><style>{style}</style></head>\n<body>\n{body}\n</body></html>\n"

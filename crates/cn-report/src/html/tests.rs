@@ -158,6 +158,56 @@ fn a_report_has_all_sections_and_asks_for_nothing() {
     assert!(page.contains("10 十") && page.contains("75.00 %") && page.contains("No writer is on both sides"));
 }
 
+/// Puts `text` in place of one string of `value` after the other; gives each to `see`.
+fn with_each_string(value: &serde_json::Value, text: &str, see: &mut impl FnMut(&serde_json::Value, &str)) {
+    fn places(value: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::String(_) => found.push(at.to_owned()),
+            serde_json::Value::Array(items) => {
+                items.iter().enumerate().for_each(|(i, item)| places(item, &format!("{at}/{i}"), found));
+            }
+            serde_json::Value::Object(items) => {
+                items.iter().for_each(|(key, item)| places(item, &format!("{at}/{key}"), found));
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    places(value, "", &mut found);
+    for place in found {
+        let mut spoilt = value.clone();
+        *spoilt.pointer_mut(&place).expect("a place that was found") = text.into();
+        see(&spoilt, &place);
+    }
+}
+
+#[test]
+fn no_text_of_a_run_becomes_markup() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::new(folder.path());
+    write_run(&run, Some(1), &[0]);
+    write_interpretation(&run);
+    let manifest = serde_json::json!({
+        "machine": { "cpu": "some" }, "versions": { "cn-train": "1" }, "started": "now", "command": ["cn-train", "train"],
+        "data": { "split_sha256": "s", "content_sha256": "c" }, "weights": { "sha256": "w" }, "forced": ["seed"],
+    });
+    std::fs::write(run.manifest(), manifest.to_string()).unwrap();
+    let bait = "<script>&\"'";
+    let (mut pages, mut shown) = (0, 0);
+    for path in [run.summary(), run.manifest(), run.model_card(), run.interpret().join("index.json")] {
+        let whole = std::fs::read_to_string(&path).unwrap();
+        with_each_string(&serde_json::from_str(&whole).unwrap(), bait, &mut |spoilt, place| {
+            std::fs::write(&path, spoilt.to_string()).unwrap();
+            // What is of no use, such as an unknown activation, is refused.
+            let Ok(page) = report_page(&run) else { return };
+            assert!(!page.contains("<script"), "{} {place}", path.display());
+            (pages, shown) = (pages + 1, shown + usize::from(page.contains("&lt;script&gt;&amp;&quot;&#39;")));
+        });
+        std::fs::write(&path, whole).unwrap();
+    }
+    assert!(pages >= 20 && shown >= 10, "{shown} of {pages} pages show it");
+}
+
 #[test]
 fn the_map_names_every_image_rightly() {
     let signs = |displays: [&str; 2], targets: &[usize]| {

@@ -94,16 +94,9 @@ pub(super) fn cost(record: &Record) -> String {
         ("memory", format!("{} MiB at most", summary.peak_rss_mib)),
         (
             "machine",
-            format!(
-                "{}, {} threads, {}, {}, {}",
-                super::escape(cpu),
-                summary.threads,
-                summary.isa,
-                summary.precision,
-                summary.device
-            ),
+            format!("{cpu}, {} threads, {}, {}, {}", summary.threads, summary.isa, summary.precision, summary.device),
         ),
     ];
-    let rows: String = rows.iter().map(|(name, value)| format!("<dt>{name}</dt><dd>{value}</dd>")).collect();
-    format!("<dl>{rows}</dl>")
+    let row = |(name, value): &(&str, String)| format!("<dt>{name}</dt><dd>{}</dd>", super::escape(value));
+    format!("<dl>{}</dl>", rows.iter().map(row).collect::<String>())
 }

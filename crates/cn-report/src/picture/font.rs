@@ -80,7 +80,13 @@ pub(super) fn ellipsise(text: &str, size: f32, width: f32) -> String {
     if text_width(text, size) <= width {
         return text.to_owned();
     }
-    let mut kept = text.to_owned();
+    // The rest of a long text is not measured again and again.
+    let mut room = width;
+    let fits = |c: &char| {
+        room -= text_width(c.encode_utf8(&mut [0; 4]), size);
+        room >= 0.0
+    };
+    let mut kept: String = text.chars().take_while(fits).collect();
     while kept.pop().is_some() {
         let shortened = format!("{}...", kept.trim_end_matches(['.', ' ']));
         if text_width(&shortened, size) <= width {

@@ -75,6 +75,7 @@ fn long_texts_are_cut() {
     assert!(cut.starts_with('a') && cut.ends_with("..."));
     assert!(font::text_width(&cut, 20.0) <= 80.0);
     assert_eq!(font::ellipsise("short", 20.0, 80.0), "short");
+    assert_eq!(font::ellipsise(&"long ".repeat(2_000_000), 20.0, 80.0), "long l...", "also of a text of any length");
     assert_eq!(font::ellipsise("abc", 20.0, 1.0), "");
 }
 
