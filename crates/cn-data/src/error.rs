@@ -175,6 +175,20 @@ pub enum Error {
         /// The column.
         column: String,
     },
+    /// A field that is too long for a name.
+    #[error("`{}` line {line}: the column `{column}` has {length} characters, more than the {max} of a name", path.display())]
+    LongField {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// The column.
+        column: String,
+        /// Characters of the field.
+        length: usize,
+        /// The limit.
+        max: usize,
+    },
     /// A column of labels that holds none.
     #[error("`{}` has no label in the column `{column}`", path.display())]
     NoLabels {
@@ -418,6 +432,9 @@ impl Error {
             Self::EmptyField { .. } => {
                 "fill the field in, or leave the row out; where labels are divided (`label_separator`), an empty field of \
                  labels is an image without any"
+            }
+            Self::LongField { .. } => {
+                "name another column, or write shorter names; several labels in one field need `label_separator`"
             }
             Self::NoLabels { .. } => "name the column that holds labels",
             Self::DuplicateRow { .. } => {

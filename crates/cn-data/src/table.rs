@@ -1,7 +1,7 @@
 //! An index from a CSV file: tolerant of how programs write them, strict about what they say.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
     str,
 };
@@ -14,6 +14,9 @@ use crate::{
     load::read_whole,
     template::{Template, stays_inside},
 };
+
+/// Characters of a label, of how it is shown, and of a group, at most.
+const MAX_NAME: usize = 1000;
 
 /// Reads the table `path` of the data set in `folder` as `spec` describes it.
 pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
@@ -170,7 +173,8 @@ impl<'a> Rows<'a> {
                 image,
             });
         }
-        let group = self.group.map(|column| fields[column].to_owned()).filter(|group| !group.is_empty());
+        let group = self.group.filter(|&column| !fields[column].is_empty());
+        let group = group.map(|column| self.name(fields[column], column, at)).transpose()?;
         self.records.push(Record { path: image, labels, group });
         Ok(())
     }
@@ -201,12 +205,9 @@ impl<'a> Rows<'a> {
     }
 
     fn labels(&self, fields: &[&str], at: u64) -> Result<Vec<String>> {
-        let mut labels: Vec<String> = Vec::with_capacity(1);
-        for label in divide(fields[self.label], self.separator) {
-            if !labels.iter().any(|seen| seen == label) {
-                labels.push(label.to_owned());
-            }
-        }
+        let mut seen = HashSet::new();
+        let found = divide(fields[self.label], self.separator).filter(|label| seen.insert(*label));
+        let labels: Vec<String> = found.map(|label| self.name(label, self.label, at)).collect::<Result<_>>()?;
         // Where labels are divided, none is a number of labels too, as in fastai.
         if labels.is_empty() && self.separator.is_none() { Err(self.empty(self.label, at)) } else { Ok(labels) }
     }
@@ -232,10 +233,24 @@ impl<'a> Rows<'a> {
                     });
                 }
                 Some(_) => {}
-                None => drop(self.display.insert(label.clone(), name.to_owned())),
+                None => {
+                    let column = self.display_column.unwrap_or(self.label);
+                    let name = self.name(name, column, at)?;
+                    self.display.insert(label.clone(), name);
+                }
             }
         }
         Ok(())
+    }
+
+    /// What people are to read, everywhere, must be short enough for it.
+    fn name(&self, text: &str, column: usize, at: u64) -> Result<String> {
+        let length = text.chars().count();
+        if length <= MAX_NAME {
+            return Ok(text.to_owned());
+        }
+        let column = self.header.names[column].clone();
+        Err(Error::LongField { path: self.path(), line: self.line(at), column, length, max: MAX_NAME })
     }
 
     fn empty(&self, column: usize, at: u64) -> Error {

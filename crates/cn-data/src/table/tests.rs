@@ -70,6 +70,23 @@ fn a_field_holds_several_labels() {
 }
 
 #[test]
+fn what_is_too_long_for_a_name_is_refused_with_its_column() {
+    let all = Spec { display: Some("d".into()), group: Some("g".into()), ..spec() };
+    let row = |label: &str, display: &str, group: &str| format!("id,label,d,g\n1,{label},{display},{group}\n");
+    let (long, most) = ("零".repeat(1001), "零".repeat(1000));
+    assert!(read_bytes(row(&most, &most, &most).as_bytes(), &all).is_ok());
+    for (column, rows) in [("label", row(&long, "x", "x")), ("d", row("x", &long, "x")), ("g", row("x", "x", &long))] {
+        let told = format!("`t.csv` line 2: the column `{column}` has 1001 characters, more than the 1000 of a name");
+        assert_eq!(error(rows.as_bytes(), &all), told);
+    }
+    // A million labels in a field are read in no time.
+    let several = Spec { label_separator: Some(";".into()), ..spec() };
+    let many = (0..1_000_000).map(|i| i.to_string()).collect::<Vec<_>>().join(";");
+    let found = read_bytes(format!("id,label\n1,{many};1\n").as_bytes(), &several).expect("valid");
+    assert_eq!(found.records[0].labels.len(), 1_000_000);
+}
+
+#[test]
 fn an_empty_group_is_unknown() {
     let grouped = Spec { group: Some("g".into()), ..spec() };
     assert_eq!(lines(b"id,label,g\n1,a,\n2,b,w\n", &grouped), ["im/1.png=a", "im/2.png=b@w"]);
