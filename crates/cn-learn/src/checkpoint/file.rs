@@ -15,14 +15,17 @@ const DIGEST: &str = "sha256";
 pub(super) const MODEL: &str = "model.";
 pub(super) const EMA: &str = "ema.";
 pub(super) const ADAM: [&str; 2] = ["adam.m", "adam.v"];
+pub(super) const LENGTH_LEN: usize = 8;
 pub(super) const DIGEST_LEN: usize = 32;
 /// Elements that are turned into bytes at a time.
 pub(super) const PART_LEN: usize = 1 << 20;
 
 /// Writes to `path`; what has that name already becomes `previous`, where that is wanted, once the new file is whole.
 pub(super) fn write(checkpoint: &Checkpoint, path: &Path, previous: Option<&Path>) -> Result<()> {
-    let bytes = Some(size(checkpoint));
-    let failed = |source| Error::CheckpointFile { action: "write", path: path.to_owned(), bytes, source };
+    let failed = |source| {
+        let bytes = Some(size(checkpoint));
+        Error::CheckpointFile { action: "write", path: path.to_owned(), bytes, source }
+    };
     let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
     // Always the same name: what a killed process leaves behind goes with the next one. It is made anew, so that nothing is
@@ -48,9 +51,12 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-/// Bytes of the tensors, which all else is small beside.
+/// Bytes of the file.
 fn size(checkpoint: &Checkpoint) -> u64 {
-    named(checkpoint).iter().map(|(_, tensor)| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64).sum()
+    let tensors = named(checkpoint);
+    let header = header(checkpoint, &tensors).map_or(0, |header| header.len());
+    let values: usize = tensors.iter().map(|(_, tensor)| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum();
+    (LENGTH_LEN + header + values + DIGEST_LEN) as u64
 }
 
 fn write_file(checkpoint: &Checkpoint, path: &Path) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The file of a checkpoint, as it is read: a tensor at a time, so that memory holds it once.
 
-use super::file::{ADAM, DIGEST_LEN, EMA, MODEL, PART_LEN, RECORD};
+use super::file::{ADAM, DIGEST_LEN, EMA, LENGTH_LEN, MODEL, PART_LEN, RECORD};
 use super::{Checkpoint, FORMAT, Record};
 use crate::{Error, Position, Result, Weights};
 use candle_core::{Device, Shape, Tensor, WithDType};
@@ -10,8 +10,6 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
-
-const LENGTH_LEN: usize = 8;
 
 /// All of a file.
 pub(super) fn read(path: &Path) -> Result<Checkpoint> {
