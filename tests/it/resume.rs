@@ -259,7 +259,7 @@ fn the_same_line_goes_on_with_what_it_began() {
 }
 
 #[test]
-fn without_a_name_the_newest_unfinished_run_of_the_recipe_goes_on() {
+fn without_a_name_the_run_that_the_same_flags_began_goes_on() {
     let place = Place::new();
     let line = "train --synthetic --limit 180 --image-size 32 --batch-size 16 --epochs 1 --recipe";
     let folder = |recipe: &str, result: &serde_json::Value| {
@@ -267,15 +267,28 @@ fn without_a_name_the_newest_unfinished_run_of_the_recipe_goes_on() {
         assert!(run.starts_with("runs/") && run.contains(recipe), "{run}");
         run
     };
-    let auto = |recipe: &str| place.result(&format!("{line} {recipe} --resume auto"));
+    let auto = |flags: &str| place.result(&format!("{line} {flags} --resume auto"));
     let first = auto("quick");
-    let second = auto("quick");
-    let other = auto("handwriting");
-    let [a, b, c] = [folder("quick", &first), folder("quick", &second), folder("handwriting", &other)];
-    assert!(a != b && b != c, "a finished run is not gone on with: {a}, {b}, {c}");
+    let a = folder("quick", &first);
     place.cut(&a);
-    let third = auto("quick");
-    assert_eq!((folder("quick", &third), &third["weights_sha256"]), (a, &first["weights_sha256"]));
+    // Runs of other flags are not in its way, whether they are finished or not.
+    let faster = auto("quick --lr 0.01");
+    let other = auto("handwriting");
+    let [b, c] = [folder("quick", &faster), folder("handwriting", &other)];
+    assert!(a != b && b != c, "{a}, {b}, {c}");
+    place.cut(&b);
+    let resumed = place.line(&format!("{line} quick --resume auto --json"));
+    assert_eq!(resumed.stdout.matches(r#""event":"resume""#).count(), 1, "{}", resumed.snapshot());
+    assert_eq!(resumed.stdout.matches(r#""event":"memory""#).count(), 1, "nothing is prepared twice");
+    assert_eq!(
+        (folder("quick", &resumed.result()), &resumed.result()["weights_sha256"]),
+        (a.clone(), &first["weights_sha256"])
+    );
+    let shown = place.line(&format!("{line} quick --resume auto"));
+    assert!(shown.stdout.contains(&format!("the run `{a}` is finished: ")), "{}", shown.snapshot());
+    assert_eq!(folder("quick", &auto("quick --lr 0.01")), b);
+    let fresh = place.result(&format!("{line} quick"));
+    assert!(![a, b].contains(&folder("quick", &fresh)), "without `--resume`, a run of its own");
 }
 
 /// A run whose first step takes a second or more, once it trains.

@@ -101,12 +101,13 @@ fn every_file_that_changes_is_named() {
 
     // Results that were edited are not shown as if nothing was.
     place.write("run/summary.json", format!("{summary}\n"));
-    for line in ["compare run", "train --resume run"] {
+    for line in ["compare run", "report run", "train --resume run"] {
         let warned = place.line(line);
-        assert!(warned.stderr.contains("the results of `run` are not as it wrote them"), "{}", warned.snapshot());
+        let text = "warning: `run` is not as the run wrote it (summary.json): see `cn-train verify`";
+        assert!(warned.stderr.contains(text), "{}", warned.snapshot());
     }
     place.write("run/summary.json", summary);
-    assert!(!place.line("compare run").stderr.contains("not as it wrote them"));
+    assert!(!place.line("compare run").stderr.contains("not as the run wrote it"));
 
     std::fs::rename(place.path("run/checkpoints/last.safetensors"), place.path("last")).expect("moved");
     assert_eq!(named(&place.result("verify run"), "unknown"), ["last checkpoint"]);
@@ -166,8 +167,26 @@ fn a_run_is_reproduced_to_the_byte() {
     flip(&mut changed);
     place.write("run/model.safetensors", changed);
     let ended = place.line("reproduce run --out flipped");
+    let text = "error: `run` is not as the run wrote it: model.safetensors changed\n";
+    assert!(ended.code == 1 && ended.stderr.starts_with(text), "{}", ended.snapshot());
+    // Where no hashes are left, that comes out at the end.
+    let sums = place.read("run/SHA256SUMS");
+    std::fs::remove_file(place.path("run/SHA256SUMS")).expect("removed");
+    let ended = place.line("reproduce run --out flipped");
     assert!(ended.code == 1 && ended.stderr.contains("`run/model.safetensors`: "), "{}", ended.snapshot());
     place.write("run/model.safetensors", weights);
+
+    // Settings that are others than those that the run was trained with are refused first.
+    let settings = place.read("run/config.toml");
+    place.write("run/config.toml", settings.replace("threshold = 0.5", "threshold = 0.4"));
+    let ended = place.line("reproduce run --out settings");
+    assert!(ended.code == 1 && ended.stderr.contains("\n  config.toml: edited since"), "{}", ended.snapshot());
+    place.write("run/SHA256SUMS", &sums);
+    let ended = place.line("reproduce run --out settings");
+    assert!(ended.code == 1 && ended.stderr.contains("wrote it: config.toml changed"), "{}", ended.snapshot());
+    assert!(!place.path("settings").exists());
+    place.write("run/config.toml", settings);
+    std::fs::remove_file(place.path("run/SHA256SUMS")).expect("removed");
 
     // A result that cannot be had again is found out.
     let summary = place.read("run/summary.json");

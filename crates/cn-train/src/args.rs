@@ -257,8 +257,8 @@ pub(crate) struct TrainArgs {
     /// Folder for the run [default: runs/DATE-RECIPE]
     #[arg(long, help_heading = "Output", value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Go on with the run in this folder; auto: with the one that the same flags began, in `--out` or as the newest
-    /// unfinished one of the recipe in `runs`, and begin it if there is none
+    /// Go on with the run in this folder; auto: with the one that the same flags began, in `--out` or as the newest such one
+    /// in `runs`, show its result if it is finished, and begin it if there is none
     #[arg(long, help_heading = "Output", value_name = "RUN|auto")]
     pub(crate) resume: Option<Resume>,
     /// Resume although data or settings differ

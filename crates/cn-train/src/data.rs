@@ -1,7 +1,7 @@
 //! From settings to images: files, or synthetic handwriting.
 
 use crate::config::{BatchFit, Config, GroundKind, StyleKind};
-use crate::output::Ui;
+use crate::output::{Ui, counted};
 use crate::problem::Problem;
 use anyhow::{Context, Result};
 use cn_data::{
@@ -107,7 +107,8 @@ impl Plan {
             let ids = |range: Range<usize>| range.map(|id| id as u32).collect::<Vec<_>>();
             let split = Split::from_parts(ids(0..images - n_val), ids(images - n_val..images), images)?;
             if n_val == 0 || n_val == images {
-                let problem = format!("{images} images leave the training or the validation part empty");
+                let images = counted(images, "image", "images");
+                let problem = format!("with {images} in all, the training or the validation part is empty");
                 return Err(Problem::usage(problem).hint("draw more: `--limit 1500`").into());
             }
             (limited(config, &index, split)?, SplitMethod::Group)

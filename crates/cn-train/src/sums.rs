@@ -48,19 +48,31 @@ pub(crate) fn write(run: &RunFolder, summary: &[u8]) -> Result<()> {
     Ok(write_atomic(run.sums(), text.as_bytes())?)
 }
 
-/// Whether one of these files is another than was noted; not where nothing was.
-pub(crate) fn differs(run: &RunFolder, names: &[&str]) -> bool {
+/// Those of the files of every finished run that are others than were noted; none where nothing was.
+pub(crate) fn edited(run: &RunFolder) -> Vec<String> {
     let noted = read_bytes(run.sums()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-    let mut lines = noted.lines().filter_map(|line| line.split_once("  ")).filter(|(_, name)| names.contains(name));
-    lines.any(|(sha256, name)| digest(&run.root().join(name)).is_ok_and(|found| found != sha256))
+    let lines = noted.lines().filter_map(|line| line.split_once("  ")).filter(|(_, name)| ALWAYS.contains(name));
+    let differs = |(sha256, name): &(&str, &str)| digest(&run.root().join(name)).is_ok_and(|found| found != *sha256);
+    lines.filter(differs).map(|(_, name)| name.to_owned()).collect()
 }
 
-/// Warns where one of these files was edited: results are shown as if the run had come to them.
-pub(crate) fn warn_of_edits(ui: Ui, run: &RunFolder, names: &[&str]) {
-    if differs(run, names) {
-        let folder = run.root().display();
-        ui.warn(format_args!("the results of `{folder}` are not as it wrote them: see `cn-train verify`"));
+/// Warns where files were edited: results are shown as if the run had come to them.
+pub(crate) fn warn_of_edits(ui: Ui, run: &RunFolder) {
+    let edited = edited(run);
+    if !edited.is_empty() {
+        let (folder, names) = (run.root().display(), edited.join(", "));
+        ui.warn(format_args!("`{folder}` is not as the run wrote it ({names}): see `cn-train verify`"));
     }
+}
+
+/// Refuses a run whose files were edited.
+pub(crate) fn refuse_edits(run: &RunFolder) -> Result<()> {
+    let edited = edited(run);
+    if edited.is_empty() {
+        return Ok(());
+    }
+    let problem = format!("`{}` is not as the run wrote it: {} changed", run.root().display(), edited.join(", "));
+    Err(Problem::failure(problem).hint("restore it from a copy; `cn-train verify RUN` says more").into())
 }
 
 /// How many files are as they were noted; the summary counts where there is one.

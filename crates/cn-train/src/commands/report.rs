@@ -7,6 +7,7 @@ use crate::destination;
 use crate::interpret::Interpreter;
 use crate::model::{Trained, normalisation_of};
 use crate::problem::Problem;
+use crate::sums;
 use anyhow::Result;
 use cn_data::Cache;
 use cn_learn::Decode;
@@ -23,6 +24,7 @@ pub(super) fn run(context: &Context<'_>, args: &ReportArgs) -> Result<()> {
     let path = args.out.clone().unwrap_or_else(|| run.report());
     destination::check_kind(&path, "report is a web page", "html")?;
     check_rows(&run)?;
+    sums::warn_of_edits(context.ui, &run);
     if !Interpretation::is_in(&run)
         && let Err(error) = run.refuse_links().map_err(Into::into).and_then(|()| interpret(context, args, &run))
     {

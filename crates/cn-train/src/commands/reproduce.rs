@@ -4,6 +4,7 @@ use super::{Context, train};
 use crate::args::ReproduceArgs;
 use crate::model;
 use crate::problem::Problem;
+use crate::sums;
 use anyhow::Result;
 use cn_data::Cache;
 use cn_report::{EpochRecord, Manifest, RunFolder, Summary};
@@ -20,6 +21,7 @@ pub(super) fn run(context: &Context<'_>, args: &ReproduceArgs) -> Result<u8> {
     if !run.is_finished() {
         return Err(Problem::unfinished(run.root()).into());
     }
+    sums::refuse_edits(&run)?;
     let forced = Manifest::read(run.manifest())?.forced;
     if !forced.is_empty() {
         let problem = format!(

@@ -7,7 +7,7 @@ mod resume;
 
 use super::Context;
 use crate::args::{BatchArgs, ConfigArgs, Resume, TrainArgs};
-use crate::config::{Config, OnNan, REAL_DATA, gpu_of};
+use crate::config::{BatchFit, Config, OnNan, REAL_DATA, gpu_of};
 use crate::data::{self, Plan};
 use crate::destination;
 use crate::host;
@@ -61,14 +61,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
         return resume::run(context, args, &RunFolder::new(folder));
     }
     let config = Config::try_from((context.common, &args.config))?;
-    let unfinished = || host::run_folders(&config.recipe).into_iter().map(RunFolder::new).rfind(is_unfinished);
-    let run = match (&args.out, &args.resume) {
-        (Some(out), _) => RunFolder::new(out),
-        (None, Some(Resume::Auto)) => {
-            unfinished().unwrap_or_else(|| RunFolder::new(host::new_run_folder(&config.recipe)))
-        }
-        (None, _) => RunFolder::new(host::new_run_folder(&config.recipe)),
-    };
+    let run = RunFolder::new(args.out.clone().unwrap_or_else(|| host::new_run_folder(&config.recipe)));
     if args.resume.is_some() && run.holds_run() {
         return resume::same(context, args, config, &run);
     }
@@ -80,7 +73,13 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
     let endless = config.synthetic.steps.is_some();
     let asked = endless || args.config.batch.data.synthetic || config.data.dir.is_some();
     let choice = if asked { Choice::Asked } else { Choice::Default };
-    let prepared = prepare(context, config, cache(args), choice, demand(args))?;
+    let prepared = prepare(context, config.clone(), cache(args), choice, demand(args))?;
+    if args.resume.is_some()
+        && args.out.is_none()
+        && let Some(run) = begun(&prepared)
+    {
+        return resume::auto(context, args, (config, prepared), &run);
+    }
     if args.dry_run {
         return dry_run(context.ui, prepared);
     }
@@ -139,7 +138,11 @@ pub(super) fn again(
     destination::check(again.root())?;
     let mut prepared =
         prepare(context, config.clone(), cache.clone(), Choice::Asked, Demand::usual(Shortage::Refused))?;
-    let differences = Manifest::read(run.manifest())?.differences(&manifest(&mut prepared)?);
+    let old = Manifest::read(run.manifest())?;
+    let mut differences = old.differences(&manifest(&mut prepared)?);
+    if old.config_sha256 != manifest::settings_sha256(run)? {
+        differences.push("config.toml: edited since the run began".to_owned());
+    }
     if !differences.is_empty() {
         let problem =
             format!("the run `{}` cannot be repeated here:\n  {}", run.root().display(), differences.join("\n  "));
@@ -154,8 +157,21 @@ pub(super) fn again(
     begin(context, again, prepared)
 }
 
-fn is_unfinished(run: &RunFolder) -> bool {
-    run.holds_run() && !run.is_finished()
+/// The newest of the runs without a name that the same settings began; of finished ones, one of the same data.
+fn begun(prepared: &Prepared) -> Option<RunFolder> {
+    let is_same = |run: &RunFolder| {
+        let Ok(stored) = Config::of_run(&run.config()) else { return false };
+        let mut config = prepared.config.clone();
+        if config.batch_fit == BatchFit::Memory {
+            config.batch_size = stored.batch_size;
+        }
+        let of_data = || {
+            let manifest = Manifest::read(run.manifest()).ok();
+            manifest.is_some_and(|manifest| manifest.data.change(&data::hashes(&prepared.dataset)).is_none())
+        };
+        run.holds_run() && stored.differences(&config).is_empty() && (!run.is_finished() || of_data())
+    };
+    host::run_folders(&prepared.config.recipe).into_iter().map(RunFolder::new).rfind(is_same)
 }
 
 fn begin(context: &Context<'_>, run: RunFolder, mut prepared: Prepared) -> Result<u8> {

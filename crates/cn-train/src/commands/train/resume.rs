@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
         return finished(context, run);
     }
     refuse(run, args, &stored.differences(&config))?;
-    go_on(context, args, run, &stored, config)
+    go_on(context, args, run, &stored, config, None)
 }
 
 /// The same for settings that were made of flags as those of the run once were: they must come to the same.
@@ -48,7 +48,27 @@ pub(super) fn same(context: &Context<'_>, args: &TrainArgs, mut config: Config, 
         refuse_finished(run, args, &stored.differences(&prepared.config))?;
         return finished(context, run);
     }
-    go_on(context, args, run, &stored, config)
+    go_on(context, args, run, &stored, config, None)
+}
+
+/// Goes on with the run that these settings began, or shows what it came to.
+pub(super) fn auto(
+    context: &Context<'_>,
+    args: &TrainArgs,
+    (config, prepared): (Config, Prepared),
+    run: &RunFolder,
+) -> Result<u8> {
+    if run.is_finished() && run.weights().is_file() {
+        return finished(context, run);
+    }
+    let stored = Config::of_run(&run.config())?;
+    if stored.batch_size != prepared.config.batch_size {
+        // Of what memory had room for then.
+        drop(prepared);
+        return same(context, args, config, run);
+    }
+    let config = Config { batch_fit: BatchFit::Fixed, ..prepared.config.clone() };
+    go_on(context, args, run, &stored, config, Some(prepared))
 }
 
 /// Nothing can be added to a run that is finished.
@@ -64,8 +84,15 @@ fn refuse_finished(run: &RunFolder, args: &TrainArgs, differences: &[String]) ->
         .into())
 }
 
-/// Trains what is left.
-fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Config, config: Config) -> Result<u8> {
+/// Trains what is left, with what is prepared already if it is.
+fn go_on(
+    context: &Context<'_>,
+    args: &TrainArgs,
+    run: &RunFolder,
+    stored: &Config,
+    config: Config,
+    prepared: Option<Prepared>,
+) -> Result<u8> {
     let _lock = if args.dry_run { None } else { Some(lock(context.ui, run)?) };
     refuse_open_batch(run, &config)?;
     let mut found = CheckpointFolder::new(run.checkpoints()).newest().map_err(|error| lost(run, error))?;
@@ -80,7 +107,10 @@ fn go_on(context: &Context<'_>, args: &TrainArgs, run: &RunFolder, stored: &Conf
         context.ui.warn(format_args!("`{}` is missing: it is written again from a checkpoint", weights.display()));
     }
     refuse_edited(run, args, found.as_ref().map(|found| &found.checkpoint), stored)?;
-    let mut prepared = prepare(context, config, cache(args), Choice::Asked, demand(args))?;
+    let mut prepared = match prepared {
+        Some(prepared) => prepared,
+        None => prepare(context, config, cache(args), Choice::Asked, demand(args))?,
+    };
     let settings = stored.differences(&prepared.config);
     refuse(run, args, &settings)?;
     let mut manifest = manifest(&mut prepared)?;
@@ -234,7 +264,7 @@ fn refuse_open_batch(run: &RunFolder, config: &Config) -> Result<()> {
 /// Shows what a finished run came to.
 pub(super) fn finished(context: &Context<'_>, run: &RunFolder) -> Result<u8> {
     let summary = Summary::read(run.summary())?;
-    sums::warn_of_edits(context.ui, run, &["summary.json"]);
+    sums::warn_of_edits(context.ui, run);
     let val = &summary.val;
     context.ui.result(format_args!(
         "the run `{}` is finished: exact match {:.4}, top-1 {:.4} on {} images\n",
