@@ -1,6 +1,6 @@
 //! One table of settings over another.
 
-use crate::args::{BatchSize, Common, ConfigArgs, DataArgs};
+use crate::args::{BatchSize, Common, ConfigArgs, DataArgs, PhaseArgs};
 use crate::problem::Problem;
 use clap::ValueEnum;
 use std::io::Read as _;
@@ -47,22 +47,7 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
     set.integer("split_seed", args.batch.split_seed)?;
     set.integer("limit", args.batch.limit)?;
     set.integer("limit_per_class", args.batch.limit_per_class)?;
-    set.integer("checkpoint_every", args.phases.checkpoint_every)?;
-    if let Some(minutes) = args.phases.checkpoint_minutes {
-        set.0.insert("checkpoint_minutes".into(), minutes.into());
-    }
-    set.integer("validate_every", args.phases.validate_every.map(NonZeroUsize::get))?;
-    set.integer("patience", args.phases.patience.map(NonZeroUsize::get))?;
-    if let Some(decay) = args.phases.ema {
-        set.0.insert("ema".into(), decay.into());
-    }
-    if args.phases.lr.is_some() {
-        set.0.remove("fine_tune_lr");
-    }
-    if let Some(way) = args.phases.on_nan {
-        set.text("on_nan", way.to_possible_value().as_ref().map(clap::builder::PossibleValue::get_name));
-    }
-    steps(set.0, args.phases.steps)?;
+    training(&mut set, &args.phases)?;
     if let Some(split) = &args.batch.split {
         set.0.insert("split".into(), split.as_str().into());
         set.0.remove("val_groups");
@@ -91,6 +76,24 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
     }
     data(table, &args.batch.data);
     Ok(())
+}
+
+fn training(set: &mut Setter<'_>, args: &PhaseArgs) -> Result<(), Problem> {
+    set.integer("checkpoint_every", args.checkpoint_every)?;
+    set.integer("validate_every", args.validate_every.map(NonZeroUsize::get))?;
+    set.integer("patience", args.patience.map(NonZeroUsize::get))?;
+    for (key, value) in [("checkpoint_minutes", args.checkpoint_minutes), ("ema", args.ema)] {
+        if let Some(value) = value {
+            set.0.insert(key.into(), value.into());
+        }
+    }
+    if args.lr.is_some() {
+        set.0.remove("fine_tune_lr");
+    }
+    if let Some(way) = args.on_nan {
+        set.text("on_nan", way.to_possible_value().as_ref().map(clap::builder::PossibleValue::get_name));
+    }
+    steps(set.0, args.steps)
 }
 
 /// A data set named by flags replaces the one of the settings; single columns do not.

@@ -1,8 +1,9 @@
 //! `train --resume`: going on with a run.
 
 use super::super::Context;
+use super::fit::fit;
 use super::manifest::{forced_of, is_own, manifest, settings_sha256};
-use super::{Choice, Prepared, cache, demand, dry_run, fit, lock, prepare};
+use super::{Choice, Prepared, cache, demand, dry_run, lock, prepare};
 use crate::args::{BatchArgs, TrainArgs};
 use crate::config::{BatchFit, Config};
 use crate::output::Ui;
@@ -97,20 +98,11 @@ fn go_on(
     refuse_open_batch(run, &config)?;
     let mut found = CheckpointFolder::new(run.checkpoints()).newest().map_err(|error| lost(run, error))?;
     if run.is_finished() {
-        let weights = run.weights();
-        if found.is_none() {
-            let problem = format!("the run is finished, but `{}` and its checkpoints are missing", weights.display());
-            return Err(Problem::failure(problem)
-                .hint("restore one of them, or train again to another `--out`")
-                .into());
-        }
-        context.ui.warn(format_args!("`{}` is missing: it is written again from a checkpoint", weights.display()));
+        tell_lost_weights(context.ui, run, found.as_ref())?;
     }
     refuse_edited(run, args, found.as_ref().map(|found| &found.checkpoint), stored)?;
-    let mut prepared = match prepared {
-        Some(prepared) => prepared,
-        None => prepare(context, config, cache(args), Choice::Asked, demand(args))?,
-    };
+    let now = || prepare(context, config, cache(args), Choice::Asked, demand(args));
+    let mut prepared = prepared.map_or_else(now, Ok)?;
     let settings = stored.differences(&prepared.config);
     refuse(run, args, &settings)?;
     let mut manifest = manifest(&mut prepared)?;
@@ -152,6 +144,17 @@ fn go_on(
         return dry_run(context.ui, prepared);
     }
     fit(context, run.clone(), prepared, &manifest, checkpoint)
+}
+
+/// Weights that are lost come back from a checkpoint, where there is one.
+fn tell_lost_weights(ui: Ui, run: &RunFolder, found: Option<&NewestCheckpoint>) -> Result<()> {
+    let weights = run.weights();
+    if found.is_some() {
+        ui.warn(format_args!("`{}` is missing: it is written again from a checkpoint", weights.display()));
+        return Ok(());
+    }
+    let problem = format!("the run is finished, but `{}` and its checkpoints are missing", weights.display());
+    Err(Problem::failure(problem).hint("restore one of them, or train again to another `--out`").into())
 }
 
 /// Says what `--force` let pass, and what was decided anew.
