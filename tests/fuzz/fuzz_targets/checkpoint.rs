@@ -75,28 +75,34 @@ impl Handler for StopAfter {
     }
 }
 
-/// A learner, and the file of a checkpoint from the middle of its second phase.
+/// Learners without and with an average of their weights, and the file of a checkpoint from the middle of the second phase
+/// of the latter.
 struct State {
-    learner: Learner<Network>,
+    learners: [Learner<Network>; 2],
     header: Map<String, Value>,
     data: Vec<u8>,
 }
 
 impl State {
     fn new() -> Self {
-        let mut learner = Learner::new(network(), batches(), LearnerConfig::multi_label(0.5)).expect("a learner");
+        let mut learners = [None, Some(0.9)].map(|ema| {
+            let config = LearnerConfig { ema, ..LearnerConfig::multi_label(0.5) };
+            Learner::new(network(), batches(), config).expect("a learner")
+        });
         let phases = [
             Phase { frozen: Some(true), ..Phase::one_cycle(1, Rates::Last { last: 1e-2 }) },
             Phase { frozen: Some(false), ..Phase::one_cycle(2, Rates::Slice(1e-4, 1e-2)) },
         ];
-        learner.fit(&phases, &mut [&mut StopAfter(6)]).expect("trained");
-        let checkpoint = learner.checkpoint().expect("a checkpoint").with_extra("run".into());
+        for learner in &mut learners {
+            learner.fit(&phases, &mut [&mut StopAfter(6)]).expect("trained");
+        }
+        let checkpoint = learners[1].checkpoint().expect("a checkpoint").with_extra("run".into());
         checkpoint.write(&PATH).expect("written");
         let bytes = std::fs::read(&*PATH).expect("read");
         let (length, rest) = bytes.split_first_chunk::<8>().expect("a length");
         let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
         let header = serde_json::from_slice(header).expect("JSON");
-        Self { learner, header, data: data[..data.len() - DIGEST_LEN].to_vec() }
+        Self { learners, header, data: data[..data.len() - DIGEST_LEN].to_vec() }
     }
 
     /// The bytes of a file with this record, without the digest.
@@ -115,9 +121,12 @@ impl State {
         checkpoint.write(&again).expect("what was read can be written");
         let same = Checkpoint::read(&again).expect("what was written can be read");
         assert_eq!(same.position(), checkpoint.position());
-        if self.learner.restore(&checkpoint).is_ok() {
-            let _ = self.learner.resume(&mut [&mut StopAfter(2)]);
-            let _ = self.learner.checkpoint();
+        for learner in &mut self.learners {
+            if learner.restore(&checkpoint).is_ok() {
+                let _ = learner.resume(&mut [&mut StopAfter(2)]);
+                let _ = learner.evaluate();
+                let _ = learner.checkpoint();
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs, run: &RunFolder) -> R
     let stored = Config::of_run(&run.config())?;
     let config = stored.with_flags(context.common, &args.config)?.resolved()?;
     if run.is_finished() && run.weights().is_file() {
-        refuse_finished(run, args, &stored.differences(&config))?;
+        refuse_finished(run, &stored.differences(&config))?;
         return finished(context, run);
     }
     refuse(run, args, &stored.differences(&config))?;
@@ -46,7 +46,7 @@ pub(super) fn same(context: &Context<'_>, args: &TrainArgs, mut config: Config, 
     }
     if run.is_finished() && run.weights().is_file() {
         let prepared = prepare(context, config, cache(args), Choice::Asked, demand(args))?;
-        refuse_finished(run, args, &stored.differences(&prepared.config))?;
+        refuse_finished(run, &stored.differences(&prepared.config))?;
         return finished(context, run);
     }
     go_on(context, args, run, &stored, config, None)
@@ -73,12 +73,12 @@ pub(super) fn auto(
 }
 
 /// Nothing can be added to a run that is finished.
-fn refuse_finished(run: &RunFolder, args: &TrainArgs, differences: &[String]) -> Result<()> {
-    refuse(run, args, differences)?;
+fn refuse_finished(run: &RunFolder, differences: &[String]) -> Result<()> {
     if differences.is_empty() {
         return Ok(());
     }
-    let problem = format!("the run `{}` is finished, and cannot go on with anything", run.root().display());
+    let (folder, list) = (run.root().display(), listed(differences));
+    let problem = format!("the run `{folder}` is finished, and cannot go on with something else:{list}");
     let weights = run.weights();
     Err(Problem::failure(problem)
         .hint(format!("start another one from its weights: `--weights {}`", weights.display()))
