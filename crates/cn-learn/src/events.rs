@@ -6,7 +6,8 @@ use cn_ops::Model;
 use serde_json::Value;
 use std::fmt;
 
-/// What a handler wants to happen next; of several handlers the strongest wish counts.
+/// What a handler wants to happen next; of several handlers the strongest wish counts. A phase that one wants to end is
+/// over also where another one stops the fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flow {
     /// Go on.

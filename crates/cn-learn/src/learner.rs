@@ -54,6 +54,22 @@ pub struct Learner<M> {
     resident: Resident,
 }
 
+/// What handlers want to happen next.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wishes {
+    /// The strongest wish.
+    flow: Flow,
+    /// Whether one wants the phase to end, also where another one wants the fit to.
+    ends_phase: bool,
+}
+
+impl Wishes {
+    fn add(&mut self, flow: Flow) {
+        self.flow = self.flow.max(flow);
+        self.ends_phase |= flow == Flow::EndPhase;
+    }
+}
+
 /// fastai's momentum before a schedule sets one.
 const FIRST_MOMENTUM: f64 = 0.9;
 
@@ -240,17 +256,21 @@ impl<M: Model> Learner<M> {
 
     fn after_step(&mut self, ids: &[u32], hypers: &Hypers, handlers: &mut [&mut dyn Handler]) -> Result<Flow> {
         let mut step = Step { position: self.position, ids, hypers, losses: &mut self.train_loss };
-        let mut flow = Flow::Continue;
+        let mut wishes = Wishes::default();
         for handler in handlers.iter_mut() {
-            flow = flow.max(handler.on_step(&mut step)?);
+            wishes.add(handler.on_step(&mut step)?);
+        }
+        if wishes.ends_phase && wishes.flow == Flow::Stop {
+            // Who goes on begins with the next phase.
+            self.next_phase();
         }
         self.offer_checkpoint(Moment::Step, handlers)?;
-        Ok(flow)
+        Ok(wishes.flow)
     }
 
     /// Validates, records, and moves on to the next epoch or phase.
     fn end_epoch(&mut self, phase: &Phase, schedule: &Schedule, handlers: &mut [&mut dyn Handler]) -> Result<Flow> {
-        let ControlFlow::Continue(flow) = self.averaged(|learner| learner.judge_epoch(phase, schedule, handlers))?
+        let ControlFlow::Continue(wishes) = self.averaged(|learner| learner.judge_epoch(phase, schedule, handlers))?
         else {
             // The epoch is trained and not yet judged, so that going on begins with its validation.
             self.offer_checkpoint(Moment::Step, handlers)?;
@@ -258,11 +278,11 @@ impl<M: Model> Learner<M> {
         };
         (self.position.epoch, self.position.step) = (self.position.epoch + 1, 0);
         self.position.epochs_done += 1;
-        if flow == Flow::EndPhase || self.position.epoch >= phase.epochs {
+        if wishes.ends_phase || self.position.epoch >= phase.epochs {
             self.next_phase();
         }
         self.offer_checkpoint(Moment::Epoch, handlers)?;
-        Ok(flow)
+        Ok(wishes.flow)
     }
 
     /// Validates and records; a break if a handler wants to stop before that is done.
@@ -271,7 +291,7 @@ impl<M: Model> Learner<M> {
         phase: &Phase,
         schedule: &Schedule,
         handlers: &mut [&mut dyn Handler],
-    ) -> Result<ControlFlow<(), Flow>> {
+    ) -> Result<ControlFlow<(), Wishes>> {
         let left_out = !self.is_validated(phase);
         let validated = if left_out { ControlFlow::Continue(None) } else { self.validate(handlers)? };
         let ControlFlow::Continue(evaluation) = validated else { return Ok(ControlFlow::Break(())) };
@@ -279,11 +299,11 @@ impl<M: Model> Learner<M> {
         self.history.push(record.clone());
         let model = &mut self.model;
         let mut end = EpochEnd { record: &record, evaluation: evaluation.as_ref(), left_out, model };
-        let mut flow = Flow::Continue;
+        let mut wishes = Wishes::default();
         for handler in handlers.iter_mut() {
-            flow = flow.max(handler.on_epoch_end(&mut end)?);
+            wishes.add(handler.on_epoch_end(&mut end)?);
         }
-        Ok(ControlFlow::Continue(flow))
+        Ok(ControlFlow::Continue(wishes))
     }
 
     fn record(&mut self, schedule: &Schedule, evaluation: Option<&Evaluation>) -> Result<EpochRecord> {

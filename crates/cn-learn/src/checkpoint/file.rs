@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 pub(super) const RECORD: &str = "cn-learn";
-const DIGEST: &str = "sha256";
+pub(super) const DIGEST: &str = "sha256";
 pub(super) const MODEL: &str = "model.";
 pub(super) const EMA: &str = "ema.";
 pub(super) const ADAM: [&str; 2] = ["adam.m", "adam.v"];

@@ -1,6 +1,6 @@
 //! The file of a checkpoint, as it is read: a tensor at a time, so that memory holds it once.
 
-use super::file::{ADAM, DIGEST_LEN, EMA, LENGTH_LEN, MODEL, PART_LEN, RECORD};
+use super::file::{ADAM, DIGEST, DIGEST_LEN, EMA, LENGTH_LEN, MODEL, PART_LEN, RECORD};
 use super::{Checkpoint, FORMAT, Record};
 use crate::{Error, Position, Result, Weights};
 use candle_core::{Device, Shape, Tensor, WithDType};
@@ -10,6 +10,11 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+
+/// Bytes of a header, which holds the history of a run: that of tens of thousands of epochs.
+const MAX_HEADER_LEN: u64 = 64 << 20;
+/// Of a model, its averages and moments.
+const MAX_TENSORS: usize = 10_000;
 
 /// All of a file.
 pub(super) fn read(path: &Path) -> Result<Checkpoint> {
@@ -78,8 +83,16 @@ impl Source {
         if header_len > room {
             return Err(too_short());
         }
+        if header_len > MAX_HEADER_LEN {
+            return Err(broken(format_args!(
+                "its header has {header_len} bytes, more than the {MAX_HEADER_LEN} of any run"
+            )));
+        }
         let mut header = vec![0; header_len as usize];
         file.read_exact(&mut header)?;
+        if has_many_tensors(&header) {
+            return Err(broken(format_args!("it holds more than {MAX_TENSORS} tensors")));
+        }
         let metadata: Metadata = serde_json::from_slice(&header)?;
         // The digest is the last of the tensors.
         if metadata.data_len() as u64 != room - header_len + DIGEST_LEN as u64 {
@@ -102,9 +115,8 @@ impl Source {
                 weights.push((name.to_owned(), self.tensor(name, &info)?));
             } else if let Some(name) = name.strip_prefix(EMA) {
                 averages.push((name.to_owned(), self.tensor(name, &info)?));
-            } else {
-                let (start, end) = info.data_offsets;
-                self.file.seek_relative((end - start) as i64)?;
+            } else if name != DIGEST {
+                return Err(broken(format_args!("it holds `{name}`, which is no tensor of a checkpoint")));
             }
         }
         let [Some(m), Some(v)] = moments else { return Err(broken("Adam's moments are missing")) };
@@ -142,6 +154,12 @@ fn elements<T: WithDType, const N: usize>(
         left -= n;
     }
     Tensor::from_vec(values, shape, &Device::Cpu).map_err(broken)
+}
+
+/// Whether there are more than [`MAX_TENSORS`], of which each names its place; before memory is taken for them.
+fn has_many_tensors(header: &[u8]) -> bool {
+    let key = b"\"data_offsets\"";
+    header.windows(key.len()).filter(|window| window == key).nth(MAX_TENSORS).is_some()
 }
 
 /// The number of bytes before the digest, which must be that of them.

@@ -126,7 +126,45 @@ fn what_no_run_writes_is_refused_before_anything_changes() -> Result<()> {
         assert!(error.contains("`adam.v` with NaN"), "{error}");
         assert_eq!(crate::testing::bits(&mut learner)?, bits, "{value}");
     }
+    let mut tensors = whole.weights.tensors().to_vec();
+    tensors[0].1 = tensors[0].1.to_dtype(DType::U32)?;
+    let name = tensors[0].0.clone();
+    let other = Checkpoint { weights: Weights::from_tensors(tensors), ..whole.clone() };
+    let told = learner.restore(&other).expect_err("of another type").to_string();
+    assert!(told.contains(&format!("the set of tensors is `{name}` of U32")), "{told}");
+    let adam = [whole.adam[0].clone(), whole.adam[1].affine(-1.0, -1.0)?];
+    let told = learner.restore(&Checkpoint { adam, ..whole.clone() }).expect_err("no squares").to_string();
+    assert!(told.contains("second moments"), "{told}");
+    assert_eq!(crate::testing::bits(&mut learner)?, bits);
     learner.restore(&whole)
+}
+
+#[test]
+fn headers_that_no_run_writes_are_refused_before_memory_is_taken() -> Result<()> {
+    let bytes = bytes_of(&learner()?.checkpoint()?);
+    let header_len = u64::from_le_bytes(bytes[..8].try_into().expect("eight")) as usize;
+    let (header, data) = (&bytes[8..8 + header_len], &bytes[8 + header_len..bytes.len() - 32]);
+    let with = |header: &[u8]| {
+        let content = [&(header.len() as u64).to_le_bytes()[..], header, data].concat();
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(&content);
+        match read_bytes(&[&content[..], &digest].concat()).expect_err("refused") {
+            Error::CheckpointDamaged { reason, .. } => reason,
+            other => panic!("{other}"),
+        }
+    };
+    let more = |names: &mut dyn Iterator<Item = String>| {
+        let more: String =
+            names.map(|n| format!(r#","{n}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#)).collect();
+        let text = String::from_utf8(header.to_vec()).expect("UTF-8");
+        format!("{}{more}}}", text.trim_end().strip_suffix('}').expect("an object")).into_bytes()
+    };
+    let told = with(&more(&mut (0..10_000).map(|i| format!("t{i}"))));
+    assert_eq!(told, "it holds more than 10000 tensors");
+    let told = with(&more(&mut std::iter::once("t".to_owned())));
+    assert_eq!(told, "it holds `t`, which is no tensor of a checkpoint");
+    let told = with(&[header, &vec![b' '; 64 << 20]].concat());
+    assert!(told.starts_with("its header has 671"), "{told}");
+    Ok(())
 }
 
 #[test]

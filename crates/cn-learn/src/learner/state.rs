@@ -5,7 +5,7 @@ use crate::checkpoint::{Average, Record, expect};
 use crate::train_loss::TrainLoss;
 use crate::weights::host_copy;
 use crate::{Checkpoint, Error, Phase, Position, Result, Weights};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use cn_ops::Model;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -50,14 +50,21 @@ pub(super) fn restore<M: Model>(learner: &mut Learner<M>, checkpoint: &Checkpoin
     expect("the seed", &learner.batches.seed(), &record.seed)?;
     expect("the number of training images", &learner.batches.source().n_train(), &record.n_train)?;
     expect("the batch size", &learner.batches.config().batch_size, &record.batch_size)?;
-    expect("the set of tensors", &shapes(&learner.model.named_tensors()?), &shapes(checkpoint.weights.tensors()))?;
+    let own = learner.model.named_tensors()?;
+    expect_kinds("the set of tensors", &own, checkpoint.weights.tensors())?;
     expect("the decay of the average", &learner.config.ema, &record.ema.map(|ema| ema.decay))?;
     let averaged = checkpoint.average.as_ref().map_or(&[][..], Weights::tensors);
     if record.ema.is_some_and(|ema| ema.updates > 0) {
-        expect("the set of averages", &shapes(&learner.model.named_tensors()?), &shapes(averaged))?;
+        expect_kinds("the set of averages", &own, averaged)?;
     }
-    expect("the number of Adam's moments", &learner.optimizer.m().dims(), &checkpoint.adam[0].dims())?;
+    for moments in &checkpoint.adam {
+        expect("the kind of Adam's moments", &kind(learner.optimizer.m()), &kind(moments))?;
+    }
     expect("the number of Adam's counters", &learner.optimizer.steps().len(), &record.adam_steps.len())?;
+    let second = &checkpoint.adam[1];
+    if second.elem_count() > 0 && second.min_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()? < 0.0 {
+        return Err(mismatch("Adam's second moments", "means of squares", &format_args!("numbers below 0")));
+    }
     check(record, learner.batches.steps_per_epoch())?;
     if let Some(name) = checkpoint.not_finite()? {
         return Err(mismatch("a tensor", "finite numbers", &format_args!("`{name}` with NaN or infinity")));
@@ -111,7 +118,22 @@ fn mismatch(what: &'static str, expected: &str, found: &impl Debug) -> Error {
     Error::CheckpointMismatch { what, found: format!("{found:?}"), expected: expected.into() }
 }
 
-/// Names and shapes, in the order of names.
-fn shapes(tensors: &[(String, Tensor)]) -> BTreeMap<&str, &[usize]> {
-    tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dims())).collect()
+fn kind(tensor: &Tensor) -> (DType, &[usize]) {
+    (tensor.dtype(), tensor.dims())
+}
+
+/// Refuses tensors of other names, types or shapes, with the first one that differs.
+fn expect_kinds(what: &'static str, own: &[(String, Tensor)], found: &[(String, Tensor)]) -> Result<()> {
+    let kinds = |tensors| -> BTreeMap<&str, _> {
+        let tensors: &[(String, Tensor)] = tensors;
+        tensors.iter().map(|(name, tensor)| (name.as_str(), kind(tensor))).collect()
+    };
+    let (own, found) = (kinds(own), kinds(found));
+    let names = own.keys().chain(found.keys());
+    let Some(name) = names.into_iter().find(|name| own.get(*name) != found.get(*name)) else { return Ok(()) };
+    let show = |kinds: &BTreeMap<&str, (DType, &[usize])>| match kinds.get(name) {
+        Some((dtype, shape)) => format!("`{name}` of {dtype:?} {shape:?}"),
+        None => format!("no `{name}`"),
+    };
+    Err(Error::CheckpointMismatch { what, found: show(&found), expected: show(&own) })
 }
