@@ -1,7 +1,7 @@
 //! One file's bytes to pixels.
 
 use std::{
-    io::Cursor,
+    io::{Cursor, Read, Seek, SeekFrom},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -168,11 +168,12 @@ fn reaches_its_end(bytes: &[u8]) -> bool {
 fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {
     let open = |max_alloc: u64| {
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(max_alloc);
-        reader.limits(limits);
+        reader.limits(limits(max_alloc));
         reader.into_decoder().map_err(damaged)
     };
+    if format == ImageFormat::Png && has_many_chunks(&mut Cursor::new(bytes)) {
+        return Err(damaged(format_args!("more than {MAX_CHUNKS} chunks")));
+    }
     // What stands before the pixels, such as a profile, gets no more than that.
     let mut decoder = open(PLAIN)?;
     let (width, height) = decoder.dimensions();
@@ -190,12 +191,37 @@ fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Res
     Ok((image, orientation))
 }
 
+/// Limits of a decoder that takes at most so many bytes.
+pub(crate) fn limits(max_alloc: u64) -> Limits {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(max_alloc);
+    limits
+}
+
+/// Chunks of a PNG file that do not hold pixels: each takes memory that no limit of the decoder counts.
+const MAX_CHUNKS: usize = 10_000;
+
+/// Whether a PNG file has more than [`MAX_CHUNKS`] beside those of pixels (PNG specification, 5.3: length, type, data,
+/// checksum).
+pub(crate) fn has_many_chunks(file: &mut (impl Read + Seek)) -> bool {
+    let mut head = [0; 8];
+    let mut next = file.seek(SeekFrom::Start(8)).and_then(|_| file.read_exact(&mut head));
+    let mut n = 0;
+    while next.is_ok() && n <= MAX_CHUNKS {
+        let [a, b, c, d, kind @ ..] = head;
+        n += usize::from(!matches!(&kind, b"IDAT" | b"fdAT"));
+        let rest = i64::from(u32::from_be_bytes([a, b, c, d])) + 4;
+        next = file.seek_relative(rest).and_then(|()| file.read_exact(&mut head));
+    }
+    n > MAX_CHUNKS
+}
+
 fn damaged(error: impl ToString) -> BadReason {
     BadReason::Damaged(error.to_string())
 }
 
 /// Bytes of pixels that any file may unpack to.
-const PLAIN: u64 = 64 << 20;
+pub(crate) const PLAIN: u64 = 64 << 20;
 /// How many times its own size a file of more than that may unpack to.
 const MOST_PACKED: u64 = 200;
 

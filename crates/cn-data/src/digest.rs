@@ -1,6 +1,10 @@
 //! SHA-256 digests.
 
-use std::fmt;
+use std::{
+    fmt, fs,
+    io::{self, Read as _},
+    path::Path,
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -18,6 +22,25 @@ impl Digest {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest of a file, a part at a time.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read; a pipe or a device, which may have no end, is none.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let about = fs::metadata(path)?;
+        if !about.is_file() && !about.is_dir() {
+            return Err(io::Error::other("it is a pipe or a device, no file"));
+        }
+        let (mut file, mut hash, mut part) = (fs::File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
+        loop {
+            match file.read(&mut part)? {
+                0 => return Ok(Self(hash.finalize().into())),
+                n => hash.update(&part[..n]),
+            }
+        }
     }
 
     /// The digest whose 32 bytes these are.

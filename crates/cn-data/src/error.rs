@@ -174,6 +174,18 @@ pub enum Error {
         /// The column.
         column: String,
     },
+    /// A line that is longer than any table needs.
+    #[error("`{}` line {line} has {length} bytes, more than the {max} of a row", path.display())]
+    LongLine {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// Its bytes.
+        length: usize,
+        /// The limit.
+        max: usize,
+    },
     /// A field that is too long for a name.
     #[error("`{}` line {line}: the column `{column}` has {length} characters, more than the {max} of a name", path.display())]
     LongField {

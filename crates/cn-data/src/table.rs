@@ -18,6 +18,9 @@ use crate::{
 /// Characters of a label, of how it is shown, and of a group, at most.
 const MAX_NAME: usize = 1000;
 
+/// Bytes of a line, at most: each field of it takes many times its own size until it is looked at.
+const MAX_LINE: usize = 1 << 20;
+
 /// Reads the table `path` of the data set in `folder` as `spec` describes it.
 pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
     let needed = |value: &Option<String>, missing| {
@@ -31,6 +34,9 @@ pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
         return Err(Error::EmptyCsv { path: path.to_owned() });
     }
 
+    if let Some((line, length)) = long_line(text) {
+        return Err(Error::LongLine { path: path.to_owned(), line, length, max: MAX_LINE });
+    }
     let delimiter = delimiter(text);
     if let Some(at) = open_quote(text, delimiter) {
         return Err(Error::OpenQuote { path: path.to_owned(), line: line_at(text, at as u64) });
@@ -63,6 +69,12 @@ fn text_of<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a [u8]> {
         return Err(Error::Utf16 { path: path.to_owned() });
     }
     Ok(bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes))
+}
+
+/// Number, from 1, and bytes of the first line that is longer than one may be.
+fn long_line(text: &[u8]) -> Option<(u64, usize)> {
+    let lines = (1..).zip(text.split(|&c| c == b'\n'));
+    lines.map(|(number, line)| (number, line.len())).find(|(_, length)| *length > MAX_LINE)
 }
 
 /// Comma, or the semicolon or tab that some programs write, whichever the header has most of.
@@ -165,7 +177,9 @@ impl<'a> Rows<'a> {
         if let Some(column) = self.display_column {
             self.show(&labels, fields[column], at)?;
         }
-        if let Some(first) = self.offset_of_image.insert(image.clone(), at) {
+        // `./a` is `a`.
+        let parts: Vec<&str> = image.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+        if let Some(first) = self.offset_of_image.insert(parts.join("/"), at) {
             return Err(Error::DuplicateRow {
                 path: self.path(),
                 line: self.line(at),

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek as _};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -10,6 +10,7 @@ use zune_jpeg::JpegDecoder;
 
 use super::odd::{FEW, Odd, OddReason, Sizes};
 use crate::Index;
+use crate::decode::{PLAIN, has_many_chunks, limits};
 
 /// How a file stores its image.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,8 +93,15 @@ impl Index {
 impl Head {
     /// `None` where the head of a file says nothing.
     fn of(path: &Path) -> Option<Self> {
-        let reader = ImageReader::new(BufReader::new(File::open(path).ok()?)).with_guessed_format().ok()?;
+        let mut file = BufReader::new(File::open(path).ok()?);
+        let is_bomb = has_many_chunks(&mut file);
+        file.rewind().ok()?;
+        let mut reader = ImageReader::new(file).with_guessed_format().ok()?;
         let format = reader.format()?;
+        if format == ImageFormat::Png && is_bomb {
+            return None;
+        }
+        reader.limits(limits(PLAIN));
         // A panic in a decoder of foreign bytes must cost one image, not the audit.
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut decoder = reader.into_decoder().ok()?;

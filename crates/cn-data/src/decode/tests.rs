@@ -1,5 +1,3 @@
-use std::io::Write as _;
-
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, LumaA, Rgb, Rgba, codecs::jpeg::JpegEncoder};
 use serde_json::Value;
 
@@ -224,22 +222,34 @@ fn what_is_no_image_is_named() {
     assert!(matches!(reason(b"\x89PNG\r\n\x1a\n"), BadReason::Damaged(_)));
 }
 
-/// A PNG that claims these sides and holds nothing.
-fn bomb_png(width: u32, height: u32) -> Vec<u8> {
-    let mut header = b"IHDR".to_vec();
-    header.extend(width.to_be_bytes());
-    header.extend(height.to_be_bytes());
-    header.extend([8, 2, 0, 0, 0]);
+/// A chunk of a PNG: length, type, data, checksum.
+fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let content = [kind, data].concat();
     let mut crc = u32::MAX;
-    for byte in &header {
+    for byte in &content {
         crc ^= u32::from(*byte);
         (0..8).for_each(|_| crc = if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 });
     }
-    let mut file = b"\x89PNG\r\n\x1a\n\0\0\0\x0D".to_vec();
-    file.extend(header);
-    file.extend((!crc).to_be_bytes());
-    file.write_all(b"\0\0\0\0IDAT\x35\xAF\x06\x1E").expect("memory");
-    file
+    [&(data.len() as u32).to_be_bytes()[..], &content, &(!crc).to_be_bytes()].concat()
+}
+
+/// A PNG that claims these sides and holds nothing.
+fn bomb_png(width: u32, height: u32) -> Vec<u8> {
+    let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
+    [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &header), &chunk(b"IDAT", b"")].concat()
+}
+
+#[test]
+fn a_file_of_notes_is_no_picture() {
+    let whole = encoded(&grey(), ImageFormat::Png);
+    let with = |n: usize| {
+        // Behind the signature and the header of 25 bytes.
+        let (head, rest) = whole.split_at(33);
+        [head, &chunk(b"tEXt", b"k\0v").repeat(n), rest].concat()
+    };
+    assert!(decode(&with(9_000), &config()).is_ok());
+    assert_eq!(reason(&with(10_000)), BadReason::Damaged("more than 10000 chunks".into()));
+    assert!(!has_many_chunks(&mut Cursor::new(jpeg(&grey()))) && !has_many_chunks(&mut Cursor::new(b"")));
 }
 
 #[test]

@@ -56,6 +56,7 @@ impl Error {
                 "fill the field in, or leave the row out; where labels are divided (`label_separator`), an empty field of \
                  labels is an image without any"
             }
+            Self::LongLine { .. } => "end each row with a line break",
             Self::LongField { .. } => {
                 "name another column, or write shorter names; several labels in one field need `label_separator`"
             }
