@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::run_folder::json::{nan_as_null, parse};
-use crate::run_folder::read_bytes;
+use crate::run_folder::{MOST_OF_IMAGES, read_at_most};
 use crate::text::{Align, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -162,7 +162,7 @@ impl Audit {
     /// If there is no such file, or it is none of an audit.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        parse(&read_bytes(path)?, path, 1)
+        parse(&read_at_most(path, MOST_OF_IMAGES)?, path, 1)
     }
 
     /// All findings as text for a terminal.

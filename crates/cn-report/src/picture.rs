@@ -21,6 +21,9 @@ pub use scale::Scale;
 use crate::error::{Error, Result};
 use crate::run_folder::write_atomic;
 
+/// Pixels of a picture that is read.
+const MOST_READ: u64 = 1 << 24;
+
 /// An RGB picture of 8 bits a channel.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Picture {
@@ -67,9 +70,14 @@ impl Picture {
         Ok(bytes)
     }
 
-    /// The picture in a PNG file of 8 bits a channel and RGB, as [`Picture::to_png`] writes it; `None` for any other.
+    /// The picture in a PNG file of 8 bits a channel and RGB, as [`Picture::to_png`] writes it; `None` for any other, and for
+    /// one of more than 16 million pixels.
     pub(crate) fn from_png(bytes: &[u8]) -> Option<Self> {
         let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().ok()?;
+        // Before memory is taken: a header alone says anything.
+        if u64::from(reader.info().width) * u64::from(reader.info().height) > MOST_READ {
+            return None;
+        }
         let mut pixels = vec![0; reader.output_buffer_size()?];
         let info = reader.next_frame(&mut pixels).ok()?;
         let is_rgb = (info.color_type, info.bit_depth) == (png::ColorType::Rgb, png::BitDepth::Eight);

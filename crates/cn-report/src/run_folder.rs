@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 pub use atomic::write_atomic;
 pub use epochs::{EpochRecord, Metrics};
-pub(crate) use interpretation::gallery_file;
 pub use interpretation::{EmbeddedImage, GalleryImage, Interpretation};
+pub(crate) use interpretation::{MOST_OF_PICTURE, gallery_file};
 pub use lock::RunLock;
 pub use manifest::{DataChange, DataHashes, MANIFEST_SCHEMA, Machine, Manifest, Versions, WeightsHash, WeightsOrigin};
 pub use model_card::{
@@ -164,14 +164,28 @@ impl RunFolder {
     }
 }
 
-/// Reads a whole file of a run, which may come from strangers: a pipe or a device, which may have no end, is none.
+/// Bytes of a file of a run, where nothing else is said: far more than any run writes.
+const MOST: u64 = 64 << 20;
+/// The same of a file that has a line for each image.
+pub(crate) const MOST_OF_IMAGES: u64 = 1 << 30;
+
+/// Reads a whole file of a run, which may come from strangers: a pipe or a device, which may have no end, is none, and
+/// 64 MiB are the most.
 ///
 /// # Errors
 ///
 /// [`Error::Missing`] where there is none, [`Error::Read`] with what the system said.
 pub fn read_bytes(path: impl AsRef<Path>) -> Result<Vec<u8>> {
+    read_at_most(path, MOST)
+}
+
+/// As [`read_bytes`], of at most so many bytes.
+pub(crate) fn read_at_most(path: impl AsRef<Path>, most: u64) -> Result<Vec<u8>> {
     let path = path.as_ref();
     let read = std::fs::metadata(path).and_then(|meta| match meta.is_file() || meta.is_dir() {
+        true if meta.len() > most => {
+            Err(std::io::Error::other(format!("it has {} bytes, more than the {most} of any run", meta.len())))
+        }
         true => std::fs::read(path),
         false => Err(std::io::Error::other("it is a pipe or a device, no file")),
     });

@@ -9,7 +9,7 @@ mod scores;
 pub(crate) use digits::{digits, share};
 pub use epochs::{EpochTable, clock};
 pub use layout::printable;
-pub(crate) use layout::{Align, Table};
+pub(crate) use layout::{Align, Table, steers};
 pub use quality::{Quality, TunedTemperature, Tuning, quality_lines};
 pub use scores::{
     ClassNames, class_table, confused_table, confusion_table, group_table, headline, top_losses_table, two_by_two_table,

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::picture::Picture;
 use crate::run_folder::GalleryImage;
+use crate::text::steers;
 
 /// Text that can be no markup.
 pub(crate) fn escape(text: &str) -> String {
@@ -14,7 +15,7 @@ pub(crate) fn escape(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            c if c.is_control() && c != '\n' => safe.extend(c.escape_default()),
+            c if steers(c) && c != '\n' => safe.extend(c.escape_default()),
             c => safe.push(c),
         }
     }
@@ -70,7 +71,7 @@ pub(super) fn overlay(image: &GalleryImage, picture: &Picture) -> Result<Vec<u8>
 /// The map between its cells, in straight lines; 0 without one.
 fn heat_at(image: &GalleryImage, [x, y]: [f64; 2]) -> f64 {
     let (w, h) = (image.width, image.height);
-    if w == 0 || h == 0 || image.cam.len() != w * h {
+    if w == 0 || h == 0 || w.checked_mul(h) != Some(image.cam.len()) {
         return 0.0;
     }
     let axis = |place: f64, n: usize| {

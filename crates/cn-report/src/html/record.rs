@@ -4,13 +4,18 @@ use crate::audit::Audit;
 use crate::error::{Error, Result};
 use crate::picture::Picture;
 use crate::run_folder::{
-    EpochRecord, GalleryImage, Interpretation, ModelCard, Predictions, RunFolder, StepRecord, Summary, gallery_file,
-    read_bytes,
+    EpochRecord, GalleryImage, Interpretation, MOST_OF_PICTURE, ModelCard, Predictions, RunFolder, StepRecord, Summary,
+    gallery_file, read_at_most, read_bytes,
 };
 use crate::scores::Answers;
 use crate::text::{ClassNames, Quality};
 use serde_json::Value;
 use std::collections::HashMap;
+
+/// Pictures of the gallery: more than any run has.
+const MOST_SHOWN: usize = 200;
+/// Bytes of settings that a page shows.
+const MOST_OF_SETTINGS: u64 = 1 << 20;
 
 pub(super) struct Record {
     pub(super) run: RunFolder,
@@ -49,7 +54,7 @@ impl Record {
             epochs: EpochRecord::read_all(run.metrics())?,
             steps: StepRecord::read_all(run.steps())?,
             manifest: manifest.unwrap_or_default(),
-            settings: settings_of(run),
+            settings: settings_of(run)?,
             interpretation,
             audit: run.audit().is_file().then(|| Audit::read(run.audit())).transpose()?,
             tuning: run.tuning().is_file().then(|| Predictions::read(run.tuning())).transpose()?,
@@ -69,12 +74,12 @@ impl Record {
 
     /// The pictures that there are and that can be shown, by row.
     pub(super) fn gallery(&self) -> HashMap<usize, (&GalleryImage, Vec<u8>)> {
-        let images = self.interpretation.iter().flat_map(|found| &found.gallery);
+        let images = self.interpretation.iter().flat_map(|found| &found.gallery).take(MOST_SHOWN);
         let read = |image: &GalleryImage| {
             if image.class >= self.table.classes().len() {
                 return None;
             }
-            let bytes = read_bytes(gallery_file(&self.run, &image.file)).ok()?;
+            let bytes = read_at_most(gallery_file(&self.run, &image.file), MOST_OF_PICTURE).ok()?;
             Picture::from_png(&bytes).is_some().then_some(bytes)
         };
         images.filter_map(|image| Some((self.row(&image.path)?, (image, read(image)?)))).collect()
@@ -99,6 +104,10 @@ fn refuse_links(run: &RunFolder) -> Result<()> {
 }
 
 /// The text of `config.toml`, empty where there is none.
-fn settings_of(run: &RunFolder) -> String {
-    read_bytes(run.config()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+fn settings_of(run: &RunFolder) -> Result<String> {
+    match read_at_most(run.config(), MOST_OF_SETTINGS) {
+        Ok(bytes) => Ok(String::from_utf8(bytes).unwrap_or_default()),
+        Err(Error::Missing { .. }) => Ok(String::new()),
+        Err(error) => Err(error),
+    }
 }

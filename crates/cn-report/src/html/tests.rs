@@ -158,6 +158,37 @@ fn a_report_has_all_sections_and_asks_for_nothing() {
     assert!(page.contains("10 十") && page.contains("75.00 %") && page.contains("No writer is on both sides"));
 }
 
+#[test]
+fn maps_and_pictures_that_lie_about_their_size_cost_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::new(folder.path());
+    write_run(&run, None, &[0]);
+    write_interpretation(&run);
+    let whole = Interpretation::read(&run).unwrap();
+    for (height, width) in [(1 << 32, 1 << 32), (1 << 63, 2), (3, 1), (0, 0)] {
+        let mut found = whole.clone();
+        (found.gallery[0].height, found.gallery[0].width, found.gallery[0].cam) = (height, width, Vec::new());
+        found.write(&run).unwrap();
+        assert!(report_page(&run).is_ok(), "{height} x {width}");
+    }
+    whole.write(&run).unwrap();
+    let names = |page: &str| page.matches("<img").count();
+    let images = names(&report_page(&run).unwrap());
+    // A header of 2^20 x 2^20 pixels, 3 TiB, with the checksum that it is to have.
+    let mut png = ImageView::grey(8, 8, &[200; 64]).unwrap().to_png().unwrap();
+    png[16..24].copy_from_slice(&[0, 16, 0, 0, 0, 16, 0, 0]);
+    let mut encoded = Vec::new();
+    let mut encoder = png::Encoder::new(&mut encoded, 1 << 20, 1 << 20);
+    encoder.set_color(png::ColorType::Rgb);
+    drop(encoder.write_header().unwrap());
+    for bytes in [png, encoded, vec![0; 9 << 20]] {
+        std::fs::write(run.interpret().join("image-000.png"), &bytes).unwrap();
+        assert!(names(&report_page(&run).unwrap()) < images, "{} bytes", bytes.len());
+    }
+    std::fs::write(run.config(), vec![b' '; 2 << 20]).unwrap();
+    assert!(matches!(report_page(&run), Err(Error::Read { path, .. }) if path == run.config()));
+}
+
 /// Puts `text` in place of one string of `value` after the other; gives each to `see`.
 fn with_each_string(value: &serde_json::Value, text: &str, see: &mut impl FnMut(&serde_json::Value, &str)) {
     fn places(value: &serde_json::Value, at: &str, found: &mut Vec<String>) {

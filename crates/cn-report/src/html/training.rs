@@ -68,8 +68,8 @@ fn table(record: &Record) -> String {
         let _ = write!(
             html,
             "<tr><td>{}</td><td>{}</td><td>{:.6}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            epoch.epoch + 1,
-            epoch.phase + 1,
+            epoch.epoch.saturating_add(1),
+            epoch.phase.saturating_add(1),
             epoch.train_loss,
             number(val, 6),
             number(exact, 4),

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RunFolder, json, read_bytes, write_atomic};
+use super::{RunFolder, json, read_at_most, write_atomic};
 use crate::error::{Error, Result};
 use crate::picture::Picture;
 
@@ -117,9 +117,13 @@ impl Interpretation {
     /// The PNG of that sample, where there is one that can be shown.
     #[must_use]
     pub fn augmented(run: &RunFolder) -> Option<Vec<u8>> {
-        read_bytes(run.interpret().join(AUGMENTED)).ok().filter(|png| Picture::from_png(png).is_some())
+        let png = read_at_most(run.interpret().join(AUGMENTED), MOST_OF_PICTURE);
+        png.ok().filter(|png| Picture::from_png(png).is_some())
     }
 }
+
+/// Bytes of a picture that a page shows.
+pub(crate) const MOST_OF_PICTURE: u64 = 8 << 20;
 
 /// The place of a picture of the gallery.
 pub(crate) fn gallery_file(run: &RunFolder, file: &str) -> std::path::PathBuf {

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::epochs::csv_error;
-use super::{atomic::write_atomic, read_bytes};
+use super::{MOST_OF_IMAGES, atomic::write_atomic, read_at_most};
 use crate::error::{Error, Result};
 
 /// The columns before the classes.
@@ -135,7 +135,7 @@ impl Predictions {
     /// column.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = read_bytes(path)?;
+        let bytes = read_at_most(path, MOST_OF_IMAGES)?;
         let mut reader = csv::Reader::from_reader(bytes.as_slice());
         let header = reader.headers().map_err(|source| csv_error(path, source))?;
         let mut table = Self::new(classes_of(header, path)?)?;

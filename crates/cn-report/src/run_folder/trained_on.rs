@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{atomic::write_atomic, read_bytes};
+use super::{MOST_OF_IMAGES, atomic::write_atomic, read_at_most};
 use crate::error::{Error, Result};
 
 /// The image files that a model was trained on, and those that the weights it began with were: SHA-256 and a name each,
@@ -24,7 +24,7 @@ impl TrainedOn {
         if !path.exists() {
             return Ok(Self::default());
         }
-        let bytes = read_bytes(path)?;
+        let bytes = read_at_most(path, MOST_OF_IMAGES)?;
         let text = String::from_utf8_lossy(&bytes);
         let mut names = BTreeMap::new();
         for (line, number) in text.lines().zip(1..) {

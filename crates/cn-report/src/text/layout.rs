@@ -50,12 +50,17 @@ pub(super) fn pad(cell: &str, width: usize, align: Align) -> String {
     }
 }
 
-/// Labels and paths come from files: line ends and escape codes are shown, not obeyed.
+/// Whether a character steers what shows it: a terminal, or the direction of the text around it (Unicode, UAX #9).
+pub(crate) fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Labels and paths come from files: line ends, escape codes and changes of direction are shown, not obeyed.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+        if steers(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
     }
     shown
 }
