@@ -508,6 +508,18 @@ fn nothing_is_written_through_links_of_a_run() {
         assert!(refused.stderr.contains(&format!("`run/{name}` is a link")), "{}", refused.snapshot());
         std::fs::remove_file(&link).expect("removed");
     }
+    // Folds are runs in a run.
+    place.result(&format!("{TRAIN} --out whole"));
+    std::fs::create_dir(place.path("whole/cross-validation-2")).expect("made");
+    std::fs::create_dir(place.path("victim")).expect("made");
+    let fold = place.path("whole/cross-validation-2/fold-1");
+    std::os::unix::fs::symlink(place.path("victim"), fold).expect("linked");
+    for line in ["evaluate whole --cross-validate 2", "audit whole --cross-validate 2"] {
+        let refused = place.line(line);
+        assert!(refused.code == 1 && refused.stderr.contains("fold-1` is a link"), "{}", refused.snapshot());
+    }
+    assert_eq!(std::fs::read_dir(place.path("victim")).expect("listed").count(), 0);
+
     let part = place.path("run/checkpoints/.last.safetensors.tmp");
     std::os::unix::fs::symlink(place.path("precious"), part).expect("linked");
     assert_eq!(place.line("train --resume run").code, 0);

@@ -102,11 +102,19 @@ fn every_file_that_changes_is_named() {
     // Results that were edited are not shown as if nothing was.
     place.write("run/summary.json", format!("{summary}\n"));
     for line in ["compare run", "report run", "train --resume run"] {
-        let warned = place.line(line);
-        let text = "warning: `run` is not as the run wrote it (summary.json): see `cn-train verify`";
-        assert!(warned.stderr.contains(text), "{}", warned.snapshot());
+        let refused = place.line(line);
+        let text = "error: `run` is not as the run wrote it: summary.json changed\n";
+        assert!(refused.code == 1 && refused.stderr.starts_with(text), "{}", refused.snapshot());
     }
     place.write("run/summary.json", summary);
+    let history = place.read("run/history.csv");
+    place.write("run/history.csv", format!("{history}\n"));
+    for line in ["compare run", "report run", "train --resume run"] {
+        let warned = place.line(line);
+        let text = "warning: `run` is not as the run wrote it (history.csv): see `cn-train verify`";
+        assert!(warned.code == 0 && warned.stderr.contains(text), "{}", warned.snapshot());
+    }
+    place.write("run/history.csv", history);
     assert!(!place.line("compare run").stderr.contains("not as the run wrote it"));
 
     std::fs::rename(place.path("run/checkpoints/last.safetensors"), place.path("last")).expect("moved");

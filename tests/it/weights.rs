@@ -75,6 +75,35 @@ fn weights_that_auto_finds_and_cannot_use_are_an_error() {
 }
 
 #[test]
+fn names_of_any_length_are_shown() {
+    let place = Place::new();
+    let name = "x".repeat(70_000);
+    let one = candle_core::Tensor::ones(1, candle_core::DType::F32, &candle_core::Device::Cpu).expect("memory");
+    let tensors = std::collections::HashMap::from([(name.as_str(), one)]);
+    candle_core::safetensors::save(&tensors, place.path("long.safetensors")).expect("written");
+    let shown = place.line("inspect long.safetensors");
+    assert!(shown.code == 0 && shown.stdout.contains(&name), "{}", shown.stderr);
+    assert_eq!(place.result("inspect long.safetensors")["tensors"][0]["name"], name);
+}
+
+#[test]
+fn answers_that_are_no_numbers_are_an_error() {
+    let place = Place::new();
+    place.folders(8);
+    place.result(
+        "train --data images --image-size 32 --batch-size 2 --epochs 1 --freeze-epochs 0 --weights none --out run",
+    );
+    let card = place.json("run/model.json");
+    let mut spoilt = card.clone();
+    spoilt["normalisation"]["std"].as_array_mut().expect("a list").fill(1e-45.into());
+    place.write("run/model.json", spoilt.to_string());
+    let ended = place.line("predict run images");
+    assert!(ended.code == 1 && ended.stderr.contains("answers with numbers that are none"), "{}", ended.snapshot());
+    place.write("run/model.json", card.to_string());
+    assert_eq!(place.line("predict run images").code, 0);
+}
+
+#[test]
 fn what_cannot_be_inspected_is_said() {
     let place = Place::new();
     place.write("page.pth", "<html>no weights</html>").write("run/config.toml", "seed = 1\n").image("images/a.png", 1);

@@ -31,6 +31,8 @@ pub(crate) const DRAWN_FILL: f64 = 0.6;
 
 /// Images that a trained model sees at a time.
 const BATCH: usize = 64;
+/// Up to this side of an image.
+const LARGE_SIDE: usize = 512;
 
 /// What cn-zoo builds for the settings.
 pub(crate) fn resnet(config: &Config, n_classes: usize) -> Result<ResNetConfig> {
@@ -251,6 +253,11 @@ fn check_card(card: &ModelCard, resnet: &ResNetConfig) -> Result<()> {
         .into())
 }
 
+/// Images of a batch that is judged: fewer where each of them takes much memory.
+fn batch_for(image_size: usize) -> usize {
+    (BATCH * LARGE_SIDE.pow(2) / image_size.pow(2)).clamp(1, BATCH)
+}
+
 impl Trained {
     /// Probabilities of the classes, `(N, K)` row by row.
     pub(crate) fn probabilities(&mut self, pixels: &Pixels) -> Result<Vec<f32>> {
@@ -261,7 +268,7 @@ impl Trained {
             Activation::Softmax => Decode::Softmax,
         };
         let config = BatchConfig {
-            eval_batch_size: BATCH,
+            eval_batch_size: batch_for(self.card.image_size),
             channels: self.card.channels,
             normalisation: normalisation_of(&self.card)?,
             // A GPU takes the channels.
@@ -270,7 +277,13 @@ impl Trained {
             ..BatchConfig::new(policy.clone(), policy)
         };
         let images: Vec<Image<'_>> = pixels.images().map(image_of).collect();
-        Ok(Predictor::new(&config, decode)?.predict(&mut self.network, &images)?.probabilities())
+        let found = Predictor::new(&config, decode)?.predict(&mut self.network, &images)?.probabilities();
+        if found.iter().all(|probability| probability.is_finite()) {
+            return Ok(found);
+        }
+        Err(Problem::failure("the model answers with numbers that are none")
+            .hint("its weights or the normalisation of its model.json were changed: restore them")
+            .into())
     }
 }
 

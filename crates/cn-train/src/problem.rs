@@ -62,10 +62,16 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
 
 fn system_hint<'a>(e: &'a (dyn Error + 'static)) -> Option<&'a str> {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    let full = matches!(e.downcast_ref::<std::io::Error>()?.kind(), StorageFull | QuotaExceeded | FileTooLarge);
-    full.then_some(
-        "make room on that disk and start again; a run that has a checkpoint goes on with `train --resume RUN`",
-    )
+    match e.downcast_ref::<std::io::Error>()?.kind() {
+        StorageFull | QuotaExceeded => Some(
+            "make room on that disk and start again; a run that has a checkpoint goes on with `train --resume RUN`",
+        ),
+        FileTooLarge => Some(
+            "raise the limit of the size of files (`ulimit -f`) and start again; a run that has a checkpoint goes on with \
+             `train --resume RUN`",
+        ),
+        _ => None,
+    }
 }
 
 fn library_hint<'a>(e: &'a (dyn Error + 'static)) -> Option<&'a str> {

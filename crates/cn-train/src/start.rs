@@ -286,8 +286,8 @@ fn open(path: &Path, arch: &str) -> Result<WeightFile> {
 /// Refuses a file that is not the one that was fetched, where the hub's cache or a note beside it has its hash.
 fn check_fetched(path: &Path) -> Result<()> {
     for (by, sha256) in recorded_sha256(path) {
-        let bytes = read_bytes(path)?;
-        if Digest::of(&bytes).to_string() != sha256 {
+        let found = Digest::of_file(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        if found.to_string() != sha256 {
             return Err(other_file(path, by).into());
         }
     }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Files of every finished run; the last one is in the last line, which a list that was cut lacks.
-const ALWAYS: [&str; 8] = [
+pub(crate) const ALWAYS: [&str; 8] = [
     "config.toml",
     "manifest.json",
     "metrics.jsonl",
@@ -56,18 +56,25 @@ pub(crate) fn edited(run: &RunFolder) -> Vec<String> {
     lines.filter(differs).map(|(_, name)| name.to_owned()).collect()
 }
 
-/// Warns where files were edited: results are shown as if the run had come to them.
-pub(crate) fn warn_of_edits(ui: Ui, run: &RunFolder) {
+/// Warns where files were edited: the rest is shown as if the run had come to them. Numbers that were are refused.
+///
+/// # Errors
+///
+/// If the summary is another.
+pub(crate) fn warn_of_edits(ui: Ui, run: &RunFolder) -> Result<()> {
+    refuse_edits(run, &["summary.json"])?;
     let edited = edited(run);
     if !edited.is_empty() {
         let (folder, names) = (run.root().display(), edited.join(", "));
         ui.warn(format_args!("`{folder}` is not as the run wrote it ({names}): see `cn-train verify`"));
     }
+    Ok(())
 }
 
-/// Refuses a run whose files were edited.
-pub(crate) fn refuse_edits(run: &RunFolder) -> Result<()> {
-    let edited = edited(run);
+/// Refuses a run whose files of these names were edited.
+pub(crate) fn refuse_edits(run: &RunFolder, names: &[&str]) -> Result<()> {
+    let mut edited = edited(run);
+    edited.retain(|name| names.contains(&name.as_str()));
     if edited.is_empty() {
         return Ok(());
     }
@@ -116,7 +123,8 @@ fn is_inside(name: &str) -> bool {
 }
 
 fn digest(path: &Path) -> Result<String> {
-    Ok(Digest::of(&read_bytes(path)?).to_string())
+    let found = Digest::of_file(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    Ok(found.to_string())
 }
 
 #[cfg(test)]

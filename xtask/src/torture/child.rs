@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// A small run of two phases of 20 steps, then a validation each; random weights, so that all layers matter.
 pub(super) const TRAIN: &str = "train --synthetic --limit 200 --image-size 32 --batch-size 8 --freeze-epochs 1 \
-    --epochs 1 --lr 2e-3 --weights none --no-cache --threads 1 --json";
+    --epochs 1 --lr 2e-3 --ema 0.9 --weights none --no-cache --threads 1 --json";
 /// Steps of each of its two phases.
 pub(super) const STEPS: u64 = 20;
 /// Longer than anything here takes: what is still running then hangs.

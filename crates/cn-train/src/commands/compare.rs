@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context<'_>, args: &CompareArgs) -> Result<()> {
         }
     }
     for run in args.runs.iter().map(RunFolder::new) {
-        sums::warn_of_edits(context.ui, &run);
+        sums::warn_of_edits(context.ui, &run)?;
     }
     compare_warnings(&runs).iter().for_each(|warning| context.ui.warn(warning));
     // A run is compared by its results, also without its settings.

@@ -339,8 +339,11 @@ fn group_table(inspection: &Inspection) -> String {
     out
 }
 
+/// Longer names stand in their lines as they are, and move what follows.
+const WIDEST_NAME: usize = 120;
+
 fn tensor_table(inspection: &Inspection) -> String {
-    let width = inspection.tensors.iter().map(|t| t.name.len()).max().unwrap_or(0).max(6) + 2;
+    let width = inspection.tensors.iter().map(|t| t.name.len()).max().unwrap_or(0).clamp(6, WIDEST_NAME) + 2;
     let mut out = format!("{:<width$}{:<6}{:<20}{:>5}{:>14}\n", "tensor", "dtype", "shape", "group", "bytes");
     for TensorPart { name, dtype, shape, group, bytes, .. } in &inspection.tensors {
         let (shape, bytes) = (format!("{shape:?}"), grouped(*bytes));

@@ -24,7 +24,7 @@ pub(super) fn run(context: &Context<'_>, args: &ReportArgs) -> Result<()> {
     let path = args.out.clone().unwrap_or_else(|| run.report());
     destination::check_kind(&path, "report is a web page", "html")?;
     check_rows(&run)?;
-    sums::warn_of_edits(context.ui, &run);
+    sums::warn_of_edits(context.ui, &run)?;
     if !Interpretation::is_in(&run)
         && let Err(error) = run.refuse_links().map_err(Into::into).and_then(|()| interpret(context, args, &run))
     {

@@ -70,7 +70,7 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
     let prepared = prepare(context, config.clone(), cache(args), choice, demand(args))?;
     if args.resume.is_some()
         && args.out.is_none()
-        && let Some(run) = begun(&prepared)
+        && let Some(run) = begun(context.ui, &prepared)
     {
         return resume::auto(context, args, (config, prepared), &run);
     }
@@ -152,9 +152,18 @@ pub(super) fn again(
 }
 
 /// The newest of the runs without a name that the same settings began; of finished ones, one of the same data.
-fn begun(prepared: &Prepared) -> Option<RunFolder> {
+fn begun(ui: Ui, prepared: &Prepared) -> Option<RunFolder> {
     let is_same = |run: &RunFolder| {
-        let Ok(stored) = Config::of_run(&run.config()) else { return false };
+        if !run.holds_run() {
+            return false;
+        }
+        let stored = match Config::of_run(&run.config()) {
+            Ok(stored) => stored,
+            Err(problem) => {
+                ui.warn(format_args!("the run `{}` is passed over: {problem}", run.root().display()));
+                return false;
+            }
+        };
         let mut config = prepared.config.clone();
         if config.batch_fit == BatchFit::Memory {
             config.batch_size = stored.batch_size;
@@ -163,7 +172,7 @@ fn begun(prepared: &Prepared) -> Option<RunFolder> {
             let manifest = Manifest::read(run.manifest()).ok();
             manifest.is_some_and(|manifest| manifest.data.change(&data::hashes(&prepared.dataset)).is_none())
         };
-        run.holds_run() && stored.differences(&config).is_empty() && (!run.is_finished() || of_data())
+        stored.differences(&config).is_empty() && (!run.is_finished() || of_data())
     };
     host::run_folders(&prepared.config.recipe).into_iter().map(RunFolder::new).rfind(is_same)
 }

@@ -49,6 +49,8 @@ pub(in crate::commands) fn train(
     cache: impl Fn() -> Cache,
 ) -> Result<Folds> {
     let runs = folds_in(folder, k);
+    // Like the run that they belong to, they may come from strangers.
+    RunFolder::new(folder).refuse_links()?;
     check_folds(config, k)?;
     for (fold, run) in (0..k).zip(&runs) {
         context.ui.say(format_args!("fold      {} of {k}: `{}`", fold + 1, run.root().display()));

@@ -267,7 +267,7 @@ fn refuse_open_batch(run: &RunFolder, config: &Config) -> Result<()> {
 /// Shows what a finished run came to.
 pub(super) fn finished(context: &Context<'_>, run: &RunFolder) -> Result<u8> {
     let summary = Summary::read(run.summary())?;
-    sums::warn_of_edits(context.ui, run);
+    sums::warn_of_edits(context.ui, run)?;
     let val = &summary.val;
     context.ui.result(format_args!(
         "the run `{}` is finished: exact match {:.4}, top-1 {:.4} on {} images\n",
