@@ -91,7 +91,7 @@ fn the_report_is_one_file(place: &Place) {
     for wanted in ["id=\"losses\"", "id=\"map\"", "id=\"augmented\"", "class=l0", "is on both sides.</strong>", "百"] {
         assert!(page.contains(wanted), "`{wanted}`");
     }
-    assert!(!page.contains("http") && !page.contains("<script"));
+    assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("<script"));
     std::fs::remove_dir_all(place.path("run/interpret")).expect("removed");
     place.result("report run --no-cache --out again.html");
     assert_eq!(place.read("again.html"), page, "the same from the model and the images");

@@ -272,16 +272,16 @@ fn data_are_checked() {
         &place,
         "train --synthetic --limit 2 --batch-size 2",
         expect![[r#"
-        --- stdout
-        data      synthetic handwriting, drawn in memory
-        weights   none: the built-in ones have learnt from such drawings already; training starts from scratch
-                  those: `--weights glyphs`; ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
-        --- stderr
-        error: 2 images leave the training or the validation part empty
+            --- stdout
+            data      synthetic handwriting, drawn in memory
+            weights   none: the built-in ones have learnt from such drawings already; training starts from scratch
+                      those: `--weights glyphs`; ImageNet's: `cargo xtask fetch-weights resnet18`; a file of yours: `--weights FILE`
+            --- stderr
+            error: with 2 images in all, the training or the validation part is empty
 
-        hint: draw more: `--limit 1500`
-        --- exit 2
-    "#]],
+            hint: draw more: `--limit 1500`
+            --- exit 2
+        "#]],
     );
 }
 
