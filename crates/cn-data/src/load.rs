@@ -154,14 +154,16 @@ impl Stat {
     }
 }
 
-/// The whole of a file that strangers may have made; a pipe or a device may have no end.
-pub(crate) fn read_whole(path: &Path) -> std::io::Result<Vec<u8>> {
+/// The whole of a file that strangers may have made, of at most so many bytes; a pipe or a device may have no end.
+pub(crate) fn read_whole(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
     let about = fs::metadata(path)?;
-    if about.is_file() || about.is_dir() {
-        fs::read(path)
-    } else {
-        Err(std::io::Error::other("it is a pipe or a device, no file"))
+    if !about.is_file() && !about.is_dir() {
+        return Err(std::io::Error::other("it is a pipe or a device, no file"));
     }
+    if about.len() > most {
+        return Err(std::io::Error::other(format!("it has {} bytes, more than the {most} that are read", about.len())));
+    }
+    fs::read(path)
 }
 
 fn reason_of(error: &std::io::Error) -> BadReason {

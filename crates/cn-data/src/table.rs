@@ -18,6 +18,8 @@ use crate::{
 /// Characters of a label, of how it is shown, and of a group, at most.
 const MAX_NAME: usize = 1000;
 
+/// Bytes of a table, at most: some ten million rows.
+const MAX_TABLE: u64 = 1 << 30;
 /// Bytes of a line, at most: each field of it takes many times its own size until it is looked at.
 const MAX_LINE: usize = 1 << 20;
 
@@ -28,7 +30,7 @@ pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
     };
     let template = Template::parse(&needed(&spec.image, "image")?)?;
     let label = needed(&spec.label, "label")?;
-    let bytes = read_whole(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+    let bytes = read_whole(path, MAX_TABLE).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
     let text = text_of(path, &bytes)?;
     if text.trim_ascii().is_empty() {
         return Err(Error::EmptyCsv { path: path.to_owned() });

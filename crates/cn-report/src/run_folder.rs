@@ -165,12 +165,12 @@ impl RunFolder {
 }
 
 /// Bytes of a file of a run, where nothing else is said: far more than any run writes.
-const MOST: u64 = 64 << 20;
+const MOST: u64 = 16 << 20;
 /// The same of a file that has a line for each image.
 pub(crate) const MOST_OF_IMAGES: u64 = 1 << 30;
 
 /// Reads a whole file of a run, which may come from strangers: a pipe or a device, which may have no end, is none, and
-/// 64 MiB are the most.
+/// 16 MiB are the most.
 ///
 /// # Errors
 ///
