@@ -23,7 +23,8 @@ const FORMAT: u32 = 1;
 /// The state of a [`crate::Learner`] between two steps; cheap to clone.
 ///
 /// As a file it is a safetensors file: the model's tensors as `model.<name>`, their averages, if there are any, as
-/// `ema.<name>`, Adam's moments as `adam.m` and `adam.v`, the rest as JSON in the metadata under `cn-learn`, and as its last tensor, `sha256`, the digest of all bytes before.
+/// `ema.<name>`, Adam's moments as `adam.m` and `adam.v`, the rest as JSON in the metadata under `cn-learn`, and as its
+/// last tensor, `sha256`, the digest of all bytes before.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     pub(crate) weights: Weights,

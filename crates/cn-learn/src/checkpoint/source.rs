@@ -6,13 +6,17 @@ use crate::{Error, Position, Result, Weights};
 use candle_core::{Device, Shape, Tensor, WithDType};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+/// Bytes of a file: ten times those of a ResNet-50 with averages.
+const MAX_LEN: u64 = 4 << 30;
 /// Bytes of a header, which holds the history of a run: that of tens of thousands of epochs.
-const MAX_HEADER_LEN: u64 = 64 << 20;
+const MAX_HEADER_LEN: u64 = 32 << 20;
 /// Of a model, its averages and moments.
 const MAX_TENSORS: usize = 10_000;
 
@@ -34,6 +38,10 @@ fn with<R>(path: &Path, f: impl FnOnce(Source) -> Result<R, Broken>) -> Result<R
         return Err(damaged("it is no file".into()));
     }
     let file = File::open(path).map_err(failed)?;
+    let len = file.metadata().map_err(failed)?.len();
+    if len > MAX_LEN {
+        return Err(damaged(format!("it has {len} bytes, more than the {MAX_LEN} of any")));
+    }
     Source::open(file).and_then(f).map_err(|broken| match broken {
         Broken::Io(source) => failed(source),
         Broken::Format(found) => Error::CheckpointFormat { found, expected: FORMAT },
@@ -90,7 +98,8 @@ impl Source {
         }
         let mut header = vec![0; header_len as usize];
         file.read_exact(&mut header)?;
-        if has_many_tensors(&header) {
+        // The digest and the metadata are no tensors of it.
+        if serde_json::from_slice::<Keys>(&header)?.0 > MAX_TENSORS + 2 {
             return Err(broken(format_args!("it holds more than {MAX_TENSORS} tensors")));
         }
         let metadata: Metadata = serde_json::from_slice(&header)?;
@@ -145,7 +154,10 @@ fn elements<T: WithDType, const N: usize>(
     from_bytes: impl Fn([u8; N]) -> T,
 ) -> Result<Tensor, Broken> {
     let mut left = shape.elem_count();
-    let (mut values, mut part) = (Vec::with_capacity(left), Vec::new());
+    let (mut values, mut part) = (Vec::new(), Vec::new());
+    if values.try_reserve_exact(left).is_err() {
+        return Err(broken(format_args!("a tensor of {} bytes is more than there is memory for", left * N)));
+    }
     while left > 0 {
         let n = left.min(PART_LEN);
         part.resize(n * N, 0);
@@ -156,10 +168,31 @@ fn elements<T: WithDType, const N: usize>(
     Tensor::from_vec(values, shape, &Device::Cpu).map_err(broken)
 }
 
-/// Whether there are more than [`MAX_TENSORS`], of which each names its place; before memory is taken for them.
-fn has_many_tensors(header: &[u8]) -> bool {
-    let key = b"\"data_offsets\"";
-    header.windows(key.len()).filter(|window| window == key).nth(MAX_TENSORS).is_some()
+/// Keys of an object, counted without taking memory for them.
+struct Keys(usize);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Counter;
+
+        impl<'de> Visitor<'de> for Counter {
+            type Value = Keys;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+                let mut n = 0;
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    n += 1;
+                }
+                Ok(Keys(n))
+            }
+        }
+
+        deserializer.deserialize_map(Counter)
+    }
 }
 
 /// The number of bytes before the digest, which must be that of them.

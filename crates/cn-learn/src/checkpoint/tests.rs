@@ -158,12 +158,16 @@ fn headers_that_no_run_writes_are_refused_before_memory_is_taken() -> Result<()>
         let text = String::from_utf8(header.to_vec()).expect("UTF-8");
         format!("{}{more}}}", text.trim_end().strip_suffix('}').expect("an object")).into_bytes()
     };
-    let told = with(&more(&mut (0..10_000).map(|i| format!("t{i}"))));
-    assert_eq!(told, "it holds more than 10000 tensors");
+    let many = more(&mut (0..10_000).map(|i| format!("t{i}")));
+    // However their keys are written.
+    let other = String::from_utf8(many.clone()).expect("UTF-8").replace("data_offsets", "data\\u005foffsets");
+    for header in [many, other.into_bytes()] {
+        assert_eq!(with(&header), "it holds more than 10000 tensors");
+    }
     let told = with(&more(&mut std::iter::once("t".to_owned())));
     assert_eq!(told, "it holds `t`, which is no tensor of a checkpoint");
-    let told = with(&[header, &vec![b' '; 64 << 20]].concat());
-    assert!(told.starts_with("its header has 671"), "{told}");
+    let told = with(&[header, &vec![b' '; 32 << 20]].concat());
+    assert!(told.starts_with("its header has 3355"), "{told}");
     Ok(())
 }
 
