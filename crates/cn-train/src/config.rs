@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Table;
 
-use overlay::text_of;
+use overlay::{MOST_OF_SETTINGS, text_of};
 use recipes::{QUICK, recipe, usual_recipe};
 
 pub(crate) use check::{MAX_IMAGE_SIZE, check_device};
@@ -423,7 +423,7 @@ fn is_complete(file: &Table) -> bool {
 }
 
 fn read_file(path: &Path) -> Result<Table, Problem> {
-    let text = text_of(path).map_err(|e| {
+    let text = text_of(path, MOST_OF_SETTINGS).map_err(|e| {
         Problem::failure(format!("cannot read the settings `{}`", path.display()))
             .caused_by(e)
             .hint("name a TOML file, such as the config.toml of a run")

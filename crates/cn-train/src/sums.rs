@@ -5,6 +5,7 @@ use crate::problem::Problem;
 use anyhow::{Context as _, Result};
 use cn_data::Digest;
 use cn_report::{EventFile, RunFolder, read_bytes, write_atomic};
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -51,7 +52,10 @@ pub(crate) fn write(run: &RunFolder, summary: &[u8]) -> Result<()> {
 /// Those of the files of every finished run that are others than were noted; none where nothing was.
 pub(crate) fn edited(run: &RunFolder) -> Vec<String> {
     let noted = read_bytes(run.sums()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-    let lines = noted.lines().filter_map(|line| line.split_once("  ")).filter(|(_, name)| ALWAYS.contains(name));
+    let mut seen = HashSet::new();
+    let lines = noted.lines().filter_map(|line| line.split_once("  "));
+    // A name that stands twice is read once.
+    let lines = lines.filter(|(_, name)| ALWAYS.contains(name) && seen.insert(*name));
     let differs = |(sha256, name): &(&str, &str)| digest(&run.root().join(name)).is_ok_and(|found| found != *sha256);
     lines.filter(differs).map(|(_, name)| name.to_owned()).collect()
 }
@@ -93,12 +97,16 @@ pub(crate) fn check(run: &RunFolder) -> Result<usize> {
         .map_err(anyhow::Error::from)
         .and_then(|bytes| Ok(String::from_utf8(bytes)?))
         .with_context(|| format!("cannot read `{}`, the hashes of the run's files", path.display()))?;
-    let (mut wrong, mut n_same) = (Vec::new(), 0);
+    let (mut wrong, mut n_same, mut seen) = (Vec::new(), 0, HashSet::new());
     for line in text.lines() {
         let (sha256, file) = line
             .split_once("  ")
             .filter(|(_, name)| is_inside(name))
             .with_context(|| format!("`{}` has a line that is no hash and name: `{line}`", path.display()))?;
+        if !seen.insert(Path::new(file)) {
+            wrong.push(format!("{file} is listed twice"));
+            continue;
+        }
         match digest(&run.root().join(file)) {
             Ok(found) if found == sha256 => n_same += 1,
             Err(_) if run.root().join(file) == run.summary() && !run.is_finished() => {}
@@ -158,6 +166,10 @@ mod tests {
             let error = check(&run).expect_err("the list was cut").to_string();
             assert!(error.contains("summary.json is not in it"), "{error}");
         }
+        let last = whole.lines().next_back().expect("lines");
+        std::fs::write(run.sums(), format!("{whole}{last}\n"))?;
+        assert!(check(&run).expect_err("twice").to_string().contains("summary.json is listed twice"));
+        assert_eq!(edited(&run), ["metrics.jsonl"]);
         for line in ["no hash", "0  ../outside", "0  /etc/hostname"] {
             std::fs::write(run.sums(), line)?;
             assert!(check(&run).expect_err(line).to_string().contains("is no hash and name"));

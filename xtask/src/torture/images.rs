@@ -11,7 +11,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 /// Memory that damaged files may take beyond what good ones take.
-const MORE_KIB: u64 = 64 << 10;
+pub(super) const MORE_KIB: u64 = 64 << 10;
 const COMMAND: &str = "train --data images --image-size 32 --dry-run --no-cache --json";
 
 pub(super) fn run(scene: &Scene) -> Result<Tally> {

@@ -1,8 +1,9 @@
 //! Settings, tables and descriptions of data that cannot be.
 
-use super::child::Place;
+use super::child::Ended;
+use super::images::MORE_KIB;
 use super::{Scene, Tally};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::fs;
 
 /// TOML files of settings.
@@ -69,25 +70,41 @@ const TRAIN: &str = "train --image-size 32 --dry-run --no-cache";
 pub(super) fn run(scene: &Scene) -> Result<Tally> {
     let place = &scene.place;
     let mut tally = Tally::default();
-    for text in SETTINGS {
-        fs::write(place.path("settings.toml"), text)?;
+    fs::write(place.path("settings.toml"), "epoch = 2\n")?;
+    let usual = place.run("train --synthetic --limit 100 --dry-run --config settings.toml")?.peak_kib;
+    let modest = |ended: Ended| {
+        let more = ended.peak_kib.saturating_sub(usual);
+        ended.refused(&["hint: "])?;
+        ensure!(more < MORE_KIB, "{} MiB more", more >> 10);
+        Ok(())
+    };
+    for text in SETTINGS.into_iter().map(str::to_owned).chain(large()) {
+        fs::write(place.path("settings.toml"), &text)?;
         let ended = place.run("train --synthetic --limit 100 --dry-run --config settings.toml");
-        tally.add(|| format!("the settings {text:?}"), ended.and_then(|ended| ended.refused(&["hint: "])));
+        tally.add(|| format!("the settings {}", head(&text)), ended.and_then(modest));
     }
     fs::create_dir_all(place.path("table/data/data"))?;
     for (name, bytes) in tables() {
         fs::write(place.path("table/chinese_mnist.csv"), bytes)?;
-        tally.add(|| format!("the table with {name}"), refused(place));
+        let ended = place.run(&format!("{TRAIN} --data table"));
+        tally.add(|| format!("the table with {name}"), ended.and_then(modest));
     }
     place.run("synth --out described --writers 3 --samples 1")?.succeeded()?;
-    for text in DESCRIPTIONS {
-        fs::write(place.path("described/dataset.toml"), text)?;
+    for text in DESCRIPTIONS.into_iter().map(str::to_owned).chain(large()) {
+        fs::write(place.path("described/dataset.toml"), &text)?;
         let ended = place.run(&format!("{TRAIN} --data described"));
-        tally.add(|| format!("the description {text:?}"), ended.and_then(|ended| ended.refused(&["hint: "])));
+        tally.add(|| format!("the description {}", head(&text)), ended.and_then(modest));
     }
     Ok(tally)
 }
 
-fn refused(place: &Place) -> Result<()> {
-    place.run(&format!("{TRAIN} --data table"))?.refused(&[])
+/// TOML of nothing to speak of that takes many times its size where it is read.
+fn large() -> [String; 3] {
+    let list = |size: usize| format!("epochs = [{}1]\n", "1,".repeat(size / 2));
+    [list(500 << 10), list(16 << 20), "[[a]]\n".repeat(40_000)]
+}
+
+/// The beginning of a text, for a name.
+fn head(text: &str) -> String {
+    format!("{:?}", text.chars().take(60).collect::<String>())
 }

@@ -130,6 +130,7 @@ pub(super) fn again(
     }
     let config = config.resolved()?;
     destination::check(again.root())?;
+    destination::check_outside(again.root(), &config.data)?;
     let mut prepared =
         prepare(context, config.clone(), cache.clone(), Choice::Asked, Demand::usual(Shortage::Refused))?;
     let old = Manifest::read(run.manifest())?;

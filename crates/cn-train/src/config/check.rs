@@ -5,6 +5,10 @@ use crate::problem::Problem;
 
 /// Larger inputs than any image net uses; beyond, memory would run out long before the first step.
 pub(crate) const MAX_IMAGE_SIZE: u32 = 2048;
+/// Bytes of the names of groups.
+const MOST_OF_GROUPS: usize = 384 << 10;
+/// Epochs in all: a checkpoint holds a record of each.
+const MOST_EPOCHS: usize = 20_000;
 /// Images that can be drawn for steps: each has a number of 32 bits, beside those that judge.
 const MAX_DRAWN: u128 = 1 << 31;
 
@@ -39,6 +43,10 @@ impl Config {
         }
         self.check_split()?;
         phases::check(&self.phase)?;
+        if self.phase.iter().fold(0, |n: usize, phase| n.saturating_add(phase.epochs)) > MOST_EPOCHS {
+            return Err(Problem::usage(format!("the phases have more than {MOST_EPOCHS} epochs in all"))
+                .hint("use fewer: epochs of many images count for more"));
+        }
         if let Some(lr) = self.fine_tune_lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
             return Err(Problem::usage(format!("`fine_tune_lr` is {lr}, expected a finite number above 0"))
                 .hint("leave it out, and weights that know the classes are trained as others are"));
@@ -70,6 +78,15 @@ impl Config {
     }
 
     fn check_split(&self) -> Result<(), Problem> {
+        // Names, quotes and a comma: a run keeps them in its settings, which it has to read again.
+        let groups: usize = self.val_groups.iter().map(|group| group.len() + 4).sum();
+        if groups > MOST_OF_GROUPS {
+            let n = self.val_groups.len();
+            return Err(Problem::usage(format!(
+                "the names of the {n} groups that judge have {groups} bytes in all, more than {MOST_OF_GROUPS}"
+            ))
+            .hint("name fewer or shorter ones, or divide the images into folders `train` and `val`"));
+        }
         if !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
             return Err(Problem::usage(format!("the validation share {} is not between 0 and 1", self.val_fraction))
                 .hint("a fifth of the images is `--val-fraction 0.2`"));

@@ -152,7 +152,7 @@ impl Setter<'_> {
 pub(crate) fn groups_of(flag: &str, list: &str) -> Result<Vec<String>, Problem> {
     let path = Path::new(list);
     let text = if path.exists() && !path.is_dir() {
-        text_of(path).map_err(|e| Problem::failure(format!("cannot read `{list}`")).caused_by(e))?
+        text_of(path, MOST_OF_GROUPS).map_err(|e| Problem::failure(format!("cannot read `{list}`")).caused_by(e))?
     } else {
         list.to_owned()
     };
@@ -164,13 +164,17 @@ pub(crate) fn groups_of(flag: &str, list: &str) -> Result<Vec<String>, Problem> 
     Ok(names)
 }
 
-/// The text of a file that a person wrote; a device without end is none.
-pub(super) fn text_of(path: &Path) -> std::io::Result<String> {
-    const MOST: u64 = 16 << 20;
+/// Bytes of settings: TOML takes up to eighty times its size in memory.
+pub(super) const MOST_OF_SETTINGS: u64 = 512 << 10;
+/// Bytes of a list of groups.
+const MOST_OF_GROUPS: u64 = 16 << 20;
+
+/// The text of a file that a person wrote, of at most so many bytes; a device without end is none.
+pub(super) fn text_of(path: &Path, most: u64) -> std::io::Result<String> {
     let mut text = String::new();
-    std::fs::File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MOST {
-        return Err(std::io::Error::other(format!("it has more than {} MiB", MOST >> 20)));
+    std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        return Err(std::io::Error::other(format!("it has more than {} KiB", most >> 10)));
     }
     Ok(text)
 }

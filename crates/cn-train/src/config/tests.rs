@@ -25,6 +25,21 @@ fn with(recipe: &str, change: impl FnOnce(&mut ConfigArgs)) -> Config {
 }
 
 #[test]
+fn what_a_run_could_not_read_again_is_refused_first() {
+    let most = Config { val_groups: vec!["x".repeat(96); 3900], ..of("quick") };
+    let text = most.clone().resolved().expect("few enough").to_toml().expect("text");
+    assert!(text.len() as u64 <= super::overlay::MOST_OF_SETTINGS, "{}", text.len());
+    let more = Config { val_groups: vec!["x".repeat(96); 4000], ..most };
+    assert!(more.resolved().expect_err("too many").to_string().contains("4000 groups that judge"));
+    let phases = |epochs| vec![Phase { epochs, ..Phase::default() }, Phase { epochs: 1, ..Phase::default() }];
+    assert!(Config { phase: phases(19_999), ..of("quick") }.resolved().is_ok());
+    for epochs in [20_000, 1_000_000] {
+        let error = Config { phase: phases(epochs), ..of("quick") }.resolved().expect_err("too many");
+        assert!(error.to_string().contains("more than 20000 epochs"), "{error}");
+    }
+}
+
+#[test]
 fn every_recipe_is_valid_and_survives_its_file() {
     for (name, _) in RECIPES {
         let config = of(name);

@@ -282,7 +282,11 @@ pub(super) fn finished(context: &Context<'_>, run: &RunFolder) -> Result<u8> {
 
 /// Refuses what flags say otherwise than the run.
 fn refuse(run: &RunFolder, args: &TrainArgs, differences: &[String]) -> Result<()> {
-    refuse_with(run, args, differences, "leave the flags out, or pass `--force` to go on anyway")
+    let hint = match differences.iter().any(|line| is_kept(line)) {
+        true => "leave the flags out, or begin a new run with them",
+        false => "leave the flags out, or pass `--force` to go on anyway",
+    };
+    refuse_with(run, args, differences, hint)
 }
 
 /// The same for what no flag of this command says.
@@ -318,6 +322,11 @@ fn note_forced(run: &RunFolder, args: &TrainArgs, old: Manifest, differences: Ve
     Ok(forced)
 }
 
+/// Whether a difference is in what a checkpoint holds.
+fn is_kept(line: &str) -> bool {
+    ["phase", "seed:", "batch_size:", "ema:"].iter().any(|key| line.starts_with(key))
+}
+
 /// Refuses what `--force` cannot change, since training goes on with what the checkpoint holds, before anything of it is
 /// written down.
 fn refuse_kept(
@@ -327,8 +336,7 @@ fn refuse_kept(
     settings: &[String],
 ) -> Result<()> {
     let Some(found) = found else { return Ok(()) };
-    let is_kept = |line: &&String| ["phase", "seed:", "batch_size:", "ema:"].iter().any(|key| line.starts_with(key));
-    let kept: Vec<String> = settings.iter().filter(is_kept).cloned().collect();
+    let kept: Vec<String> = settings.iter().filter(|line| is_kept(line)).cloned().collect();
     if !kept.is_empty() {
         let problem = format!(
             "`{}` goes on with what its checkpoint holds, also by `--force`:{}",
