@@ -8,8 +8,8 @@ use crate::{Error, Result, load::read_whole};
 
 /// Name of the description beside the files.
 pub(crate) const FILE: &str = "dataset.toml";
-/// Bytes of it: TOML takes up to eighty times its size in memory.
-const MAX_LEN: u64 = 512 << 10;
+/// Bytes of it: TOML takes up to two hundred times its size in memory.
+const MAX_LEN: u64 = 128 << 10;
 
 /// Description of a data set: the keys of `dataset.toml`, and the flags that say the same by hand.
 ///
@@ -79,7 +79,7 @@ impl Spec {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, has more than 512 KiB, is not TOML or has an unknown key.
+    /// If the file cannot be read, has more than 128 KiB, is not TOML or has an unknown key.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE);
         let text = read_whole(&path, MAX_LEN).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
@@ -151,10 +151,10 @@ mod tests {
         assert_eq!(Spec::read(folder.path()).expect("no file is no error"), None);
         std::fs::write(folder.path().join(FILE), spec.to_toml()).expect("written");
         assert_eq!(Spec::read(folder.path()).expect("read"), Some(spec));
-        std::fs::write(folder.path().join(FILE), "\n".repeat(513 << 10)).expect("written");
-        let error = Spec::read(folder.path()).expect_err("of half a megabyte");
+        std::fs::write(folder.path().join(FILE), "\n".repeat(129 << 10)).expect("written");
+        let error = Spec::read(folder.path()).expect_err("too long");
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        assert_eq!(cause, "it has 525312 bytes, more than the 524288 that are read");
+        assert_eq!(cause, "it has 132096 bytes, more than the 131072 that are read");
     }
 
     #[test]

@@ -99,9 +99,9 @@ pub(super) fn run(scene: &Scene) -> Result<Tally> {
 }
 
 /// TOML of nothing to speak of that takes many times its size where it is read.
-fn large() -> [String; 3] {
+fn large() -> [String; 4] {
     let list = |size: usize| format!("epochs = [{}1]\n", "1,".repeat(size / 2));
-    [list(500 << 10), list(16 << 20), "[[a]]\n".repeat(40_000)]
+    [list(120 << 10), list(500 << 10), list(16 << 20), "[[a]]\n".repeat(40_000)]
 }
 
 /// The beginning of a text, for a name.
