@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Table;
 
-use overlay::{MOST_OF_SETTINGS, text_of};
+use overlay::{MOST_MARKS, MOST_OF_SETTINGS, marks, text_of};
 use recipes::{QUICK, recipe, usual_recipe};
 
 pub(crate) use check::{MAX_IMAGE_SIZE, check_device};
@@ -428,6 +428,13 @@ fn read_file(path: &Path) -> Result<Table, Problem> {
             .caused_by(e)
             .hint("name a TOML file, such as the config.toml of a run")
     })?;
+    if marks(&text) > MOST_MARKS {
+        return Err(Problem::failure(format!(
+            "`{}` has more than {MOST_MARKS} commas, dots, brackets and lines",
+            path.display()
+        ))
+        .hint("settings have some hundred: see that it is the right file"));
+    }
     text.parse().map_err(|e: toml::de::Error| {
         Problem::usage(format!("`{}` is not TOML", path.display()))
             .caused_by(e)

@@ -72,24 +72,22 @@ pub(super) fn run(scene: &Scene) -> Result<Tally> {
     let mut tally = Tally::default();
     fs::write(place.path("settings.toml"), "epoch = 2\n")?;
     let usual = place.run("train --synthetic --limit 100 --dry-run --config settings.toml")?.peak_kib;
-    let modest = |ended: Ended| {
-        let more = ended.peak_kib.saturating_sub(usual);
-        ended.refused(&["hint: "])?;
-        ensure!(more < MORE_KIB, "{} MiB more", more >> 10);
-        Ok(())
-    };
+    let modest_here = |ended: Ended| modest(ended, usual);
     for text in SETTINGS.into_iter().map(str::to_owned).chain(large()) {
         fs::write(place.path("settings.toml"), &text)?;
         let ended = place.run("train --synthetic --limit 100 --dry-run --config settings.toml");
-        tally.add(|| format!("the settings {}", head(&text)), ended.and_then(modest));
+        tally.add(|| format!("the settings {}", head(&text)), ended.and_then(modest_here));
     }
     fs::create_dir_all(place.path("table/data/data"))?;
     for (name, bytes) in tables() {
         fs::write(place.path("table/chinese_mnist.csv"), bytes)?;
         let ended = place.run(&format!("{TRAIN} --data table"));
-        tally.add(|| format!("the table with {name}"), ended.and_then(modest));
+        tally.add(|| format!("the table with {name}"), ended.and_then(modest_here));
     }
     place.run("synth --out described --writers 3 --samples 1")?.succeeded()?;
+    fs::write(place.path("described/dataset.toml"), "nothing = 1\n")?;
+    let usual = place.run(&format!("{TRAIN} --data described"))?.peak_kib;
+    let modest = |ended: Ended| modest(ended, usual);
     for text in DESCRIPTIONS.into_iter().map(str::to_owned).chain(large()) {
         fs::write(place.path("described/dataset.toml"), &text)?;
         let ended = place.run(&format!("{TRAIN} --data described"));
@@ -98,10 +96,30 @@ pub(super) fn run(scene: &Scene) -> Result<Tally> {
     Ok(tally)
 }
 
-/// TOML of nothing to speak of that takes many times its size where it is read.
-fn large() -> [String; 4] {
-    let list = |size: usize| format!("epochs = [{}1]\n", "1,".repeat(size / 2));
-    [list(120 << 10), list(500 << 10), list(16 << 20), "[[a]]\n".repeat(40_000)]
+/// Refused with advice, in little more memory than the program usually needs to refuse.
+fn modest(ended: Ended, usual: u64) -> Result<()> {
+    let more = ended.peak_kib.saturating_sub(usual);
+    ended.refused(&["hint: "])?;
+    ensure!(more < MORE_KIB, "{} MiB more", more >> 10);
+    Ok(())
+}
+
+/// TOML of nothing to speak of that takes many times its size where it is read: of sizes that are refused unread, and of
+/// just below.
+fn large() -> Vec<String> {
+    let list = |item: &str, n: usize| format!("a = [{}]\n", item.repeat(n));
+    let lines = |line: &dyn Fn(usize) -> String, n: usize| (0..n).map(line).collect::<String>();
+    vec![
+        list("1,", 8 << 20),
+        list("1,", 39_000),
+        list("{b=1},", 12_000),
+        list("{a.a.a.a.a.a=1},", 4_500),
+        lines(&|_| "[[a]]\n".into(), 12_000),
+        lines(&|i| format!("[{i}.a.a.a.a.a.a.a.a]\n"), 3_900),
+        lines(&|i| format!("{i}.a.a.a=1\n"), 7_500),
+        "\n".repeat(39_000),
+        "\n".repeat(1 << 20),
+    ]
 }
 
 /// The beginning of a text, for a name.

@@ -1,12 +1,13 @@
 //! What cannot be trained with, found before anything is made.
 
+use super::overlay::{MOST_MARKS, MOST_OF_SETTINGS, marks};
 use super::{Config, TF32, gpu_of, interval, phases, policy_of, precision_here};
 use crate::problem::Problem;
 
 /// Larger inputs than any image net uses; beyond, memory would run out long before the first step.
 pub(crate) const MAX_IMAGE_SIZE: u32 = 2048;
-/// Bytes of the names of groups.
-const MOST_OF_GROUPS: usize = 384 << 10;
+/// What a run may add to its settings before it keeps them, in bytes: places of data and weights.
+const ADDED: u64 = 32 << 10;
 /// Epochs in all: a checkpoint holds a record of each.
 const MOST_EPOCHS: usize = 20_000;
 /// Images that can be drawn for steps: each has a number of 32 bits, beside those that judge.
@@ -51,6 +52,7 @@ impl Config {
             return Err(Problem::usage(format!("`fine_tune_lr` is {lr}, expected a finite number above 0"))
                 .hint("leave it out, and weights that know the classes are trained as others are"));
         }
+        self.check_kept()?;
         self.check_ema()?;
         self.train_policy(None)?;
         self.eval_policy()?;
@@ -59,6 +61,22 @@ impl Config {
             problem.hint(format!("{} px are too few to cut a margin off: use a larger `--image-size`", self.image_size))
         })?;
         Ok(())
+    }
+
+    /// Refuses settings that a run could keep, and not read again.
+    fn check_kept(&self) -> Result<(), Problem> {
+        let text = self.to_toml()?;
+        if text.len() as u64 + ADDED <= MOST_OF_SETTINGS && marks(&text) + (ADDED as usize >> 5) <= MOST_MARKS {
+            return Ok(());
+        }
+        let (phases, groups) = (self.phase.len(), self.val_groups.len());
+        Err(Problem::usage(format!(
+            "the settings are longer than a run can keep: {} bytes, {phases} phases, {groups} groups that judge",
+            text.len()
+        ))
+        .hint(
+            "use fewer phases, or fewer and shorter groups: images can be divided into folders `train` and `val` too",
+        ))
     }
 
     fn check_ema(&self) -> Result<(), Problem> {
@@ -78,15 +96,6 @@ impl Config {
     }
 
     fn check_split(&self) -> Result<(), Problem> {
-        // Names, quotes and a comma: a run keeps them in its settings, which it has to read again.
-        let groups: usize = self.val_groups.iter().map(|group| group.len() + 4).sum();
-        if groups > MOST_OF_GROUPS {
-            let n = self.val_groups.len();
-            return Err(Problem::usage(format!(
-                "the names of the {n} groups that judge have {groups} bytes in all, more than {MOST_OF_GROUPS}"
-            ))
-            .hint("name fewer or shorter ones, or divide the images into folders `train` and `val`"));
-        }
         if !(self.val_fraction > 0.0 && self.val_fraction < 1.0) {
             return Err(Problem::usage(format!("the validation share {} is not between 0 and 1", self.val_fraction))
                 .hint("a fifth of the images is `--val-fraction 0.2`"));

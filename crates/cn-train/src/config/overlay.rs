@@ -164,8 +164,10 @@ pub(crate) fn groups_of(flag: &str, list: &str) -> Result<Vec<String>, Problem> 
     Ok(names)
 }
 
-/// Bytes of settings: TOML takes up to eighty times its size in memory.
-pub(super) const MOST_OF_SETTINGS: u64 = 512 << 10;
+/// Bytes of settings.
+pub(super) const MOST_OF_SETTINGS: u64 = 1 << 20;
+/// Characters of them that may begin a value, a table or a line: TOML takes up to a kilobyte for each.
+pub(super) const MOST_MARKS: usize = 40_000;
 /// Bytes of a list of groups.
 const MOST_OF_GROUPS: u64 = 16 << 20;
 
@@ -177,6 +179,11 @@ pub(super) fn text_of(path: &Path, most: u64) -> std::io::Result<String> {
         return Err(std::io::Error::other(format!("it has more than {} KiB", most >> 10)));
     }
     Ok(text)
+}
+
+/// How many characters of a text in TOML may begin a value, a table or a line.
+pub(super) fn marks(text: &str) -> usize {
+    text.bytes().filter(|c| matches!(c, b',' | b'=' | b'.' | b'[' | b'{' | b'\n')).count()
 }
 
 fn is_list_of_tables(list: &[Value]) -> bool {

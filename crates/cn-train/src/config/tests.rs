@@ -26,11 +26,21 @@ fn with(recipe: &str, change: impl FnOnce(&mut ConfigArgs)) -> Config {
 
 #[test]
 fn what_a_run_could_not_read_again_is_refused_first() {
-    let most = Config { val_groups: vec!["x".repeat(96); 3900], ..of("quick") };
-    let text = most.clone().resolved().expect("few enough").to_toml().expect("text");
-    assert!(text.len() as u64 <= super::overlay::MOST_OF_SETTINGS, "{}", text.len());
-    let more = Config { val_groups: vec!["x".repeat(96); 4000], ..most };
-    assert!(more.resolved().expect_err("too many").to_string().contains("4000 groups that judge"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("config.toml");
+    // Names of patients, names that take six times their size, and many phases.
+    let groups = |name: &str, n| Config { val_groups: vec![name.to_owned(); n], ..of("quick") };
+    let patients = |n| groups("f81d4fae-7dec-11d0-a765-00a0c91e6bf6", n);
+    let controls = |n| groups(&"\u{1}".repeat(600), n);
+    let phased = |n| Config { phase: vec![Phase { epochs: 1, ..Phase::default() }; n], ..of("quick") };
+    let all: [(&dyn Fn(usize) -> Config, _); 3] = [(&patients, 20_000), (&controls, 200), (&phased, 1_000)];
+    for (of, n) in all {
+        let kept = of(n).resolved().expect("few enough");
+        std::fs::write(&path, kept.to_toml().expect("text")).expect("written");
+        assert!(Config::of_run(&path).is_ok_and(|read| read.val_groups == kept.val_groups && read.phase == kept.phase));
+        let error = of(5 * n).resolved().expect_err("too many").to_string();
+        assert!(error.starts_with("the settings are longer than a run can keep: "), "{error}");
+    }
     let phases = |epochs| vec![Phase { epochs, ..Phase::default() }, Phase { epochs: 1, ..Phase::default() }];
     assert!(Config { phase: phases(19_999), ..of("quick") }.resolved().is_ok());
     for epochs in [20_000, 1_000_000] {
