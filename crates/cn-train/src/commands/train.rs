@@ -179,6 +179,8 @@ fn begun(ui: Ui, prepared: &Prepared) -> Option<RunFolder> {
 }
 
 fn begin(context: &Context<'_>, run: RunFolder, mut prepared: Prepared) -> Result<u8> {
+    // With the places of data and weights that were found since the settings were read.
+    prepared.config.check_kept()?;
     let _lock = lock(context.ui, &run)?;
     run.create()?;
     write_settings(&run, &prepared.config)?;

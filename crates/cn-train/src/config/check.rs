@@ -6,8 +6,6 @@ use crate::problem::Problem;
 
 /// Larger inputs than any image net uses; beyond, memory would run out long before the first step.
 pub(crate) const MAX_IMAGE_SIZE: u32 = 2048;
-/// What a run may add to its settings before it keeps them, in bytes: places of data and weights.
-const ADDED: u64 = 32 << 10;
 /// Epochs in all: a checkpoint holds a record of each.
 const MOST_EPOCHS: usize = 20_000;
 /// Images that can be drawn for steps: each has a number of 32 bits, beside those that judge.
@@ -64,9 +62,9 @@ impl Config {
     }
 
     /// Refuses settings that a run could keep, and not read again.
-    fn check_kept(&self) -> Result<(), Problem> {
+    pub(crate) fn check_kept(&self) -> Result<(), Problem> {
         let text = self.to_toml()?;
-        if text.len() as u64 + ADDED <= MOST_OF_SETTINGS && marks(&text) + (ADDED as usize >> 5) <= MOST_MARKS {
+        if text.len() as u64 <= MOST_OF_SETTINGS && marks(&text) <= MOST_MARKS {
             return Ok(());
         }
         let (phases, groups) = (self.phase.len(), self.val_groups.len());

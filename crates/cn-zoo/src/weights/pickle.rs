@@ -134,7 +134,7 @@ pub(crate) fn run(code: &[u8]) -> Result<Built> {
 }
 
 /// What a pickle may make and keep at a time: a hundred times what the state dict of a ResNet-152 needs.
-const MOST_VALUES: usize = 500_000;
+const MOST_VALUES: usize = 200_000;
 
 struct Machine<'a> {
     code: &'a [u8],
