@@ -318,14 +318,19 @@ fn early_stopping_ends_the_phase_and_the_next_one_follows() -> Result<()> {
 
 /// Asks for this at the end of an epoch, or after a step.
 struct Asks {
-    after: u64,
-    at_step: bool,
+    after: After,
     flow: Flow,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum After {
+    Step(u64),
+    Epoch(u64),
+}
+
 impl Asks {
-    fn at(&self, done: u64, at_step: bool) -> Result<Flow> {
-        Ok(if (done, at_step) == (self.after, self.at_step) { self.flow } else { Flow::Continue })
+    fn at(&self, done: After) -> Result<Flow> {
+        Ok(if done == self.after { self.flow } else { Flow::Continue })
     }
 }
 
@@ -334,23 +339,23 @@ impl Handler for Asks {
         "asks"
     }
     fn on_step(&mut self, step: &mut Step<'_>) -> Result<Flow> {
-        self.at(step.position.steps_done, true)
+        self.at(After::Step(step.position.steps_done))
     }
     fn on_epoch_end(&mut self, end: &mut EpochEnd<'_>) -> Result<Flow> {
-        self.at(end.record.step, false)
+        self.at(After::Epoch(end.record.step))
     }
 }
 
 #[test]
 fn a_stop_where_a_phase_ends_early_ends_it_too() -> Result<()> {
     let phases = [Phase::one_cycle(3, Rates::Uniform(1e-3)), Phase::one_cycle(1, Rates::Uniform(1e-3))];
-    for (after, at_step) in [(6, false), (8, true)] {
-        let ends = || Asks { after, at_step, flow: Flow::EndPhase };
+    for after in [After::Epoch(6), After::Step(8)] {
+        let ends = || Asks { after, flow: Flow::EndPhase };
         let mut never = learner()?;
         never.fit(&phases, &mut [&mut ends()])?;
         let want = bits(&mut never)?;
         for stop_first in [false, true] {
-            let (mut stopped, mut stop) = (learner()?, Asks { after, at_step, flow: Flow::Stop });
+            let (mut stopped, mut stop) = (learner()?, Asks { after, flow: Flow::Stop });
             let mut log = Log { keep: true, ..Log::default() };
             let mut end = ends();
             let [a, b]: [&mut dyn Handler; 2] = if stop_first { [&mut stop, &mut end] } else { [&mut end, &mut stop] };
@@ -359,8 +364,8 @@ fn a_stop_where_a_phase_ends_early_ends_it_too() -> Result<()> {
             resumed.restore(log.checkpoints.last().expect("one at the stop"))?;
             resumed.resume(&mut [&mut ends()])?;
             stopped.resume(&mut [&mut ends()])?;
-            assert_eq!(bits(&mut resumed)?, want, "{after} {stop_first}");
-            assert_eq!(bits(&mut stopped)?, want, "{after} {stop_first}");
+            assert_eq!(bits(&mut resumed)?, want, "{after:?} {stop_first}");
+            assert_eq!(bits(&mut stopped)?, want, "{after:?} {stop_first}");
         }
     }
     Ok(())
