@@ -8,6 +8,8 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
+use crate::load::len_of;
+
 /// A SHA-256 digest; shown as 64 lower-case hexadecimal digits.
 ///
 /// ```
@@ -30,10 +32,7 @@ impl Digest {
     ///
     /// If it cannot be read; a pipe or a device, which may have no end, is none.
     pub fn of_file(path: &Path) -> io::Result<Self> {
-        let about = fs::metadata(path)?;
-        if !about.is_file() && !about.is_dir() {
-            return Err(io::Error::other("it is a pipe or a device, no file"));
-        }
+        len_of(path)?;
         let (mut file, mut hash, mut part) = (fs::File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
         loop {
             match file.read(&mut part)? {

@@ -156,14 +156,21 @@ impl Stat {
 
 /// The whole of a file that strangers may have made, of at most so many bytes; a pipe or a device may have no end.
 pub(crate) fn read_whole(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
-    let about = fs::metadata(path)?;
-    if !about.is_file() && !about.is_dir() {
-        return Err(std::io::Error::other("it is a pipe or a device, no file"));
-    }
-    if about.len() > most {
-        return Err(std::io::Error::other(format!("it has {} bytes, more than the {most} that are read", about.len())));
+    let len = len_of(path)?;
+    if len > most {
+        return Err(std::io::Error::other(format!("it has {len} bytes, more than the {most} that are read")));
     }
     fs::read(path)
+}
+
+/// Bytes of a file; an error for what may have no end.
+pub(crate) fn len_of(path: &Path) -> std::io::Result<u64> {
+    let about = fs::metadata(path)?;
+    if about.is_file() || about.is_dir() {
+        Ok(about.len())
+    } else {
+        Err(std::io::Error::other("it is a pipe or a device, no file"))
+    }
 }
 
 fn reason_of(error: &std::io::Error) -> BadReason {

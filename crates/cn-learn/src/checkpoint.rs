@@ -49,7 +49,7 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) skipped: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) ema: Option<Average>,
+    pub(crate) ema: Option<EmaState>,
     pub(crate) adam_steps: Vec<u32>,
     pub(crate) train_loss: SmoothLoss,
     pub(crate) history: Vec<EpochRecord>,
@@ -57,9 +57,9 @@ pub(crate) struct Record {
     pub(crate) extra: Value,
 }
 
-/// Of what the averages of a checkpoint are.
+/// The decay of an average of the weights, and the steps that are part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Average {
+pub(crate) struct EmaState {
     pub(crate) decay: f64,
     pub(crate) updates: u64,
 }

@@ -19,6 +19,22 @@ pub enum Flow {
     Stop,
 }
 
+/// What all handlers together want to happen next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wishes {
+    /// The strongest wish.
+    pub(crate) flow: Flow,
+    /// Whether one wants the phase to end, also where another one wants the fit to.
+    pub(crate) ends_phase: bool,
+}
+
+impl Wishes {
+    pub(crate) fn add(&mut self, flow: Flow) {
+        self.flow = self.flow.max(flow);
+        self.ends_phase |= flow == Flow::EndPhase;
+    }
+}
+
 /// When a checkpoint can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {

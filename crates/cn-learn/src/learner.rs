@@ -1,6 +1,7 @@
 //! The training loop.
 
 use self::feed::Resident;
+use crate::events::Wishes;
 use crate::train_loss::TrainLoss;
 use crate::{
     BadPlace, Batches, Checkpoint, EpochEnd, EpochRecord, Error, Evaluation, FitStart, Flow, Handler, Hypers, LrCurve,
@@ -52,22 +53,6 @@ pub struct Learner<M> {
     skipped: u32,
     restored_handlers: BTreeMap<String, Value>,
     resident: Resident,
-}
-
-/// What handlers want to happen next.
-#[derive(Clone, Copy, Debug, Default)]
-struct Wishes {
-    /// The strongest wish.
-    flow: Flow,
-    /// Whether one wants the phase to end, also where another one wants the fit to.
-    ends_phase: bool,
-}
-
-impl Wishes {
-    fn add(&mut self, flow: Flow) {
-        self.flow = self.flow.max(flow);
-        self.ends_phase |= flow == Flow::EndPhase;
-    }
 }
 
 /// fastai's momentum before a schedule sets one.

@@ -1,8 +1,9 @@
 //! Averages of a model's weights over the steps of its training.
 
 use crate::buffers::Buffers;
+use crate::param::view;
 use crate::storage::{check_shape, copy_into, read, with_float, write};
-use crate::{Entry, Error, Model, Parameters, Result};
+use crate::{Error, Model, Parameters, Result};
 use candle_core::Tensor;
 use cn_kernels::optim::ema;
 
@@ -133,10 +134,6 @@ impl Ema {
         (self.updates, self.state) = (updates, Some((average, averages)));
         Ok(())
     }
-}
-
-fn view(flat: &Tensor, entry: &Entry) -> Result<Tensor> {
-    Ok(flat.narrow(0, entry.offset, entry.len)?.reshape(entry.shape.clone())?)
 }
 
 fn unknown(name: &str) -> Error {

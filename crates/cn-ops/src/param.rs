@@ -317,6 +317,7 @@ impl Parameters {
     }
 }
 
-fn view(flat: &Tensor, entry: &Entry) -> Result<Tensor> {
+/// The part of a flat buffer, of values or of what is kept of each, that belongs to `entry`.
+pub(crate) fn view(flat: &Tensor, entry: &Entry) -> Result<Tensor> {
     Ok(flat.narrow(0, entry.offset, entry.len)?.reshape(entry.shape.clone())?)
 }

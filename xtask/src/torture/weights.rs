@@ -1,5 +1,6 @@
 //! Weight files that are malformed, lie, or would run code.
 
+use super::images::MORE_KIB;
 use super::{Scene, Tally};
 use crate::raw_zip::{archive, file};
 use anyhow::{Context, Result, ensure};
@@ -31,7 +32,7 @@ pub(super) fn run(scene: &Scene) -> Result<Tally> {
             let own = ended.peak_kib.saturating_sub(usual);
             more = more.max(own);
             ended.refused(&[path])?;
-            ensure!(own < 64 << 10, "{} MiB more memory than usual", own >> 10);
+            ensure!(own < MORE_KIB, "{} MiB more memory than usual", own >> 10);
             ensure!(!place.path("canary").exists(), "it ran code");
             Ok(())
         });

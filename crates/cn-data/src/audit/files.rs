@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek as _};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -93,12 +93,10 @@ impl Index {
 impl Head {
     /// `None` where the head of a file says nothing.
     fn of(path: &Path) -> Option<Self> {
-        let mut file = BufReader::new(File::open(path).ok()?);
-        let is_bomb = has_many_chunks(&mut file);
-        file.rewind().ok()?;
-        let mut reader = ImageReader::new(file).with_guessed_format().ok()?;
+        let open = || Some(BufReader::new(File::open(path).ok()?));
+        let mut reader = ImageReader::new(open()?).with_guessed_format().ok()?;
         let format = reader.format()?;
-        if format == ImageFormat::Png && is_bomb {
+        if format == ImageFormat::Png && has_many_chunks(&mut open()?) {
             return None;
         }
         reader.limits(limits(PLAIN));

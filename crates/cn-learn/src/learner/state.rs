@@ -1,7 +1,7 @@
 //! A learner as a checkpoint, and back.
 
 use super::Learner;
-use crate::checkpoint::{Average, Record, expect};
+use crate::checkpoint::{EmaState, Record, expect};
 use crate::train_loss::TrainLoss;
 use crate::weights::host_copy;
 use crate::{Checkpoint, Error, Phase, Position, Result, Weights};
@@ -27,7 +27,7 @@ pub(super) fn checkpoint<M: Model>(learner: &mut Learner<M>) -> Result<Checkpoin
         momentum: learner.momentum,
         lr_scale: learner.lr_scale,
         skipped: learner.skipped,
-        ema: learner.ema.as_ref().map(|ema| Average { decay: ema.decay(), updates: ema.updates() }),
+        ema: learner.ema.as_ref().map(|ema| EmaState { decay: ema.decay(), updates: ema.updates() }),
         adam_steps: learner.optimizer.steps().to_vec(),
         train_loss: learner.train_loss.smooth()?,
         history: learner.history.clone(),
