@@ -20,6 +20,7 @@ mod pipes;
 mod precision;
 mod results;
 mod resume;
+mod resume_auto;
 mod rollback;
 mod run;
 mod scans;

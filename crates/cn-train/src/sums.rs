@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Files of every finished run; the last one is in the last line, which a list that was cut lacks.
-pub(crate) const ALWAYS: [&str; 8] = [
+const ALWAYS: [&str; 8] = [
     "config.toml",
     "manifest.json",
     "metrics.jsonl",
@@ -18,8 +18,9 @@ pub(crate) const ALWAYS: [&str; 8] = [
     "model.safetensors",
     "model.json",
     "predictions.csv",
-    "summary.json",
+    SUMMARY,
 ];
+const SUMMARY: &str = "summary.json";
 
 /// Differences that are named one by one.
 const NAMED: usize = 10;
@@ -66,8 +67,10 @@ pub(crate) fn edited(run: &RunFolder) -> Vec<String> {
 ///
 /// If the summary is another.
 pub(crate) fn warn_of_edits(ui: Ui, run: &RunFolder) -> Result<()> {
-    refuse_edits(run, &["summary.json"])?;
     let edited = edited(run);
+    if edited.iter().any(|name| name == SUMMARY) {
+        return Err(changed(run, &[SUMMARY.to_owned()]).into());
+    }
     if !edited.is_empty() {
         let (folder, names) = (run.root().display(), edited.join(", "));
         ui.warn(format_args!("`{folder}` is not as the run wrote it ({names}): see `cn-train verify`"));
@@ -75,15 +78,15 @@ pub(crate) fn warn_of_edits(ui: Ui, run: &RunFolder) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a run whose files of these names were edited.
-pub(crate) fn refuse_edits(run: &RunFolder, names: &[&str]) -> Result<()> {
-    let mut edited = edited(run);
-    edited.retain(|name| names.contains(&name.as_str()));
-    if edited.is_empty() {
-        return Ok(());
-    }
-    let problem = format!("`{}` is not as the run wrote it: {} changed", run.root().display(), edited.join(", "));
-    Err(Problem::failure(problem).hint("restore it from a copy; `cn-train verify RUN` says more").into())
+/// Refuses a run whose files were edited.
+pub(crate) fn refuse_edits(run: &RunFolder) -> Result<()> {
+    let edited = edited(run);
+    if edited.is_empty() { Ok(()) } else { Err(changed(run, &edited).into()) }
+}
+
+fn changed(run: &RunFolder, names: &[String]) -> Problem {
+    let problem = format!("`{}` is not as the run wrote it: {} changed", run.root().display(), names.join(", "));
+    Problem::failure(problem).hint("restore it from a copy; `cn-train verify RUN` says more")
 }
 
 /// How many files are as they were noted; the summary counts where there is one.

@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context<'_>, args: &ReproduceArgs) -> Result<u8> {
     if !run.is_finished() {
         return Err(Problem::unfinished(run.root()).into());
     }
-    sums::refuse_edits(&run, &sums::ALWAYS)?;
+    sums::refuse_edits(&run)?;
     let forced = Manifest::read(run.manifest())?.forced;
     if !forced.is_empty() {
         let problem = format!(
