@@ -71,7 +71,8 @@ fn decays_and_patience_that_cannot_be_are_refused() {
         ("--ema 1", "`--ema 1.0` is no decay, expected a number between 0 and 1"),
         ("--ema nan", "`--ema NaN` is no decay"),
         ("--ema -0.5", "`--ema -0.5` is no decay"),
-        ("--patience 0", "--patience"),
+        ("--patience 0", "`--patience 0` is no number of epochs\n\nhint: leave it out"),
+        ("--validate-every 0", "`--validate-every 0` is no number of epochs"),
     ] {
         let refused = place.line(&format!("{TRAIN} --epochs 1 {flags} --out run"));
         assert!(refused.code == 2 && refused.stderr.contains(text), "{flags}: {}", refused.snapshot());

@@ -6,7 +6,6 @@ mod runs;
 use crate::config::{GroundKind, OnNan};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 pub(crate) use measuring::{BenchArgs, GpuCheckArgs, GpuPrecision, Work};
@@ -229,10 +228,10 @@ pub(crate) struct PhaseArgs {
     pub(crate) checkpoint_minutes: Option<f64>,
     /// Validate every so many epochs, and after the last one of a phase [default: 1]
     #[arg(long, help_heading = "Training", value_name = "EPOCHS", allow_negative_numbers = true)]
-    pub(crate) validate_every: Option<NonZeroUsize>,
+    pub(crate) validate_every: Option<usize>,
     /// End a phase when so many epochs in a row bring no lower validation loss
     #[arg(long, help_heading = "Training", value_name = "EPOCHS", allow_negative_numbers = true)]
-    pub(crate) patience: Option<NonZeroUsize>,
+    pub(crate) patience: Option<usize>,
     /// Judge and keep a moving average of the weights, of which this share is left after a step: 0.99
     #[arg(long, help_heading = "Training", value_name = "DECAY", allow_negative_numbers = true)]
     pub(crate) ema: Option<f64>,

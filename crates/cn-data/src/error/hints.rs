@@ -21,6 +21,10 @@ impl Error {
             Self::NotRecognised { .. } => {
                 "describe the layout in a `dataset.toml`, or with `--csv`, `--image` and `--label`"
             }
+            // What is no file, or longer than any.
+            Self::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::Other => {
+                "see that it is the file that was meant"
+            }
             Self::Unreadable { .. } => "see that it exists, and that you are allowed to read it",
             Self::Unwritable { .. } => "see that you are allowed to write there, and that the disk is not full",
             Self::BadSpec { .. } => {

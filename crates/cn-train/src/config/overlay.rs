@@ -4,7 +4,6 @@ use crate::args::{BatchSize, Common, ConfigArgs, DataArgs, PhaseArgs};
 use crate::problem::Problem;
 use clap::ValueEnum;
 use std::io::Read as _;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -80,8 +79,15 @@ pub(super) fn flags(table: &mut Table, common: &Common, args: &ConfigArgs) -> Re
 
 fn training(set: &mut Setter<'_>, args: &PhaseArgs) -> Result<(), Problem> {
     set.integer("checkpoint_every", args.checkpoint_every)?;
-    set.integer("validate_every", args.validate_every.map(NonZeroUsize::get))?;
-    set.integer("patience", args.patience.map(NonZeroUsize::get))?;
+    let epochs = [("validate_every", args.validate_every), ("patience", args.patience)];
+    for (key, n) in epochs {
+        if n == Some(0) {
+            let flag = key.replace('_', "-");
+            return Err(Problem::usage(format!("`--{flag} 0` is no number of epochs"))
+                .hint("leave it out, or name a number from 1 up"));
+        }
+        set.integer(key, n)?;
+    }
     for (key, value) in [("checkpoint_minutes", args.checkpoint_minutes), ("ema", args.ema)] {
         if let Some(value) = value {
             set.0.insert(key.into(), value.into());
