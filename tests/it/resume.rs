@@ -61,7 +61,7 @@ fn a_stopped_run_goes_on_to_the_bits_of_one_that_never_stopped() {
     assert!(refused.stderr.starts_with(text), "{}", refused.stderr);
     place.write("stopped/config.toml", settings.replace("epochs = 2", "epochs = 3"));
     let refused = place.line("train --resume stopped");
-    assert!(refused.stderr.contains("began\n  its phases are not those of the checkpoint"), "{}", refused.snapshot());
+    assert!(refused.stderr.contains("also by `--force`:\n  phase 2: epochs: 2, now 3\n"), "{}", refused.snapshot());
     place.write("stopped/config.toml", settings);
 
     let again = place.line("train --resume stopped --dry-run");
@@ -322,6 +322,19 @@ fn what_is_forced_is_told_and_kept() {
         let refused = place.line(&format!("train --resume run --force {flag}"));
         assert!(refused.code == 1 && refused.stderr.contains("also by `--force`:\n  "), "{}", refused.snapshot());
     }
+    let settings = place.read("run/config.toml");
+    for (old, new, line) in [
+        ("seed = 42\n", "seed = 7\n", "seed: 42, now 7"),
+        ("batch_size = 16", "batch_size = 8", "batch_size: 16, now 8"),
+        ("epochs = 2", "epochs = 3", "phase 2: epochs: 2, now 3"),
+        ("seed = 42\n", "seed = 42\nema = 0.5\n", "ema: nothing, now 0.5"),
+    ] {
+        place.write("run/config.toml", settings.replacen(old, new, 1));
+        let refused = place.line("train --resume run --force");
+        let text = format!("goes on with what its checkpoint holds, also by `--force`:\n  {line}\n");
+        assert!(refused.code == 1 && refused.stderr.contains(&text), "{}", refused.snapshot());
+    }
+    place.write("run/config.toml", settings);
     assert_eq!(place.json("run/manifest.json")["forced"], serde_json::json!(["config.toml: edited"]));
 
     // A checkpoint that was made by force is none of a run that was not forced.

@@ -91,6 +91,24 @@ impl Checkpoint {
         &self.record.plan
     }
 
+    /// The seed of the run.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.record.seed
+    }
+
+    /// Images of a batch.
+    #[must_use]
+    pub fn batch_size(&self) -> usize {
+        self.record.batch_size
+    }
+
+    /// The decay of the average of the weights, where the run keeps one.
+    #[must_use]
+    pub fn ema(&self) -> Option<f64> {
+        self.record.ema.map(|ema| ema.decay)
+    }
+
     /// The epochs so far.
     #[must_use]
     pub fn history(&self) -> &[EpochRecord] {

@@ -159,6 +159,9 @@ impl Error {
             Self::Outputs { .. } => Some("replace the model's head by one with as many outputs as there are classes"),
             Self::CheckpointDamaged { .. } => Some("use the checkpoint before it, or train again"),
             Self::CheckpointFormat { .. } => Some("use the program that wrote it, or train again"),
+            Self::CheckpointMismatch { .. } => {
+                Some("go on with the settings, images and weights that it was made with, or begin a new run")
+            }
             Self::NotFinite(_) => Some("lower the learning rate"),
             Self::Ops(e) => e.hint(),
             Self::Augment(e) => e.hint(),

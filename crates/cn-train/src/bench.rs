@@ -149,7 +149,8 @@ fn jobs(context: &Context<'_>, args: &BenchArgs) -> Result<Vec<Job>> {
         None => vec![Work::Train, Work::Infer],
     };
     let mut jobs = Vec::new();
-    for precision in precisions(context, args)? {
+    let (supported, left_out) = precisions(args)?;
+    for precision in supported {
         for &work in &works {
             let batches = match (args.batch_size, work) {
                 (Some(batch_size), _) => vec![batch_size],
@@ -172,6 +173,9 @@ fn jobs(context: &Context<'_>, args: &BenchArgs) -> Result<Vec<Job>> {
                 .hint("leave out that flag, or `--only`, `--precision` or `--frozen`")
                 .into());
         }
+    }
+    for problem in left_out {
+        context.ui.warn(format_args!("skipped: {problem}"));
     }
     Ok(jobs)
 }
@@ -206,8 +210,8 @@ fn check(args: &BenchArgs) -> Result<()> {
     Ok(())
 }
 
-/// The precision asked for, else all that this processor has.
-fn precisions(context: &Context<'_>, args: &BenchArgs) -> Result<Vec<Precision>> {
+/// The precision asked for, else all that this processor has, and why others are left out.
+fn precisions(args: &BenchArgs) -> Result<(Vec<Precision>, Vec<String>)> {
     let all = match &args.precision {
         Some(name) => vec![name.parse::<Precision>().map_err(|e| {
             Problem::usage(format!("cannot measure the precision `{name}`")).caused_by(e).hint("use f32 or bf16")
@@ -215,14 +219,15 @@ fn precisions(context: &Context<'_>, args: &BenchArgs) -> Result<Vec<Precision>>
         None => vec![Precision::F32, Precision::Bf16],
     };
     let (supported, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|precision| precision.is_supported());
-    for precision in others {
-        let problem = format!("no products of {precision} here ({} without AVX512-BF16)", cn_ops::Isa::current());
-        if args.precision.is_some() {
-            return Err(Problem::failure(problem).hint("leave `--precision` out, or measure f32").into());
+    let isa = cn_ops::Isa::current();
+    let reason = |precision| format!("no products of {precision} here ({isa} without AVX512-BF16)");
+    let left_out: Vec<String> = others.into_iter().map(reason).collect();
+    match left_out.first() {
+        Some(problem) if args.precision.is_some() => {
+            Err(Problem::failure(problem.clone()).hint("leave `--precision` out, or measure f32").into())
         }
-        context.ui.warn(format_args!("skipped: {problem}"));
+        _ => Ok((supported, left_out)),
     }
-    Ok(supported)
 }
 
 /// Names and times of those that were measured.

@@ -21,6 +21,7 @@ const ALWAYS: [&str; 8] = [
     SUMMARY,
 ];
 const SUMMARY: &str = "summary.json";
+const LIST: &str = "SHA256SUMS";
 
 /// Differences that are named one by one.
 const NAMED: usize = 10;
@@ -50,15 +51,22 @@ pub(crate) fn write(run: &RunFolder, summary: &[u8]) -> Result<()> {
     Ok(write_atomic(run.sums(), text.as_bytes())?)
 }
 
-/// Those of the files of every finished run that are others than were noted; none where nothing was.
+/// Those of the files of every finished run that are others than were noted, and the list of them where it cannot be
+/// read or was cut; none where there is no list.
 pub(crate) fn edited(run: &RunFolder) -> Vec<String> {
-    let noted = read_bytes(run.sums()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+    let path = run.sums();
+    if path.symlink_metadata().is_err() {
+        return Vec::new();
+    }
+    let noted = read_bytes(&path).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+    let has_end = noted.lines().any(|line| line.split_once("  ").is_some_and(|(_, name)| name == SUMMARY));
+    let list = (!has_end).then(|| LIST.to_owned());
     let mut seen = HashSet::new();
     let lines = noted.lines().filter_map(|line| line.split_once("  "));
     // A name that stands twice is read once.
     let lines = lines.filter(|(_, name)| ALWAYS.contains(name) && seen.insert(*name));
     let differs = |(sha256, name): &(&str, &str)| digest(&run.root().join(name)).is_ok_and(|found| found != *sha256);
-    lines.filter(differs).map(|(_, name)| name.to_owned()).collect()
+    list.into_iter().chain(lines.filter(differs).map(|(_, name)| name.to_owned())).collect()
 }
 
 /// Warns where files were edited: the rest is shown as if the run had come to them. Numbers that were are refused.
@@ -168,7 +176,12 @@ mod tests {
             std::fs::write(run.sums(), whole.lines().take(n).map(|line| format!("{line}\n")).collect::<String>())?;
             let error = check(&run).expect_err("the list was cut").to_string();
             assert!(error.contains("summary.json is not in it"), "{error}");
+            assert!(edited(&run).iter().any(|name| name == LIST));
         }
+        std::fs::write(run.sums(), [0xFF])?;
+        assert_eq!(edited(&run), [LIST]);
+        std::fs::remove_file(run.sums())?;
+        assert!(edited(&run).is_empty());
         let last = whole.lines().next_back().expect("lines");
         std::fs::write(run.sums(), format!("{whole}{last}\n"))?;
         assert!(check(&run).expect_err("twice").to_string().contains("summary.json is listed twice"));

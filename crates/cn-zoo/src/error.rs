@@ -75,6 +75,14 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// A packed file whose header is longer than that of any network.
+    #[error("the header of the packed weight file has {found} bytes, and at most {limit} are read")]
+    PackedHeader {
+        /// Bytes that it says it has.
+        found: u64,
+        /// Most that are read.
+        limit: u64,
+    },
     /// A packed file that is cut short, or longer than its header says.
     #[error("the packed weight file has {found} bytes, expected {}", expected.map_or("another number".into(), |n| n.to_string()))]
     PackedLength {
@@ -141,6 +149,12 @@ pub enum Error {
         first: String,
         /// The other.
         second: String,
+    },
+    /// A tensor that a file has twice.
+    #[error("`{name}` is in the file twice")]
+    RepeatedName {
+        /// Its name in the file.
+        name: String,
     },
     /// A tensor of another shape than the model's.
     #[error("`{name}` has shape {found:?} in the file, expected {expected:?}")]
@@ -232,13 +246,16 @@ impl Error {
             | Self::Zip(_)
             | Self::Pickle { .. }
             | Self::NotFinite { .. }
+            | Self::RepeatedName { .. }
             | Self::Packed { .. }
+            | Self::PackedHeader { .. }
             | Self::PackedLength { .. } => {
                 Some("the file may be cut short or damaged: fetch it again and compare its checksum")
             }
             Self::WrongShape { .. } | Self::Missing { .. } | Self::Unexpected { .. } => {
                 Some("the file must hold the whole body of this architecture; its head may be of other classes")
             }
+            Self::DuplicateName { .. } => Some("save it again without one of the two"),
             Self::Unreadable { .. } => Some("name a weight file: safetensors, or PyTorch's .pth"),
             Self::UnknownNetwork { .. } => {
                 Some("resnet18, resnet34 and resnet50 are known, with the tensor names of torchvision, timm or fastai")

@@ -23,8 +23,12 @@ pub(super) fn run(scene: &Scene) -> Result<Tally> {
     let refused = place.run(&format!("{COMMAND} w.safetensors"))?;
     let mut tally = Tally::default();
     let mut more = 0;
-    for (name, bytes) in safetensors(&whole).into_iter().chain(pickles()) {
-        let path = if name.starts_with("pickle") { "w.pth" } else { "w.safetensors" };
+    for (name, bytes) in safetensors(&whole).into_iter().chain(pickles()).chain(packed()) {
+        let path = match name.split_once(' ') {
+            Some(("pickle", _)) => "w.pth",
+            Some(("packed", _)) => "w.bin",
+            _ => "w.safetensors",
+        };
         // Only a file as long as a good one may take what that takes.
         let usual = if bytes.len() < MOST_SMALL { refused.peak_kib } else { good.peak_kib };
         fs::write(place.path(path), bytes)?;
@@ -126,7 +130,10 @@ fn pickles() -> Vec<(&'static str, Vec<u8>)> {
     let zipped = |pickle: &[u8]| {
         archive(&[file("x/data.pkl", pickle), file("x/byteorder", b"little"), file("x/version", b"3\n")])
     };
+    let many: Vec<String> = (0..60_000).map(|i| format!("x/{i}")).collect();
+    let many: Vec<_> = many.iter().map(|name| file(name, b"")).collect();
     vec![
+        ("pickle in an archive of 60,000 files", archive(&many)),
         ("pickle that makes a file", zipped(b"\x80\x02cposix\nsystem\nX\x0c\0\0\0touch canary\x85R.")),
         ("pickle that evaluates", zipped(b"\x80\x02cbuiltins\neval\nX\x04\x00\x00\x001+1 \x85R.")),
         ("pickle that opens", zipped(b"\x80\x04\x8c\x08builtins\x8c\x04open\x93\x8c\x06canary\x8c\x01w\x86R.")),
@@ -138,5 +145,31 @@ fn pickles() -> Vec<(&'static str, Vec<u8>)> {
         ("pickle of an empty table", zipped(b"\x80\x02}.")),
         ("pickle of ten million tables", zipped(&[b"\x80\x02", &vec![b'}'; 10_000_000][..], b"."].concat())),
         ("pickle of a tuple a million deep", zipped(&[b"\x80\x02)", &vec![0x85; 1_000_000][..], b"."].concat())),
+    ]
+}
+
+/// The form of weights within the program, which a file may have too.
+fn packed() -> Vec<(&'static str, Vec<u8>)> {
+    let with = |len: u64, rest: &[u8]| [b"CNPACK1\n", &len.to_le_bytes()[..], rest].concat();
+    let named = |tensors: &str, data: &[u8]| {
+        let header = format!(r#"{{"metadata":{{}},"tensors":[{tensors}]}}"#);
+        with(header.len() as u64, &[header.as_bytes(), data].concat())
+    };
+    let entry = |name: &str, shape: &str, bits: u8| format!(r#"{{"name":"{name}","shape":[{shape}],"bits":{bits}}}"#);
+    let many = (0..200_000).map(|i| entry(&format!("{i:x}"), "0", 32)).collect::<Vec<_>>().join(",");
+    let twice = [entry("fc.bias", "15", 32), entry("fc.bias", "15", 32)].join(",");
+    vec![
+        ("packed without a length", b"CNPACK1\n".to_vec()),
+        ("packed with a header of 2^64 bytes", with(u64::MAX, b"{}")),
+        ("packed with a header that is longer than the file", with(1000, b"{}")),
+        ("packed without JSON", with(4, b"{{{{")),
+        ("packed with JSON nested without end", with(100_000, &vec![b'['; 100_000])),
+        ("packed with 200,000 tensors of nothing", named(&many, b"")),
+        ("packed with a note of 7 MB", with(7 << 20, &vec![b'"'; 7 << 20])),
+        ("packed with one tensor twice", named(&twice, &[0; 120])),
+        ("packed with a shape that overflows", named(&entry("fc.weight", "4294967296,4294967296", 6), b"")),
+        ("packed with seven bits", named(&entry("fc.bias", "15", 7), &[0; 60])),
+        ("packed and longer than it says", named(&entry("fc.bias", "15", 32), &[0; 61])),
+        ("packed with no tensor of a network", named(&entry("a", "15", 32), &[0; 60])),
     ]
 }

@@ -47,7 +47,7 @@ pub(super) fn write(checkpoint: &Checkpoint, path: &Path, previous: Option<&Path
 }
 
 /// A rename is on disk once its folder is.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 

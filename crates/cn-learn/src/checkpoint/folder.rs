@@ -2,6 +2,7 @@
 
 use super::file;
 use crate::{Checkpoint, Error, Result};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -110,8 +111,9 @@ impl CheckpointFolder {
         let fresh = path.with_extension("tmp");
         let _ = std::fs::remove_file(&fresh); // Left behind by a crash.
         std::fs::hard_link(self.last(), &fresh)
-            .or_else(|_| std::fs::copy(self.last(), &fresh).map(drop))
+            .or_else(|_| copy(&self.last(), &fresh))
             .and_then(|()| std::fs::rename(&fresh, path))
+            .and_then(|()| file::sync_folder(&self.path))
             .map_err(|e| failed("keep", &self.last(), e))?;
         // Where both are names of one file already, a rename does nothing (POSIX), and leaves both.
         let _ = std::fs::remove_file(&fresh);
@@ -140,7 +142,7 @@ impl CheckpointFolder {
     ///
     /// # Errors
     ///
-    /// If there are files and none can be read: the error of the newest.
+    /// If there are files and none can be read: the error of the newest. Also where it cannot be known whether there are.
     pub fn newest(&self) -> Result<Option<NewestCheckpoint>> {
         self.newest_where(|_| true)
     }
@@ -153,7 +155,13 @@ impl CheckpointFolder {
     pub fn newest_where(&self, is_own: impl Fn(&Checkpoint) -> bool) -> Result<Option<NewestCheckpoint>> {
         let mut damage = None;
         let files = [self.last(), self.previous(), self.epoch(), self.best()];
-        for path in files.into_iter().filter(|path| path.exists()) {
+        for path in files {
+            match path.try_exists() {
+                Ok(true) => {}
+                Ok(false) => continue,
+                // What lies there is not known, and a run that began anew would take its place.
+                Err(error) => return Err(failed("read", &path, error)),
+            }
             match Checkpoint::read(&path) {
                 Ok(checkpoint) if is_own(&checkpoint) => {
                     return Ok(Some(NewestCheckpoint { checkpoint, path, damage }));
@@ -168,6 +176,12 @@ impl CheckpointFolder {
         }
         damage.map_or(Ok(None), Err)
     }
+}
+
+/// A copy that is on the disk.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::copy(from, to)?;
+    File::options().write(true).open(to)?.sync_all()
 }
 
 fn failed(action: &'static str, path: &Path, source: std::io::Error) -> Error {

@@ -52,7 +52,13 @@ pub(super) fn restore<M: Model>(learner: &mut Learner<M>, checkpoint: &Checkpoin
     expect("the batch size", &learner.batches.config().batch_size, &record.batch_size)?;
     let own = learner.model.named_tensors()?;
     expect_kinds("the set of tensors", &own, checkpoint.weights.tensors())?;
-    expect("the decay of the average", &learner.config.ema, &record.ema.map(|ema| ema.decay))?;
+    if learner.config.ema != checkpoint.ema() {
+        let [expected, found] = [learner.config.ema, checkpoint.ema()].map(|decay| match decay {
+            Some(decay) => decay.to_string(),
+            None => "none".to_owned(),
+        });
+        return Err(Error::CheckpointMismatch { what: "the decay of the average", found, expected });
+    }
     let averaged = checkpoint.average.as_ref().map_or(&[][..], Weights::tensors);
     if record.ema.is_some_and(|ema| ema.updates > 0) {
         expect_kinds("the set of averages", &own, averaged)?;

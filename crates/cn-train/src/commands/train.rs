@@ -60,9 +60,9 @@ pub(super) fn run(context: &Context<'_>, args: &TrainArgs) -> Result<u8> {
         return resume::same(context, args, config, &run);
     }
     check_folder(&run)?;
+    destination::check_outside(run.root(), &config.data)?;
     if !args.dry_run {
         destination::check(run.root())?;
-        destination::check_outside(run.root(), &config.data)?;
     }
     let endless = config.synthetic.steps.is_some();
     let asked = endless || args.config.batch.data.synthetic || config.data.dir.is_some();

@@ -21,6 +21,8 @@ use std::path::Path;
 
 /// No file past this size is read: four hundred times a ResNet-18, and what a process can spare.
 const MAX_BYTES: u64 = 2 << 30;
+/// Bytes of a header: two hundred times that of a ResNet-50.
+const MAX_HEADER_LEN: u64 = 1 << 20;
 /// Version of what [`save`] writes beside the tensors.
 const FORMAT_VERSION: &str = "1";
 

@@ -10,6 +10,7 @@
 //! Four codes of 6 bits lie in three bytes, the first one in the lowest bits; a code `q` of a row stands for
 //! `(q - 32) * scale`. Kernels of convolutions and matrices have codes, everything else is small and stays exact.
 
+use super::MAX_HEADER_LEN;
 use super::names::is_counter;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -115,13 +116,18 @@ fn value(code: u32, scale: f32) -> f32 {
 ///
 /// # Errors
 ///
-/// [`Error::Packed`] for a header that is none, [`Error::PackedLength`] if the file is shorter or longer than it says.
+/// [`Error::Packed`] for a header that is none, [`Error::PackedHeader`] for one that is longer than 1 MiB,
+/// [`Error::PackedLength`] if the file is shorter or longer than it says, [`Error::RepeatedName`].
 pub(crate) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>)> {
     let found = bytes.len();
     let cut = || Error::PackedLength { expected: None, found };
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(cut)?;
     let (length, rest) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
-    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| cut())?;
+    let length = u64::from_le_bytes(*length);
+    if length > MAX_HEADER_LEN {
+        return Err(Error::PackedHeader { found: length, limit: MAX_HEADER_LEN });
+    }
+    let length = usize::try_from(length).map_err(|_| cut())?;
     let (header, mut data) = rest.split_at_checked(length).ok_or_else(cut)?;
     let header: Header = serde_json::from_slice(header).map_err(|source| Error::Packed { source })?;
     let sizes: Option<Vec<usize>> = header.tensors.iter().map(Entry::len).collect();
@@ -135,7 +141,10 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, BTreeMap<S
         let (own, others) = data.split_at(size);
         data = others;
         let values = if entry.bits == 6 { decoded(own, entry) } else { floats(own) };
-        tensors.insert(entry.name.clone(), Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)?);
+        let tensor = Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)?;
+        if tensors.insert(entry.name.clone(), tensor).is_some() {
+            return Err(Error::RepeatedName { name: entry.name.clone() });
+        }
     }
     Ok((tensors, header.metadata))
 }
@@ -208,10 +217,37 @@ mod tests {
         assert!(read(&[&bytes[..], &[0]].concat()).is_err());
     }
 
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        [MAGIC, &(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+    }
+
     #[test]
     fn shapes_that_no_memory_holds_are_refused() {
-        let header = br#"{"metadata":{},"tensors":[{"name":"a","shape":[4294967296,4294967296],"bits":6}]}"#;
-        let bytes = [MAGIC, &(header.len() as u64).to_le_bytes(), header].concat();
+        let bytes = file(r#"{"metadata":{},"tensors":[{"name":"a","shape":[4294967296,4294967296],"bits":6}]}"#, &[]);
         assert!(matches!(read(&bytes), Err(Error::PackedLength { expected: None, .. })));
+    }
+
+    #[test]
+    fn a_tensor_that_is_there_twice_is_refused() {
+        let entry = r#"{"name":"a","shape":[1],"bits":32}"#;
+        let once = file(&format!(r#"{{"metadata":{{}},"tensors":[{entry}]}}"#), &[0; 4]);
+        assert_eq!(read(&once).unwrap().0.len(), 1);
+        let twice = file(&format!(r#"{{"metadata":{{}},"tensors":[{entry},{entry}]}}"#), &[0; 8]);
+        assert!(matches!(read(&twice), Err(Error::RepeatedName { name }) if name == "a"));
+    }
+
+    #[test]
+    fn a_header_has_an_end() {
+        let notes = |n: usize| {
+            let header = format!(r#"{{"metadata":{{"note":"{}"}},"tensors":[]}}"#, "x".repeat(n));
+            (header.len(), read(&file(&header, &[])))
+        };
+        let (around, _) = notes(0);
+        let limit = MAX_HEADER_LEN as usize;
+        assert!(notes(limit - around).1.is_ok());
+        let (found, longer) = notes(limit - around + 1);
+        assert!(matches!(longer, Err(Error::PackedHeader { found: n, .. }) if n == found as u64));
+        let endless = [MAGIC, &u64::MAX.to_le_bytes()].concat();
+        assert!(matches!(read(&endless), Err(Error::PackedHeader { found: u64::MAX, .. })));
     }
 }

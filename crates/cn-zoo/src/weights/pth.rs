@@ -13,6 +13,10 @@ use zip::{CompressionMethod, ZipArchive};
 const NESTED: [&str; 3] = ["model", "state_dict", "model_state_dict"];
 /// Tied weights are copied, so tensors may take more memory than the file; hostile files must not multiply it.
 const GROWTH: usize = 4;
+/// Files of an archive: sixty times those of a ResNet-50.
+const MAX_FILES: usize = 20_000;
+/// What the entry of a file in the archive's directory begins with.
+const ENTRY: &[u8] = b"PK\x01\x02";
 
 /// The tensors of a file, by its own names.
 ///
@@ -56,6 +60,10 @@ struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self> {
+        // The directory would be read whole, whatever its end says it holds.
+        if bytes.windows(ENTRY.len()).filter(|four| *four == ENTRY).nth(MAX_FILES).is_some() {
+            return archive_error(format!("holds more than {MAX_FILES} files"));
+        }
         let mut zip = ZipArchive::new(Cursor::new(bytes))?;
         if zip.has_duplicate_names() || zip.has_overlapping_entries()? {
             return archive_error("holds files that lie on top of each other");

@@ -1,5 +1,6 @@
 //! The safetensors format.
 
+use super::MAX_HEADER_LEN;
 use super::digest::{bytes_of, dtype_name};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -8,16 +9,13 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// Bytes of a header: two hundred times that of a ResNet-50.
-const MOST_HEADER: u64 = 1 << 20;
-
 /// The tensors and the metadata of a file. The crate refuses overlaps, holes and overflows.
 ///
 /// # Errors
 ///
 /// [`Error::Safetensors`] for a malformed file, also one whose header is longer than 1 MiB, [`Error::ElementType`].
 pub(crate) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>)> {
-    if bytes.first_chunk().is_some_and(|length| u64::from_le_bytes(*length) > MOST_HEADER) {
+    if bytes.first_chunk().is_some_and(|length| u64::from_le_bytes(*length) > MAX_HEADER_LEN) {
         return Err(SafeTensorError::HeaderTooLarge.into());
     }
     let (_, header) = SafeTensors::read_metadata(bytes)?;

@@ -295,6 +295,12 @@ fn archives_of_another_make_are_refused() {
         ("compresses `data.pkl`", archive(&[("m/data.pkl", &pickle), data], CompressionMethod::Deflated)),
         ("is a TorchScript program", stored(&[("m/data.pkl", &pickle), data, ("m/code/a.py", b"")])),
         ("another byte order", stored(&[("m/data.pkl", &pickle), data, ("m/byteorder", b"big")])),
+        ("holds more than 20000 files", {
+            let many: Vec<String> = (0..20_000).map(|i| format!("m/{i}")).collect();
+            stored(
+                &[vec![("m/data.pkl", &pickle[..])], many.iter().map(|name| (&name[..], &b""[..])).collect()].concat(),
+            )
+        }),
         ("holds no dict", stored(&[("m/data.pkl", b"\x80\x02].")])),
         ("holds no tensors", stored(&[("m/data.pkl", b"\x80\x02}.")])),
     ];

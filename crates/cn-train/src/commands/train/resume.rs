@@ -348,21 +348,35 @@ fn refuse_kept(
     Ok(prepared.learner.restore(&found.checkpoint)?)
 }
 
+/// The settings with what a checkpoint holds, which training goes on with.
+fn with_kept(stored: &Config, checkpoint: &Checkpoint) -> Config {
+    Config {
+        phase: checkpoint.phases().to_vec(),
+        seed: checkpoint.seed(),
+        batch_size: checkpoint.batch_size(),
+        ema: checkpoint.ema(),
+        ..stored.clone()
+    }
+}
+
 /// Refuses settings that were edited after the run began: its checkpoints were made with others.
 fn refuse_edited(run: &RunFolder, args: &TrainArgs, checkpoint: Option<&Checkpoint>, stored: &Config) -> Result<()> {
     // Without a manifest, nothing was computed with them yet, or what follows says what is wrong.
     let Ok(manifest) = Manifest::read(run.manifest()) else { return Ok(()) };
-    if args.force || !is_edited(run, &manifest)? {
+    if !is_edited(run, &manifest)? {
         return Ok(());
     }
-    let phases = match checkpoint {
-        Some(checkpoint) if checkpoint.phases() != stored.phase => {
-            "\n  its phases are not those of the checkpoint, which training would go on with"
-        }
-        _ => "",
-    };
-    let path = run.config();
-    Err(Problem::failure(format!("`{}` was edited since the run began{phases}", path.display()))
+    let edited = format!("`{}` was edited since the run began", run.config().display());
+    let kept = checkpoint.map_or_else(Vec::new, |checkpoint| with_kept(stored, checkpoint).differences(stored));
+    if !kept.is_empty() {
+        let problem =
+            format!("{edited}, and goes on with what its checkpoint holds, also by `--force`:{}", listed(&kept));
+        return Err(Problem::failure(problem).hint("put these back, or begin a new run with `--config FILE`").into());
+    }
+    if args.force {
+        return Ok(());
+    }
+    Err(Problem::failure(edited)
         .hint("restore the file, begin a new run with `--config FILE`, or pass `--force` to go on anyway")
         .into())
 }
