@@ -206,6 +206,8 @@ mod tests {
     fn hints_of_libraries_are_found_below_others() {
         let plain = std::io::Error::other("no advice");
         assert_eq!(problem::hint(&plain.into()), None);
+        let named = std::io::Error::from(std::io::ErrorKind::NotADirectory);
+        assert!(problem::hint(&named.into()).is_some_and(|hint| hint.contains("move it away")));
         let inner = cn_learn::Error::data(cn_data::Error::NoFolder { path: "x".into() });
         let hint = problem::hint(&anyhow::Error::new(inner).context("no"));
         assert!(hint.is_some_and(|hint| hint.contains("fetch-data")));

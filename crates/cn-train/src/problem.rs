@@ -61,7 +61,9 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
 }
 
 fn system_hint<'a>(e: &'a (dyn Error + 'static)) -> Option<&'a str> {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    use std::io::ErrorKind::{
+        FileTooLarge, IsADirectory, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
     match e.downcast_ref::<std::io::Error>()?.kind() {
         StorageFull | QuotaExceeded => Some(
             "make room on that disk and start again; a run that has a checkpoint goes on with `train --resume RUN`",
@@ -70,6 +72,10 @@ fn system_hint<'a>(e: &'a (dyn Error + 'static)) -> Option<&'a str> {
             "raise the limit of the size of files (`ulimit -f`) and start again; a run that has a checkpoint goes on with \
              `train --resume RUN`",
         ),
+        NotADirectory => Some("a file has the name that a folder should have: move it away"),
+        IsADirectory => Some("a folder has the name that a file should have: move it away, or name a file"),
+        PermissionDenied => Some("change who may use it (`ls -l`), or name another place"),
+        ReadOnlyFilesystem => Some("name a place that can be written to"),
         _ => None,
     }
 }
