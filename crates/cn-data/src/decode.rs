@@ -156,13 +156,26 @@ fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientat
     Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
 }
 
-/// Whether the last scan of a JPEG is followed by the marker of the end.
+/// Whether the scans of a JPEG are followed by the marker of the end, whatever follows that, such as the film of a phone.
 ///
-/// The decoder does not look at what is missing from the last row of blocks. Neither marker can occur in the data of
-/// a scan, where a byte 0xFF is followed by 0.
+/// The decoder does not look at what is missing from the last row of blocks. Within the data of a scan a byte 0xFF is
+/// followed by 0, or by a restart (ITU T.81, B.1.1).
 fn reaches_its_end(bytes: &[u8]) -> bool {
-    let has = |bytes: &[u8], marker| bytes.windows(2).rposition(|pair| pair == [0xFF, marker]);
-    has(bytes, 0xDA).is_some_and(|scan| has(&bytes[scan..], 0xD9).is_some())
+    const RESTART: std::ops::RangeInclusive<u8> = 0xD0..=0xD7;
+    let is_marker = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0 | 1 | 0xFF) && !RESTART.contains(&pair[1]);
+    let (mut has_scan, mut rest) = (false, bytes.get(2..).unwrap_or_default());
+    while let Some(at) = rest.windows(2).position(is_marker) {
+        let (marker, after) = (rest[at + 1], &rest[at + 2..]);
+        match marker {
+            0xD9 => return has_scan,
+            // The next image: this one was cut.
+            0xD8 => return false,
+            _ => has_scan |= marker == 0xDA,
+        }
+        let Some(length) = after.first_chunk().map(|length| u16::from_be_bytes(*length)) else { return false };
+        rest = after.get(usize::from(length)..).unwrap_or_default();
+    }
+    false
 }
 
 fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {

@@ -204,6 +204,24 @@ fn truncated_files_are_found() {
 }
 
 #[test]
+fn what_follows_a_jpeg_is_not_part_of_it() {
+    let whole = jpeg(&grey());
+    let alone = decode(&whole, &config()).expect("valid").pixels;
+    let scan = b"ftyp\xFF\xDA and no end".to_vec();
+    for follows in [scan.clone(), b"\xFF\xFF\xD8".to_vec(), vec![0xFF; 100], whole.clone()] {
+        let decoded = decode(&[&whole[..], &follows].concat(), &config()).expect("valid");
+        assert_eq!(decoded.pixels, alone);
+        // One that is cut does not become whole by it.
+        let cut = &whole[..whole.len() - 40];
+        assert!(decode(&[cut, &follows].concat(), &config()).is_err(), "{follows:?}");
+    }
+    // Fill bytes may stand before any marker.
+    let end = whole.len() - 2;
+    let filled = [&whole[..end], &[0xFF; 3], &whole[end..]].concat();
+    assert_eq!(decode(&filled, &config()).expect("valid").pixels, alone);
+}
+
+#[test]
 fn png_checksums_are_checked() {
     let mut bytes = encoded(&grey(), ImageFormat::Png);
     let middle = bytes.len() / 2;
