@@ -369,8 +369,10 @@ fn refuse_edited(run: &RunFolder, args: &TrainArgs, checkpoint: Option<&Checkpoi
     let edited = format!("`{}` was edited since the run began", run.config().display());
     let kept = checkpoint.map_or_else(Vec::new, |checkpoint| with_kept(stored, checkpoint).differences(stored));
     if !kept.is_empty() {
-        let problem =
-            format!("{edited}, and goes on with what its checkpoint holds, also by `--force`:{}", listed(&kept));
+        let problem = format!(
+            "{edited}, but the run goes on with what its checkpoint holds, also by `--force`:{}",
+            listed(&kept)
+        );
         return Err(Problem::failure(problem).hint("put these back, or begin a new run with `--config FILE`").into());
     }
     if args.force {
