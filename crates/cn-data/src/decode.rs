@@ -94,6 +94,9 @@ pub enum BadReason {
         /// Bytes of the pixels.
         pixels: u64,
     },
+    /// A kind of a format that is not read.
+    #[error("not supported: {0}; most programs that show it can save it anew")]
+    Unsupported(String),
     /// Truncated or corrupt.
     #[error("damaged: {}", one_line(.0))]
     Damaged(String),
@@ -133,7 +136,7 @@ fn decode_any(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientati
     }
 }
 
-/// Baseline and progressive JPEG; strict about the image data, so that a file cut short is found out.
+/// Baseline and progressive JPEG; strict about the image data, so that a file that lacks some of them is found out.
 fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {
     let lenient = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), lenient);
@@ -146,36 +149,12 @@ fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientat
     // Stray bytes between headers do no harm; from here on they would.
     let strict = decoder.options().set_strict_mode(true).jpeg_set_out_colorspace(space);
     decoder.set_options(strict);
-    if !reaches_its_end(bytes) {
-        return Err(damaged("the file is cut short"));
-    }
+    blocks::check(bytes)?;
     let mut pixels = vec![0; width * height * channels];
     decoder.decode_into(&mut pixels).map_err(damaged)?;
     let image = Decoded { height: height as u32, width: width as u32, channels: channels as u32, pixels };
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
-}
-
-/// Whether the scans of a JPEG are followed by the marker of the end, whatever follows that, such as the film of a phone.
-///
-/// The decoder does not look at what is missing from the last row of blocks. Within the data of a scan a byte 0xFF is
-/// followed by 0, or by a restart (ITU T.81, B.1.1).
-fn reaches_its_end(bytes: &[u8]) -> bool {
-    const RESTART: std::ops::RangeInclusive<u8> = 0xD0..=0xD7;
-    let is_marker = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0 | 1 | 0xFF) && !RESTART.contains(&pair[1]);
-    let (mut has_scan, mut rest) = (false, bytes.get(2..).unwrap_or_default());
-    while let Some(at) = rest.windows(2).position(is_marker) {
-        let (marker, after) = (rest[at + 1], &rest[at + 2..]);
-        match marker {
-            0xD9 => return has_scan,
-            // The next image: this one was cut.
-            0xD8 => return false,
-            _ => has_scan |= marker == 0xDA,
-        }
-        let Some(length) = after.first_chunk().map(|length| u16::from_be_bytes(*length)) else { return false };
-        rest = after.get(usize::from(length)..).unwrap_or_default();
-    }
-    false
 }
 
 fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {
@@ -377,6 +356,8 @@ fn over_image(image: Decoded, f: impl FnOnce(DynamicImage) -> DynamicImage) -> D
     let image = f(image);
     Decoded { width: image.width(), height: image.height(), channels, pixels: image.into_bytes() }
 }
+
+mod blocks;
 
 #[cfg(test)]
 mod tests;

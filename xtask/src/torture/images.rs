@@ -57,7 +57,9 @@ fn spoil(root: &Path, names: &[String], n: usize) -> Result<Vec<(String, String)
 fn spoil_one(path: &Path, i: usize) -> Result<String> {
     let bytes = fs::read(path)?;
     let cut = |tenths: usize| bytes[..bytes.len() * tenths / 10].to_vec();
-    let (what, new): (&str, Vec<u8>) = match i % 16 {
+    // Its end marker is still there.
+    let gap = || [&cut(4)[..], &bytes[bytes.len() * 8 / 10..]].concat();
+    let (what, new): (&str, Vec<u8>) = match i % 18 {
         0 => ("empty", Vec::new()),
         1 => ("a web page", b"<!DOCTYPE html><html><body>404</body></html>".to_vec()),
         2 => ("a PDF", b"%PDF-1.7\n1 0 obj\n".to_vec()),
@@ -73,8 +75,10 @@ fn spoil_one(path: &Path, i: usize) -> Result<String> {
         12 => ("a WebP cut short", b"RIFF\xff\xff\xff\x7fWEBPVP8 \x10\0\0\0".to_vec()),
         13 => ("its marker alone", bytes[..2].to_vec()),
         14 => ("a PNG of 100 KB with 100 MB of pixels", png_of_zeros(10_000, 10_000)?),
+        15 => ("a JPEG without a part of its data", gap()),
+        16 => ("a JPEG that is cut and ended", [&cut(8)[..], &[0xff, 0xd9]].concat()),
         // Every tenth of the file, round and round.
-        _ => ("cut short", cut(1 + (i / 16) * 2)),
+        _ => ("cut short", cut(1 + (i / 18) * 2)),
     };
     fs::write(path, new)?;
     Ok(what.into())

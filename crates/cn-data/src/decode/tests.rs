@@ -221,6 +221,98 @@ fn what_follows_a_jpeg_is_not_part_of_it() {
     assert_eq!(decode(&filled, &config()).expect("valid").pixels, alone);
 }
 
+/// The same coefficients, 4:2:2: sequential with restarts, and with a scan a component; progressive, and with restarts.
+const KINDS: [&[u8]; 4] = [
+    include_bytes!("../../../../tests/golden/jpeg/restarts.jpg"),
+    include_bytes!("../../../../tests/golden/jpeg/scans.jpg"),
+    include_bytes!("../../../../tests/golden/jpeg/progressive.jpg"),
+    include_bytes!("../../../../tests/golden/jpeg/progressive-restarts.jpg"),
+];
+
+/// Where the segments of this marker begin.
+fn segments(bytes: &[u8], marker: u8) -> Vec<usize> {
+    (0..bytes.len() - 1).filter(|&i| bytes[i..i + 2] == [0xFF, marker]).collect()
+}
+
+#[test]
+fn each_kind_of_jpeg_is_read() {
+    let pixels = KINDS.map(|file| decode(file, &config()).expect("valid").pixels);
+    assert!(pixels.iter().all(|other| *other == pixels[0]));
+    let span = |channel: usize| span(pixels[0].iter().skip(channel).step_by(3).copied());
+    assert!(pixels[0].len() == 75 * 61 * 3 && (0..3).all(|channel| span(channel) > 60));
+}
+
+#[test]
+fn a_jpeg_that_would_be_read_wrongly_is_refused() {
+    let halves = include_bytes!("../../../../tests/golden/jpeg/scans-of-halves.jpg");
+    assert!(matches!(reason(halves), BadReason::Unsupported(_)));
+    // One column of the first component to two of the second.
+    let mut file = KINDS[0].to_vec();
+    let frame = segments(&file, 0xC0)[0];
+    assert_eq!(file[frame + 11], 0x21);
+    (file[frame + 11], file[frame + 14]) = (0x11, 0x21);
+    assert!(matches!(reason(&file), BadReason::Unsupported(_)));
+}
+
+#[test]
+fn a_jpeg_that_is_cut_and_ended_is_found() {
+    for file in [&jpeg(&grey())[..], &jpeg(&colour())].into_iter().chain(KINDS) {
+        let scan = *segments(file, 0xDA).last().expect("a scan");
+        // Behind the header of the scan: the last byte may hold nothing but what fills it up.
+        for cut in scan + 14..file.len() - 3 {
+            let ended = [&file[..cut], &[0xFF, 0xD9]].concat();
+            let found = decode(&ended, &config());
+            assert!(matches!(found, Err(BadReason::Damaged(_))), "{cut} of {}: {found:?}", file.len());
+        }
+        let ended = [&file[..file.len() / 2 + scan / 2], &[0xFF, 0xD9]].concat();
+        let words = reason(&ended).to_string();
+        assert!(words.starts_with("damaged: the data of the image end at part "), "{words}");
+    }
+}
+
+#[test]
+fn a_jpeg_that_lacks_its_middle_is_found() {
+    for (i, file) in KINDS.into_iter().enumerate() {
+        let (first, last) = (segments(file, 0xDA)[0], file.len() - 2);
+        let (mut n, mut missed) = (0, 0);
+        for start in (first + 14..last).step_by(7) {
+            let without = [&file[..start], &file[(start + (last - first) / 3).min(last)..]].concat();
+            n += 1;
+            missed += usize::from(decode(&without, &config()).is_ok());
+        }
+        // By chance the rest may have as many blocks.
+        assert!(n > 100 && missed * 25 <= n, "{i}: {missed} of {n}");
+    }
+}
+
+#[test]
+fn a_jpeg_without_a_restart_or_a_component_is_found() {
+    let restarts = KINDS[0];
+    let marks: Vec<_> = (0xD0..=0xD7).flat_map(|marker| segments(restarts, marker)).collect();
+    assert!(marks.len() > 8);
+    for at in marks {
+        let without = [&restarts[..at], &restarts[at + 2..]].concat();
+        assert!(decode(&without, &config()).is_err(), "{at}");
+    }
+    // Of three scans the last one is dropped, with the codes before it.
+    let last = *segments(KINDS[1], 0xC4).last().expect("codes");
+    let without = [&KINDS[1][..last], &[0xFF, 0xD9]].concat();
+    assert!(decode(&without, &config()).is_err());
+    assert_eq!(blocks::check(&without), Err(BadReason::Damaged("2 of 3 colour components are there".into())));
+}
+
+#[test]
+fn what_fills_up_a_jpeg_does_no_harm() {
+    let whole = jpeg(&grey());
+    let alone = decode(&whole, &config()).expect("valid");
+    let end = whole.len() - 2;
+    let with = |bytes: &[u8]| decode(&[&whole[..end], bytes, &whole[end..]].concat(), &config());
+    assert_eq!(with(&[0; 5]).expect("valid"), alone);
+    assert_eq!(with(&[0xFF, 0, 0, 0xFF]).expect("valid"), alone);
+    let words = with(&[0, 1]).expect_err("data of no block").to_string();
+    assert_eq!(words, "damaged: part 15 of 15 of the image is followed by others");
+}
+
 #[test]
 fn png_checksums_are_checked() {
     let mut bytes = encoded(&grey(), ImageFormat::Png);
@@ -286,7 +378,8 @@ fn bombs_are_refused_by_their_header() {
 /// A small picture in each format that is read.
 fn files() -> Vec<Vec<u8>> {
     let of_format = |format| encoded(&colour(), format);
-    vec![
+    let kinds = KINDS.map(<[u8]>::to_vec);
+    let others = vec![
         jpeg(&grey()),
         jpeg(&colour()),
         with_exif(&jpeg(&colour()), 6),
@@ -296,7 +389,8 @@ fn files() -> Vec<Vec<u8>> {
         encoded(&DynamicImage::from(colour().to_rgba8()), ImageFormat::Gif),
         of_format(ImageFormat::Tiff),
         of_format(ImageFormat::WebP),
-    ]
+    ];
+    [others, kinds.to_vec()].concat()
 }
 
 /// Errors are fine; an image is as large as it says, within the limits.
