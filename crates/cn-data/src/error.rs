@@ -108,6 +108,12 @@ pub enum Error {
         /// The CSV file.
         path: PathBuf,
     },
+    /// A CSV file that begins with the separator, as some spreadsheets want it.
+    #[error("the first line of `{}` names a separator (`sep=`) instead of columns", path.display())]
+    SeparatorLine {
+        /// The CSV file.
+        path: PathBuf,
+    },
     /// Bytes that are no UTF-8.
     #[error("`{}` line {line}: the text is not valid UTF-8", path.display())]
     NotUtf8 {

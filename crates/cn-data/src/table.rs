@@ -65,12 +65,18 @@ pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
     Ok(Found { records, display, fixed_val: None, table_sha256: Some(Digest::of(&bytes)) })
 }
 
-/// The bytes without a byte order mark; UTF-16 is refused by name, since its error would be hard to read.
+/// The bytes without a byte order mark; UTF-16 and the line `sep=;` are refused by name, since their errors would be hard
+/// to read.
 fn text_of<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a [u8]> {
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
         return Err(Error::Utf16 { path: path.to_owned() });
     }
-    Ok(bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes))
+    let text = bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes);
+    match text.trim_ascii_start() {
+        // What a spreadsheet is told by it stands in the fields of no table.
+        [b's', b'e', b'p', b'=', _, b'\r' | b'\n', ..] => Err(Error::SeparatorLine { path: path.to_owned() }),
+        _ => Ok(text),
+    }
 }
 
 /// Number, from 1, and bytes of the first line that is longer than one may be.

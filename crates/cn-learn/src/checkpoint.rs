@@ -73,6 +73,9 @@ impl Record {
 }
 
 impl Checkpoint {
+    /// The key of a checkpoint in the metadata of its safetensors file, which no file of weights has.
+    pub const KEY: &str = file::RECORD;
+
     /// Where the run was.
     #[must_use]
     pub fn position(&self) -> &Position {

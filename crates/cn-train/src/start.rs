@@ -7,6 +7,7 @@ use crate::problem::Problem;
 use anyhow::{Context, Result};
 use cn_augment::Normalisation;
 use cn_data::{Dataset, Digest};
+use cn_learn::Checkpoint;
 use cn_ops::Network;
 use cn_report::{ModelCard, RunFolder, WeightsOrigin, printable, read_bytes};
 use cn_zoo::{Arch, Fit, HubCache, HubFile, Loaded, WeightFile};
@@ -275,6 +276,12 @@ fn open(path: &Path, arch: &str) -> Result<WeightFile> {
         let advice = e.hint().filter(|_| path.is_file()).unwrap_or(usual);
         Problem::failure("there are no weights to start from").caused_by(e).hint(advice)
     })?;
+    if file.metadata().contains_key(Checkpoint::KEY) {
+        let problem = format!("`{}` is a checkpoint, which holds more than weights", path.display());
+        let advice =
+            "once its run is finished, `--weights RUN` takes the weights; until then, `train --resume RUN` goes on";
+        return Err(Problem::failure(problem).hint(advice).into());
+    }
     let found = Arch::of_file(&file).with_context(|| format!("cannot start from `{}`", path.display()))?;
     if found.name() != arch {
         let problem = format!("`{}` holds a {found}, and a {arch} is to be trained", path.display());

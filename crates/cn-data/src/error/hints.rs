@@ -54,6 +54,7 @@ impl Error {
             Self::NoColumn { .. } => "name one of the columns that exist",
             Self::SameColumn { .. } => "give one of them another name",
             Self::BadCsv { .. } | Self::Utf16 { .. } | Self::NotUtf8 { .. } => "save the table as CSV in UTF-8",
+            Self::SeparatorLine { .. } => "take that line out: comma, semicolon and tab are told apart without it",
             Self::OpenQuote { .. } => "close it, or write the field in quotes and each quote within it twice",
             Self::RowLength { .. } => "quote fields that hold the separator or a line break",
             Self::EmptyField { .. } => {
