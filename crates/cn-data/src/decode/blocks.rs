@@ -161,6 +161,9 @@ impl File {
         let ([n], rest) = split::<1>(header)?;
         let (parts, _) = rest.as_chunks::<2>();
         let parts = parts.get(..usize::from(n)).ok_or_else(cut_short)?;
+        if parts.is_empty() {
+            return Err(damaged("a scan of no component"));
+        }
         let ([first, last, bits], _) = split::<3>(&rest[2 * parts.len()..])?;
         let pass = match (frame.is_progressive, first, bits >> 4) {
             (false, ..) => Pass::Whole,
@@ -173,7 +176,7 @@ impl File {
         let mut places = Vec::with_capacity(parts.len());
         for &[id, tables] in parts {
             let place = frame.components.iter().position(|component| component.id == id);
-            let place = place.ok_or_else(|| damaged("a scan of no component"))?;
+            let place = place.ok_or_else(|| damaged("a scan of a component that is not there"))?;
             let (dc, ac) = (self.dc.get(usize::from(tables >> 4)), self.ac.get(usize::from(tables & 15)));
             places.push((place, [dc, ac].map(|codes| codes.and_then(Option::as_ref))));
         }
@@ -357,7 +360,8 @@ impl Scan<'_> {
         }
         if self.run > 0 {
             self.run -= 1;
-            let passed = (k..=last).filter(|k| *known >> k & 1 == 1).count();
+            let to_last = u64::MAX >> (63 - last);
+            let passed = (*known & to_last).checked_shr(k.into()).unwrap_or(0).count_ones();
             (0..passed).try_for_each(|_| self.bits.take(1).map(|_| ()))?;
         }
         Ok(())

@@ -302,6 +302,16 @@ fn a_jpeg_without_a_restart_or_a_component_is_found() {
 }
 
 #[test]
+fn scans_of_nothing_take_no_time() {
+    let whole = jpeg(&DynamicImage::new_luma8(8_000, 8_000));
+    // Each would pass a million blocks.
+    let nothing = [0xFF, 0xDA, 0, 6, 0, 0, 0, 0].repeat(100_000);
+    let end = whole.len() - 2;
+    let words = reason(&[&whole[..end], &nothing, &whole[end..]].concat()).to_string();
+    assert_eq!(words, "damaged: a scan of no component");
+}
+
+#[test]
 fn what_fills_up_a_jpeg_does_no_harm() {
     let whole = jpeg(&grey());
     let alone = decode(&whole, &config()).expect("valid");
