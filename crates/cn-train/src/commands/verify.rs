@@ -190,7 +190,10 @@ impl Checks {
     fn data(&mut self, context: &Context<'_>, args: &VerifyArgs, manifest: &Manifest) {
         match self.dataset(context, args) {
             Err(error) => {
-                self.done.push(Check { what: "data", outcome: Outcome::Unknown, about: format!("{error:#}") });
+                // The run could use all of them, or left bad ones out.
+                let is_damaged = matches!(error.downcast_ref(), Some(cn_data::Error::BadImages { .. }));
+                let outcome = if is_damaged { Outcome::Different } else { Outcome::Unknown };
+                self.done.push(Check { what: "data", outcome, about: format!("{error:#}") });
             }
             Ok((config, dataset)) => {
                 let own = &manifest.data;
