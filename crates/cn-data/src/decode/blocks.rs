@@ -5,7 +5,10 @@
 //! nothing is computed from them. What is missing in the middle shifts the codes behind it: they end before the last
 //! block, or do not end with it.
 
+mod codes;
+
 use super::{BadReason, damaged};
+use codes::{Bits, Codes};
 
 /// An error if the file is cut short, or lacks a part of the data of its image, though an end marker follows.
 ///
@@ -29,7 +32,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), BadReason> {
         rest = after;
         match marker {
             FRAME..=LAST_FRAME if file.frame.is_some() => return Err(damaged("two frames in one image")),
-            FRAME..=LAST_FRAME => file.frame = Some(Frame::read(body, marker == LAST_FRAME)?),
+            FRAME..=LAST_FRAME => file.frame = Some(Frame::read(body, marker)?),
             CODES => file.read_codes(body)?,
             INTERVAL => file.interval = usize::from(u16::from_be_bytes(split(body)?.0)),
             SCAN => rest = file.pass(body, after)?,
@@ -100,7 +103,7 @@ struct Component {
 
 impl Frame {
     /// B.2.2.
-    fn read(body: &[u8], is_progressive: bool) -> Result<Self, BadReason> {
+    fn read(body: &[u8], marker: u8) -> Result<Self, BadReason> {
         let ([_precision, a, b, c, d, n], rest) = split::<6>(body)?;
         let (height, width) = (usize::from(u16::from_be_bytes([a, b])), usize::from(u16::from_be_bytes([c, d])));
         let (parts, _) = rest.as_chunks::<3>();
@@ -119,7 +122,7 @@ impl Frame {
             Component { id: part[0], sampling: (h, v), blocks, is_there: false, known: Vec::new() }
         };
         let units = (width.div_ceil(8 * most.0), height.div_ceil(8 * most.1));
-        Ok(Self { is_progressive, units, components: parts.iter().map(component).collect() })
+        Ok(Self { is_progressive: marker == LAST_FRAME, units, components: parts.iter().map(component).collect() })
     }
 }
 
@@ -186,7 +189,7 @@ impl File {
         if is_part && (is_wide || frame.components.iter().any(|component| component.sampling.1 > 1)) {
             return Err(BadReason::Unsupported("a JPEG with scans of their own for colours of other sizes".into()));
         }
-        let mut scan = Scan { bits: Bits { bytes: data, buffer: 0, n: 0 }, pass, band, run: 0 };
+        let mut scan = Scan { bits: Bits::new(data), pass, band, run: 0 };
         if let Err((at, n, stop)) = scan.read(frame, &places, self.interval) {
             match stop {
                 Stop::NoCodes => {}
@@ -365,141 +368,5 @@ impl Scan<'_> {
             (0..passed).try_for_each(|_| self.bits.take(1).map(|_| ()))?;
         }
         Ok(())
-    }
-}
-
-/// Codes of at most this length are looked up at once.
-const SHORT: u32 = 9;
-
-/// Huffman codes in the order of their lengths (annex C).
-struct Codes {
-    /// Length and symbol by the next bits, 0 where the code is longer.
-    short: [(u8, u8); 1 << SHORT],
-    /// Of each length: its first code, how many there are, and the place of the first symbol.
-    lengths: [(u32, u32, usize); 16],
-    symbols: Vec<u8>,
-}
-
-impl Codes {
-    fn new(counts: &[u8; 16], symbols: &[u8]) -> Result<Self, BadReason> {
-        let mut codes = Self { short: [(0, 0); 1 << SHORT], lengths: [(0, 0, 0); 16], symbols: symbols.to_vec() };
-        let (mut code, mut place) = (0_u32, 0);
-        for (i, &n) in counts.iter().enumerate() {
-            let (length, n) = (i as u32 + 1, u32::from(n));
-            if code + n > 1 << length {
-                return Err(damaged("more codes than their length allows"));
-            }
-            codes.lengths[i] = (code, n, place);
-            let free = SHORT.checked_sub(length);
-            for (j, &symbol) in symbols[place..place + n as usize].iter().enumerate() {
-                if let Some(free) = free {
-                    let first = (code as usize + j) << free;
-                    codes.short[first..first + (1 << free)].fill((length as u8, symbol));
-                }
-            }
-            place += n as usize;
-            code = (code + n) << 1;
-        }
-        Ok(codes)
-    }
-
-    /// The symbol whose code these 16 bits begin with, and its length.
-    fn symbol(&self, next: u32) -> Option<(u32, u8)> {
-        let (length, symbol) = self.short[(next >> (16 - SHORT)) as usize];
-        if length > 0 {
-            return Some((length.into(), symbol));
-        }
-        (SHORT + 1..=16).find_map(|length| {
-            let (first, n, place) = self.lengths[length as usize - 1];
-            let within = (next >> (16 - length)).checked_sub(first).filter(|within| *within < n)?;
-            Some((length, self.symbols[place + within as usize]))
-        })
-    }
-}
-
-/// The bits of a scan up to the next marker.
-struct Bits<'a> {
-    /// What was not read yet.
-    bytes: &'a [u8],
-    /// The last bits are the next ones.
-    buffer: u64,
-    n: u32,
-}
-
-impl Bits<'_> {
-    /// Reads as many bytes as there is room for, and as there are before the next marker.
-    fn fill(&mut self) {
-        while self.n <= 32 {
-            // Most often no marker is near.
-            if let Some((next, rest)) = self.bytes.split_first_chunk::<4>()
-                && !next.contains(&0xFF)
-            {
-                (self.buffer, self.bytes) = (self.buffer << 32 | u64::from(u32::from_be_bytes(*next)), rest);
-                self.n += 32;
-                return;
-            }
-            let (byte, rest) = match self.bytes {
-                [0xFF, rest @ ..] => {
-                    let fill = rest.iter().take_while(|byte| **byte == 0xFF).count();
-                    let [0, rest @ ..] = &rest[fill..] else { return };
-                    (0xFF, rest)
-                }
-                [byte, rest @ ..] => (*byte, rest),
-                [] => return,
-            };
-            (self.buffer, self.n, self.bytes) = (self.buffer << 8 | u64::from(byte), self.n + 8, rest);
-        }
-    }
-
-    fn symbol(&mut self, codes: &Codes) -> Result<u8, Stop> {
-        if self.n < 16 {
-            self.fill();
-        }
-        let next = if self.n < 16 { self.buffer << (16 - self.n) } else { self.buffer >> (self.n - 16) };
-        match codes.symbol((next & 0xFFFF) as u32) {
-            Some((length, symbol)) if length <= self.n => {
-                self.n -= length;
-                Ok(symbol)
-            }
-            None if self.n >= 16 => Err(Stop::WrongCode),
-            _ => Err(Stop::NoData),
-        }
-    }
-
-    fn take(&mut self, n: u8) -> Result<u32, Stop> {
-        let n = u32::from(n);
-        if self.n < n {
-            self.fill();
-        }
-        self.n = self.n.checked_sub(n).ok_or(Stop::NoData)?;
-        Ok((self.buffer >> self.n) as u32 & ((1 << n) - 1))
-    }
-
-    /// Goes on behind the next restart, which must be the next marker.
-    fn restart(&mut self) -> Result<(), Stop> {
-        self.end()?;
-        let fill = self.bytes.iter().take_while(|byte| **byte == 0xFF).count();
-        match &self.bytes[fill..] {
-            [marker, rest @ ..] if RESTARTS.contains(marker) => self.bytes = rest,
-            _ => return Err(Stop::NoData),
-        }
-        Ok(())
-    }
-
-    /// Passes what fills up the last byte, and bytes of zeros or ones, to the next marker.
-    fn end(&mut self) -> Result<(), Stop> {
-        loop {
-            self.n -= self.n % 8;
-            self.fill();
-            if self.n == 0 {
-                return Ok(());
-            }
-            while self.n > 0 {
-                self.n -= 8;
-                if !matches!(self.buffer >> self.n & 0xFF, 0 | 0xFF) {
-                    return Err(Stop::TooMuch);
-                }
-            }
-        }
     }
 }
