@@ -3,11 +3,14 @@
 //! The checksums of PNG are off where `cfg(fuzzing)` is set: the crate that reads them sees to that.
 #![no_main]
 
+// As a folder of modules, since those of `decode` have a folder of their own.
 #[allow(dead_code, unreachable_pub, unused_imports)]
-#[path = "../../../crates/cn-data/src/decode.rs"]
-mod decode;
+#[path = "../../../crates/cn-data/src"]
+mod data {
+    pub(crate) mod decode;
+}
 
-use decode::{Channels, DecodeConfig};
+use data::decode::{self, Channels, DecodeConfig};
 use libfuzzer_sys::fuzz_target;
 
 /// A panic in a crate that decodes costs one image, as everywhere; one in our own code ends the target.

@@ -1,7 +1,6 @@
 //! Huffman codes, and the bits of a scan.
 
-use super::{RESTARTS, Stop};
-use crate::decode::{BadReason, damaged};
+use super::{BadReason, RESTARTS, Stop, damaged};
 
 /// Codes of at most this length are looked up at once.
 const SHORT: u32 = 9;
