@@ -5,10 +5,10 @@
 //! nothing is computed from them. What is missing in the middle shifts the codes behind it: they end before the last
 //! block, or do not end with it.
 
-mod codes;
+mod huffman;
 
 use super::{BadReason, damaged};
-use codes::{Bits, Codes};
+use huffman::{Bits, HuffmanTable};
 
 /// An error if the file is cut short, or lacks a part of the data of its image, though an end marker follows.
 ///
@@ -75,8 +75,8 @@ fn next_marker(bytes: &[u8]) -> Result<(u8, &[u8]), BadReason> {
 #[derive(Default)]
 struct File {
     frame: Option<Frame>,
-    dc: [Option<Codes>; 4],
-    ac: [Option<Codes>; 4],
+    dc: [Option<HuffmanTable>; 4],
+    ac: [Option<HuffmanTable>; 4],
     /// Units between restarts, 0 for none.
     interval: usize,
     scans: usize,
@@ -84,21 +84,21 @@ struct File {
 
 struct Frame {
     is_progressive: bool,
-    /// Units of all components together: columns and rows.
-    units: (usize, usize),
+    /// Minimum coded units of all components together: columns and rows.
+    mcus: (usize, usize),
     components: Vec<Component>,
 }
 
 struct Component {
     id: u8,
-    /// Blocks in a unit of all components: columns and rows.
+    /// Blocks in such a unit: columns and rows.
     sampling: (usize, usize),
     /// Blocks of the image, without those that fill up units: columns and rows.
     blocks: (usize, usize),
-    /// Whether there was a scan of its averages.
-    is_there: bool,
-    /// Of each block the coefficients that are not zero, a bit each; only of progressive frames.
-    known: Vec<u64>,
+    /// Whether there was a scan of its DC coefficients.
+    has_dc: bool,
+    /// Of each block the AC coefficients that are not zero so far, a bit each; only of progressive frames.
+    nonzero: Vec<u64>,
 }
 
 impl Frame {
@@ -119,10 +119,10 @@ impl Frame {
         let component = |part: &[u8; 3]| {
             let (h, v) = sampling(part);
             let blocks = ((width * h).div_ceil(8 * most.0), (height * v).div_ceil(8 * most.1));
-            Component { id: part[0], sampling: (h, v), blocks, is_there: false, known: Vec::new() }
+            Component { id: part[0], sampling: (h, v), blocks, has_dc: false, nonzero: Vec::new() }
         };
-        let units = (width.div_ceil(8 * most.0), height.div_ceil(8 * most.1));
-        Ok(Self { is_progressive: marker == LAST_FRAME, units, components: parts.iter().map(component).collect() })
+        let mcus = (width.div_ceil(8 * most.0), height.div_ceil(8 * most.1));
+        Ok(Self { is_progressive: marker == LAST_FRAME, mcus, components: parts.iter().map(component).collect() })
     }
 }
 
@@ -136,7 +136,7 @@ impl File {
             let (symbols, rest) = rest.split_at_checked(n).ok_or_else(cut_short)?;
             let tables = if kind >> 4 == 0 { &mut self.dc } else { &mut self.ac };
             let table = tables.get_mut(usize::from(kind & 15)).ok_or_else(|| damaged("a fifth table of codes"))?;
-            *table = Some(Codes::new(&lengths, symbols)?);
+            *table = Some(HuffmanTable::new(&lengths, symbols)?);
             body = rest;
         }
         Ok(())
@@ -144,7 +144,7 @@ impl File {
 
     fn is_whole(&self) -> Result<(), BadReason> {
         let components = self.frame.iter().flat_map(|frame| &frame.components);
-        let (n, there) = components.fold((0, 0), |(n, there), c| (n + 1, there + usize::from(c.is_there)));
+        let (n, there) = components.fold((0, 0), |(n, there), c| (n + 1, there + usize::from(c.has_dc)));
         if n == 0 || self.scans == 0 {
             return Err(cut_short());
         }
@@ -169,11 +169,11 @@ impl File {
         }
         let ([first, last, bits], _) = split::<3>(&rest[2 * parts.len()..])?;
         let pass = match (frame.is_progressive, first, bits >> 4) {
-            (false, ..) => Pass::Whole,
-            (true, 0, 0) => Pass::Average,
-            (true, 0, _) => Pass::FinerAverage,
-            (true, _, 0) => Pass::Band,
-            (true, ..) => Pass::FinerBand,
+            (false, ..) => Pass::Sequential,
+            (true, 0, 0) => Pass::DcFirst,
+            (true, 0, _) => Pass::DcRefine,
+            (true, _, 0) => Pass::AcFirst,
+            (true, ..) => Pass::AcRefine,
         };
         let band = first..=last.min(63);
         let mut places = Vec::with_capacity(parts.len());
@@ -200,7 +200,7 @@ impl File {
                 Stop::WrongCode => return Err(damaged(format_args!("wrong codes in part {at} of {n} of the image"))),
             }
         }
-        places.iter().filter(|_| first == 0).for_each(|(place, _)| frame.components[*place].is_there = true);
+        places.iter().filter(|_| first == 0).for_each(|(place, _)| frame.components[*place].has_dc = true);
         Ok(scan.bits.bytes)
     }
 }
@@ -209,15 +209,15 @@ impl File {
 #[derive(Clone, Copy)]
 enum Pass {
     /// All coefficients.
-    Whole,
-    /// The first bits of the average.
-    Average,
+    Sequential,
+    /// The first bits of the DC coefficient.
+    DcFirst,
     /// One more bit of it.
-    FinerAverage,
-    /// The first bits of a band of the other coefficients.
-    Band,
+    DcRefine,
+    /// The first bits of a band of AC coefficients.
+    AcFirst,
     /// One more bit of them.
-    FinerBand,
+    AcRefine,
 }
 
 /// Why a scan cannot be read on.
@@ -236,8 +236,8 @@ struct Scan<'a> {
     run: u32,
 }
 
-/// Codes of the average, and of the other coefficients.
-type Tables<'a> = [Option<&'a Codes>; 2];
+/// Of the DC coefficient, and of the others.
+type Tables<'a> = [Option<&'a HuffmanTable>; 2];
 
 impl Scan<'_> {
     /// Reads all units, with a restart behind `every` so many; an error comes with the unit it is in, and their number.
@@ -249,10 +249,10 @@ impl Scan<'_> {
     ) -> Result<(), (usize, usize, Stop)> {
         // A scan of one component has its blocks as units, without those that fill up (A.2.2).
         let alone = if let &[(place, _)] = places { Some(frame.components[place].blocks) } else { None };
-        let (columns, rows) = alone.unwrap_or(frame.units);
+        let (columns, rows) = alone.unwrap_or(frame.mcus);
         let n = columns * rows;
-        if matches!(self.pass, Pass::Band | Pass::FinerBand) {
-            places.iter().for_each(|(place, _)| frame.components[*place].known.resize(n, 0));
+        if matches!(self.pass, Pass::AcFirst | Pass::AcRefine) {
+            places.iter().for_each(|(place, _)| frame.components[*place].nonzero.resize(n, 0));
         }
         for unit in 0..n {
             let at = |stop| (unit + 1, n, stop);
@@ -264,35 +264,35 @@ impl Scan<'_> {
                 let component = &mut frame.components[*place];
                 let (h, v) = component.sampling;
                 for _ in 0..alone.map_or(h * v, |_| 1) {
-                    self.block(tables, component.known.get_mut(unit)).map_err(at)?;
+                    self.block(tables, component.nonzero.get_mut(unit)).map_err(at)?;
                 }
             }
         }
         self.bits.end().map_err(|stop| (n, n, stop))
     }
 
-    fn block(&mut self, &[dc, ac]: &Tables<'_>, known: Option<&mut u64>) -> Result<(), Stop> {
+    fn block(&mut self, &[dc, ac]: &Tables<'_>, nonzero: Option<&mut u64>) -> Result<(), Stop> {
         let (dc, ac) = (dc.ok_or(Stop::NoCodes), ac.ok_or(Stop::NoCodes));
         match self.pass {
-            Pass::Whole => {
-                self.average(dc?)?;
-                self.others(ac?)
+            Pass::Sequential => {
+                self.dc(dc?)?;
+                self.ac(ac?)
             }
-            Pass::Average => self.average(dc?),
-            Pass::FinerAverage => self.bits.take(1).map(|_| ()),
-            Pass::Band => self.band(ac?, known.ok_or(Stop::WrongCode)?),
-            Pass::FinerBand => self.finer_band(ac?, known.ok_or(Stop::WrongCode)?),
+            Pass::DcFirst => self.dc(dc?),
+            Pass::DcRefine => self.bits.take(1).map(|_| ()),
+            Pass::AcFirst => self.ac_first(ac?, nonzero.ok_or(Stop::WrongCode)?),
+            Pass::AcRefine => self.ac_refine(ac?, nonzero.ok_or(Stop::WrongCode)?),
         }
     }
 
     /// F.2.2.1.
-    fn average(&mut self, codes: &Codes) -> Result<(), Stop> {
+    fn dc(&mut self, codes: &HuffmanTable) -> Result<(), Stop> {
         let length = self.bits.symbol(codes)?;
         self.bits.take(length & 15).map(|_| ())
     }
 
     /// F.2.2.2.
-    fn others(&mut self, codes: &Codes) -> Result<(), Stop> {
+    fn ac(&mut self, codes: &HuffmanTable) -> Result<(), Stop> {
         let mut k = 1;
         while k < 64 {
             let symbol = self.bits.symbol(codes)?;
@@ -309,7 +309,7 @@ impl Scan<'_> {
     }
 
     /// G.1.2.2.
-    fn band(&mut self, codes: &Codes, known: &mut u64) -> Result<(), Stop> {
+    fn ac_first(&mut self, codes: &HuffmanTable, nonzero: &mut u64) -> Result<(), Stop> {
         if self.run > 0 {
             self.run -= 1;
             return Ok(());
@@ -326,7 +326,7 @@ impl Scan<'_> {
                 (zeros, length) => {
                     self.bits.take(length)?;
                     k += zeros;
-                    *known |= 1_u64.checked_shl(k.into()).unwrap_or(0);
+                    *nonzero |= 1_u64.checked_shl(k.into()).unwrap_or(0);
                     k += 1;
                 }
             }
@@ -334,8 +334,8 @@ impl Scan<'_> {
         if k > last + 1 { Err(Stop::WrongCode) } else { Ok(()) }
     }
 
-    /// G.1.2.3: each coefficient that is known has a bit, wherever it is passed.
-    fn finer_band(&mut self, codes: &Codes, known: &mut u64) -> Result<(), Stop> {
+    /// G.1.2.3: each coefficient that is not zero so far has a bit, wherever it is passed.
+    fn ac_refine(&mut self, codes: &HuffmanTable, nonzero: &mut u64) -> Result<(), Stop> {
         let (mut k, last) = (*self.band.start(), *self.band.end());
         while self.run == 0 && k <= last {
             let symbol = self.bits.symbol(codes)?;
@@ -347,7 +347,7 @@ impl Scan<'_> {
             // Its sign.
             self.bits.take(u8::from(length > 0))?;
             while k <= last {
-                if *known >> k & 1 == 1 {
+                if *nonzero >> k & 1 == 1 {
                     self.bits.take(1)?;
                 } else if zeros == 0 {
                     break;
@@ -357,14 +357,14 @@ impl Scan<'_> {
                 k += 1;
             }
             if length > 0 && k <= last {
-                *known |= 1 << k;
+                *nonzero |= 1 << k;
             }
             k += 1;
         }
         if self.run > 0 {
             self.run -= 1;
             let to_last = u64::MAX >> (63 - last);
-            let passed = (*known & to_last).checked_shr(k.into()).unwrap_or(0).count_ones();
+            let passed = (*nonzero & to_last).checked_shr(k.into()).unwrap_or(0).count_ones();
             (0..passed).try_for_each(|_| self.bits.take(1).map(|_| ()))?;
         }
         Ok(())

@@ -6,7 +6,7 @@ use super::{BadReason, RESTARTS, Stop, damaged};
 const SHORT: u32 = 9;
 
 /// Huffman codes in the order of their lengths (annex C).
-pub(super) struct Codes {
+pub(super) struct HuffmanTable {
     /// Length and symbol by the next bits, 0 where the code is longer.
     short: [(u8, u8); 1 << SHORT],
     /// Of each length: its first code, how many there are, and the place of the first symbol.
@@ -14,7 +14,7 @@ pub(super) struct Codes {
     symbols: Vec<u8>,
 }
 
-impl Codes {
+impl HuffmanTable {
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Result<Self, BadReason> {
         let mut codes = Self { short: [(0, 0); 1 << SHORT], lengths: [(0, 0, 0); 16], symbols: symbols.to_vec() };
         let (mut code, mut place) = (0_u32, 0);
@@ -89,7 +89,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    pub(super) fn symbol(&mut self, codes: &Codes) -> Result<u8, Stop> {
+    pub(super) fn symbol(&mut self, codes: &HuffmanTable) -> Result<u8, Stop> {
         if self.n < 16 {
             self.fill();
         }
