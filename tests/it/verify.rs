@@ -89,6 +89,8 @@ fn every_file_that_changes_is_named() {
         *bytes = table.replacen("1,1,2,1,一", "1,1,2,2,二", 1).into_bytes();
     };
     assert_eq!(after(&place, "data/chinese_mnist.csv", relabel), ["labels"]);
+    assert_eq!(after(&place, "data/chinese_mnist.csv", Vec::clear), ["data"]);
+    assert_eq!(after(&place, "data/chinese_mnist.csv", |bytes| bytes.extend(b"\"")), ["data"]);
 
     // Hashes hold also where the summary is gone, and with it what makes the run a finished one.
     let summary = place.read("run/summary.json");

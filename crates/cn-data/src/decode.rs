@@ -12,7 +12,7 @@ use image::{
 };
 use serde::{Deserialize, Serialize};
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
-use zune_jpeg::JpegDecoder;
+use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
 
 /// How files become pixels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,7 +140,7 @@ fn decode_any(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientati
 fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {
     let lenient = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), lenient);
-    decoder.decode_headers().map_err(damaged)?;
+    decoder.decode_headers().map_err(of_jpeg)?;
     let (width, height) = decoder.dimensions().ok_or_else(|| damaged("no dimensions"))?;
     check_size(width as u64, height as u64, config)?;
     let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
@@ -149,12 +149,25 @@ fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientat
     // Stray bytes between headers do no harm; from here on they would.
     let strict = decoder.options().set_strict_mode(true).jpeg_set_out_colorspace(space);
     decoder.set_options(strict);
-    blocks::check(bytes)?;
+    blocks::check(bytes, width, height)?;
     let mut pixels = vec![0; width * height * channels];
-    decoder.decode_into(&mut pixels).map_err(damaged)?;
+    decoder.decode_into(&mut pixels).map_err(of_jpeg)?;
     let image = Decoded { height: height as u32, width: width as u32, channels: channels as u32, pixels };
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
     Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
+}
+
+/// What the decoder of JPEG does not know has no type of its own.
+fn of_jpeg(error: DecodeErrors) -> BadReason {
+    const UNKNOWN: [&str; 3] = ["not supported", "not a power of two", "would panic"];
+    let words = error.to_string();
+    let words = words.trim_matches('"');
+    let is_unknown = matches!(error, DecodeErrors::Unsupported(_)) || UNKNOWN.iter().any(|known| words.contains(known));
+    if is_unknown {
+        BadReason::Unsupported(format!("a JPEG that the decoder does not know ({words})"))
+    } else {
+        damaged(words)
+    }
 }
 
 fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {

@@ -72,11 +72,16 @@ fn text_of<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a [u8]> {
         return Err(Error::Utf16 { path: path.to_owned() });
     }
     let text = bytes.strip_prefix(&[0xEF, 0xBB, 0xBF]).unwrap_or(bytes);
-    match text.trim_ascii_start() {
-        // What a spreadsheet is told by it stands in the fields of no table.
-        [b's', b'e', b'p', b'=', _, b'\r' | b'\n', ..] => Err(Error::SeparatorLine { path: path.to_owned() }),
-        _ => Ok(text),
-    }
+    if names_separator(text) { Err(Error::SeparatorLine { path: path.to_owned() }) } else { Ok(text) }
+}
+
+/// Whether the first line is `sep=` with a character, for spreadsheets, perhaps written anew by one.
+fn names_separator(text: &[u8]) -> bool {
+    let line = text.trim_ascii_start().split(|c| *c == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = line.strip_prefix(b"\"").unwrap_or(line);
+    let Some((name, [_, rest @ ..])) = line.split_at_checked(4) else { return false };
+    name.eq_ignore_ascii_case(b"sep=") && rest.iter().all(|c| b"\",; \t".contains(c))
 }
 
 /// Number, from 1, and bytes of the first line that is longer than one may be.

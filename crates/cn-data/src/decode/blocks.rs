@@ -8,17 +8,19 @@
 mod huffman;
 
 use super::{BadReason, damaged};
+use std::ops::RangeInclusive;
+
 use huffman::{Bits, HuffmanTable};
 
 /// An error if the file is cut short, or lacks a part of the data of its image, though an end marker follows.
 ///
-/// What stands behind the end, such as the film of a phone, is not looked at. Scans whose codes the file does not define,
+/// Width and height are those that the decoder found: what it takes for another segment could hide a second frame. What stands behind the end, such as the film of a phone, is not looked at. Scans whose codes the file does not define,
 /// as those of some films, are taken as they are.
-pub(super) fn check(bytes: &[u8]) -> Result<(), BadReason> {
+pub(super) fn check(bytes: &[u8], width: usize, height: usize) -> Result<(), BadReason> {
     let mut file = File::default();
     let mut rest = bytes.get(2..).unwrap_or_default();
     loop {
-        let (marker, after) = next_marker(rest)?;
+        let (marker, after) = if file.scans == 0 { next_header(rest)? } else { next_marker(rest)? };
         if marker == END {
             return file.is_whole();
         }
@@ -32,7 +34,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), BadReason> {
         rest = after;
         match marker {
             FRAME..=LAST_FRAME if file.frame.is_some() => return Err(damaged("two frames in one image")),
-            FRAME..=LAST_FRAME => file.frame = Some(Frame::read(body, marker)?),
+            FRAME..=LAST_FRAME => file.frame = Some(Frame::read(body, marker, (width, height))?),
             CODES => file.read_codes(body)?,
             INTERVAL => file.interval = usize::from(u16::from_be_bytes(split(body)?.0)),
             SCAN => rest = file.pass(body, after)?,
@@ -45,7 +47,7 @@ const FRAME: u8 = 0xC0;
 /// Of a progressive image.
 const LAST_FRAME: u8 = 0xC2;
 const CODES: u8 = 0xC4;
-const RESTARTS: std::ops::RangeInclusive<u8> = 0xD0..=0xD7;
+const RESTARTS: RangeInclusive<u8> = 0xD0..=0xD7;
 const START: u8 = 0xD8;
 const END: u8 = 0xD9;
 const SCAN: u8 = 0xDA;
@@ -60,6 +62,17 @@ fn cut_short() -> BadReason {
 
 fn split<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), BadReason> {
     bytes.split_first_chunk().map(|(first, rest)| (*first, rest)).ok_or_else(cut_short)
+}
+
+/// The next marker before the first scan, and what follows it; bytes that belong to no segment are passed.
+fn next_header(bytes: &[u8]) -> Result<(u8, &[u8]), BadReason> {
+    let is_marker = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0 | 0xFF);
+    let at = bytes.windows(2).position(is_marker).ok_or_else(cut_short)?;
+    let marker = bytes[at + 1];
+    if marker == 1 || RESTARTS.contains(&marker) {
+        return Err(damaged(format_args!("the marker 0xFF{marker:02X} before the image")));
+    }
+    Ok((marker, &bytes[at + 2..]))
 }
 
 /// The next marker of a segment, or of an end, and what follows it.
@@ -89,23 +102,32 @@ struct Frame {
     components: Vec<Component>,
 }
 
+/// For a coefficient that was in no scan.
+const ABSENT: u8 = 255;
+
 struct Component {
     id: u8,
     /// Blocks in such a unit: columns and rows.
     sampling: (usize, usize),
     /// Blocks of the image, without those that fill up units: columns and rows.
     blocks: (usize, usize),
-    /// Whether there was a scan of its DC coefficients.
-    has_dc: bool,
+    /// Of each coefficient the lowest bit that was there, or [`ABSENT`].
+    lowest: [u8; 64],
     /// Of each block the AC coefficients that are not zero so far, a bit each; only of progressive frames.
     nonzero: Vec<u64>,
 }
 
 impl Frame {
     /// B.2.2.
-    fn read(body: &[u8], marker: u8) -> Result<Self, BadReason> {
+    fn read(body: &[u8], marker: u8, size: (usize, usize)) -> Result<Self, BadReason> {
         let ([_precision, a, b, c, d, n], rest) = split::<6>(body)?;
         let (height, width) = (usize::from(u16::from_be_bytes([a, b])), usize::from(u16::from_be_bytes([c, d])));
+        if (width, height) != size {
+            return Err(damaged("two frames in one image"));
+        }
+        if !(1..=4).contains(&n) {
+            return Err(damaged(format_args!("{n} colour components, expected 1 to 4")));
+        }
         let (parts, _) = rest.as_chunks::<3>();
         let parts = parts.get(..usize::from(n)).ok_or_else(cut_short)?;
         let sampling = |part: &[u8; 3]| (usize::from(part[1] >> 4), usize::from(part[1] & 15));
@@ -119,10 +141,17 @@ impl Frame {
         let component = |part: &[u8; 3]| {
             let (h, v) = sampling(part);
             let blocks = ((width * h).div_ceil(8 * most.0), (height * v).div_ceil(8 * most.1));
-            Component { id: part[0], sampling: (h, v), blocks, has_dc: false, nonzero: Vec::new() }
+            Component { id: part[0], sampling: (h, v), blocks, lowest: [ABSENT; 64], nonzero: Vec::new() }
         };
         let mcus = (width.div_ceil(8 * most.0), height.div_ceil(8 * most.1));
         Ok(Self { is_progressive: marker == LAST_FRAME, mcus, components: parts.iter().map(component).collect() })
+    }
+}
+
+impl Frame {
+    /// How many components had a scan of their DC coefficients.
+    fn there(&self) -> usize {
+        self.components.iter().filter(|component| component.lowest[0] != ABSENT).count()
     }
 }
 
@@ -143,13 +172,13 @@ impl File {
     }
 
     fn is_whole(&self) -> Result<(), BadReason> {
-        let components = self.frame.iter().flat_map(|frame| &frame.components);
-        let (n, there) = components.fold((0, 0), |(n, there), c| (n + 1, there + usize::from(c.has_dc)));
-        if n == 0 || self.scans == 0 {
-            return Err(cut_short());
-        }
+        let frame = self.frame.as_ref().filter(|_| self.scans > 0).ok_or_else(cut_short)?;
+        let (n, there) = (frame.components.len(), frame.there());
         if there < n {
             return Err(damaged(format_args!("{there} of {n} colour components are there")));
+        }
+        if frame.components.iter().flat_map(|component| component.lowest).any(|lowest| lowest > 0) {
+            return Err(damaged("its last scans are missing"));
         }
         Ok(())
     }
@@ -161,47 +190,87 @@ impl File {
         if frame.is_progressive && self.scans > MAX_SCANS {
             return Err(damaged(format_args!("more than {MAX_SCANS} scans")));
         }
-        let ([n], rest) = split::<1>(header)?;
-        let (parts, _) = rest.as_chunks::<2>();
-        let parts = parts.get(..usize::from(n)).ok_or_else(cut_short)?;
-        if parts.is_empty() {
-            return Err(damaged("a scan of no component"));
-        }
-        let ([first, last, bits], _) = split::<3>(&rest[2 * parts.len()..])?;
-        let pass = match (frame.is_progressive, first, bits >> 4) {
-            (false, ..) => Pass::Sequential,
-            (true, 0, 0) => Pass::DcFirst,
-            (true, 0, _) => Pass::DcRefine,
-            (true, _, 0) => Pass::AcFirst,
-            (true, ..) => Pass::AcRefine,
-        };
-        let band = first..=last.min(63);
-        let mut places = Vec::with_capacity(parts.len());
-        for &[id, tables] in parts {
-            let place = frame.components.iter().position(|component| component.id == id);
-            let place = place.ok_or_else(|| damaged("a scan of a component that is not there"))?;
+        let header = ScanHeader::read(header, frame)?;
+        let tables = |&(place, tables): &(usize, u8)| {
             let (dc, ac) = (self.dc.get(usize::from(tables >> 4)), self.ac.get(usize::from(tables & 15)));
-            places.push((place, [dc, ac].map(|codes| codes.and_then(Option::as_ref))));
-        }
-        // The decoder puts these blocks in wrong places.
-        let is_part = !frame.is_progressive && places.len() < frame.components.len();
-        let is_wide = places.len() > 1 && places.iter().any(|(place, _)| frame.components[*place].sampling.0 > 1);
-        if is_part && (is_wide || frame.components.iter().any(|component| component.sampling.1 > 1)) {
-            return Err(BadReason::Unsupported("a JPEG with scans of their own for colours of other sizes".into()));
-        }
+            (place, [dc, ac].map(|codes| codes.and_then(Option::as_ref)))
+        };
+        let places: Vec<_> = header.places.iter().map(tables).collect();
+        header.check_support(frame, self.interval)?;
+        let (pass, band) = (header.pass, header.band.clone());
         let mut scan = Scan { bits: Bits::new(data), pass, band, run: 0 };
         if let Err((at, n, stop)) = scan.read(frame, &places, self.interval) {
             match stop {
                 Stop::NoCodes => {}
                 Stop::NoData => return Err(damaged(format_args!("the data of the image end at part {at} of {n}"))),
                 Stop::TooMuch => {
-                    return Err(damaged(format_args!("part {at} of {n} of the image is followed by others")));
+                    return Err(damaged(format_args!("more data behind part {at} of {n} than the image has")));
                 }
                 Stop::WrongCode => return Err(damaged(format_args!("wrong codes in part {at} of {n} of the image"))),
             }
         }
-        places.iter().filter(|_| first == 0).for_each(|(place, _)| frame.components[*place].has_dc = true);
+        for (place, _) in places {
+            frame.components[place].lowest[usize::from(*header.band.start())..=usize::from(*header.band.end())]
+                .fill(header.lowest);
+        }
         Ok(scan.bits.bytes)
+    }
+}
+
+/// The header of a scan (B.2.3).
+struct ScanHeader {
+    /// Of each component its place in the frame, and the numbers of its tables.
+    places: Vec<(usize, u8)>,
+    pass: Pass,
+    /// Coefficients, in zigzag order.
+    band: RangeInclusive<u8>,
+    /// Their lowest bit in it.
+    lowest: u8,
+}
+
+impl ScanHeader {
+    fn read(header: &[u8], frame: &Frame) -> Result<Self, BadReason> {
+        let ([n], rest) = split::<1>(header)?;
+        let (parts, _) = rest.as_chunks::<2>();
+        let parts = parts.get(..usize::from(n)).ok_or_else(cut_short)?;
+        let ([first, last, bits], _) = split::<3>(&rest[2 * parts.len()..])?;
+        let mut places: Vec<(usize, u8)> = Vec::with_capacity(4);
+        for &[id, tables] in parts {
+            match frame.components.iter().position(|component| component.id == id) {
+                Some(place) if places.iter().all(|(other, _)| *other != place) => places.push((place, tables)),
+                _ => return Err(damaged("a scan of a component that is not there, or twice")),
+            }
+        }
+        let pass = match (frame.is_progressive, first, last, bits >> 4) {
+            (false, ..) => Pass::Sequential,
+            (true, 0, 0, 0) => Pass::DcFirst,
+            (true, 0, 0, _) => Pass::DcRefine,
+            (true, 1.., ..64, 0) if first <= last && n == 1 => Pass::AcFirst,
+            (true, 1.., ..64, _) if first <= last && n == 1 => Pass::AcRefine,
+            _ => return Err(damaged(format_args!("a scan of coefficients {first} to {last} of {n} components"))),
+        };
+        if places.is_empty() {
+            return Err(damaged("a scan of no component"));
+        }
+        if matches!(pass, Pass::Sequential) {
+            return Ok(Self { places, pass, band: 0..=63, lowest: 0 });
+        }
+        Ok(Self { places, pass, band: first..=last, lowest: bits & 15 })
+    }
+
+    /// An error for scans whose blocks the decoder puts in wrong places: of a part of a sequential frame's components,
+    /// it reads those in the order of the frame, without restarts, and where nothing is sampled more than its row needs.
+    fn check_support(&self, frame: &Frame, interval: usize) -> Result<(), BadReason> {
+        if !matches!(self.pass, Pass::Sequential) || self.places.len() == frame.components.len() {
+            return Ok(());
+        }
+        let is_next = self.places.iter().map(|(place, _)| *place).eq((frame.there()..).take(self.places.len()));
+        let is_wide = self.places.len() > 1 && self.places.iter().any(|(i, _)| frame.components[*i].sampling.0 > 1);
+        let is_high = frame.components.iter().any(|component| component.sampling.1 > 1);
+        if interval > 0 || !is_next || is_wide || is_high {
+            return Err(BadReason::Unsupported("a JPEG with its colours in scans of their own".into()));
+        }
+        Ok(())
     }
 }
 
@@ -231,7 +300,7 @@ enum Stop {
 struct Scan<'a> {
     bits: Bits<'a>,
     pass: Pass,
-    band: std::ops::RangeInclusive<u8>,
+    band: RangeInclusive<u8>,
     /// Blocks to come of whose band nothing more is coded.
     run: u32,
 }
@@ -254,11 +323,20 @@ impl Scan<'_> {
         if matches!(self.pass, Pass::AcFirst | Pass::AcRefine) {
             places.iter().for_each(|(place, _)| frame.components[*place].nonzero.resize(n, 0));
         }
-        for unit in 0..n {
+        let mut unit = 0;
+        while unit < n {
             let at = |stop| (unit + 1, n, stop);
             if every > 0 && unit > 0 && unit.is_multiple_of(every) {
                 self.run = 0;
                 self.bits.restart().map_err(|stop| (unit, n, stop))?;
+            }
+            if matches!(self.pass, Pass::AcFirst) && self.run > 0 {
+                // To the end of the run or the next restart, at once: a run costs no more than its code.
+                let most = if every > 0 { every - unit % every } else { n };
+                let passed = (self.run as usize).min(most);
+                self.run -= passed as u32;
+                unit += passed;
+                continue;
             }
             for (place, tables) in places {
                 let component = &mut frame.components[*place];
@@ -267,6 +345,7 @@ impl Scan<'_> {
                     self.block(tables, component.nonzero.get_mut(unit)).map_err(at)?;
                 }
             }
+            unit += 1;
         }
         self.bits.end().map_err(|stop| (n, n, stop))
     }
@@ -310,10 +389,6 @@ impl Scan<'_> {
 
     /// G.1.2.2.
     fn ac_first(&mut self, codes: &HuffmanTable, nonzero: &mut u64) -> Result<(), Stop> {
-        if self.run > 0 {
-            self.run -= 1;
-            return Ok(());
-        }
         let (mut k, last) = (*self.band.start(), *self.band.end());
         while k <= last {
             let symbol = self.bits.symbol(codes)?;

@@ -244,8 +244,16 @@ fn each_kind_of_jpeg_is_read() {
 
 #[test]
 fn a_jpeg_that_would_be_read_wrongly_is_refused() {
-    let halves = include_bytes!("../../../../tests/golden/jpeg/scans-of-halves.jpg");
-    assert!(matches!(reason(halves), BadReason::Unsupported(_)));
+    let halves = &include_bytes!("../../../../tests/golden/jpeg/scans-of-halves.jpg")[..];
+    let restarts = &include_bytes!("../../../../tests/golden/jpeg/scans-restarts.jpg")[..];
+    for file in [halves, restarts] {
+        assert!(matches!(reason(file), BadReason::Unsupported(_)));
+    }
+    // The scans of the second and third component change places.
+    let scans = segments(KINDS[1], 0xC4);
+    let [second, third, end] = [scans[scans.len() - 4], scans[scans.len() - 2], KINDS[1].len() - 2];
+    let order = [&KINDS[1][..second], &KINDS[1][third..end], &KINDS[1][second..third], &KINDS[1][end..]].concat();
+    assert!(matches!(reason(&order), BadReason::Unsupported(_)), "{}", reason(&order));
     // One column of the first component to two of the second.
     let mut file = KINDS[0].to_vec();
     let frame = segments(&file, 0xC0)[0];
@@ -298,17 +306,52 @@ fn a_jpeg_without_a_restart_or_a_component_is_found() {
     let last = *segments(KINDS[1], 0xC4).last().expect("codes");
     let without = [&KINDS[1][..last], &[0xFF, 0xD9]].concat();
     assert!(decode(&without, &config()).is_err());
-    assert_eq!(blocks::check(&without), Err(BadReason::Damaged("2 of 3 colour components are there".into())));
+    assert_eq!(blocks::check(&without, 75, 61), Err(BadReason::Damaged("2 of 3 colour components are there".into())));
 }
 
 #[test]
 fn scans_of_nothing_take_no_time() {
     let whole = jpeg(&DynamicImage::new_luma8(8_000, 8_000));
-    // Each would pass a million blocks.
+    // Each would pass a million blocks, for each component.
     let nothing = [0xFF, 0xDA, 0, 6, 0, 0, 0, 0].repeat(100_000);
+    let often = [&[0xFF, 0xDA, 2, 4, 255][..], &[1, 0].repeat(255), &[255, 63, 16]].concat().repeat(99);
     let end = whole.len() - 2;
-    let words = reason(&[&whole[..end], &nothing, &whole[end..]].concat()).to_string();
-    assert_eq!(words, "damaged: a scan of no component");
+    let with = |scans: &[u8]| reason(&[&whole[..end], scans, &whole[end..]].concat()).to_string();
+    assert_eq!(with(&nothing), "damaged: a scan of no component");
+    assert_eq!(with(&often), "damaged: a scan of a component that is not there, or twice");
+}
+
+#[test]
+fn nothing_is_hidden_from_the_check() {
+    // What one reader takes for a segment, another may take for what stands within it.
+    let whole = jpeg(&grey());
+    let hidden = |marker: u8, segments: &[u8]| {
+        let length = (segments.len() as u16 + 2).to_be_bytes();
+        [&whole[..2], &[0xFF, marker], &length, segments, &whole[2..]].concat()
+    };
+    let frame = [0xFF, 0xC2, 0, 11, 8, 255, 255, 255, 255, 1, 1, 0x11, 0];
+    assert!(decode(&hidden(0xE5, &frame), &config()).is_ok());
+    for marker in [0xD0, 0xD7, 1] {
+        assert!(reason(&hidden(marker, &frame)).to_string().contains("before the image"), "{marker:02x}");
+    }
+    let after = [&whole[..2], &frame, &whole[2..]].concat();
+    assert!(matches!(decode(&after, &config()), Err(BadReason::Damaged(_) | BadReason::TooLarge { .. })));
+    assert_eq!(blocks::check(&after, 40, 24), Err(BadReason::Damaged("two frames in one image".into())));
+}
+
+#[test]
+fn a_progressive_jpeg_without_its_last_scans_is_found() {
+    let file = KINDS[2];
+    let scans = segments(file, 0xDA);
+    assert!(scans.len() > 5);
+    for &next in &scans[1..] {
+        // Codes for it stand before it.
+        let codes = segments(&file[..next], 0xC4).pop().filter(|at| file[*at..next].len() < 300).unwrap_or(next);
+        for cut in [codes, next] {
+            let ended = [&file[..cut], &[0xFF, 0xD9]].concat();
+            assert!(matches!(reason(&ended), BadReason::Damaged(_)), "{cut}");
+        }
+    }
 }
 
 #[test]
@@ -320,7 +363,7 @@ fn what_fills_up_a_jpeg_does_no_harm() {
     assert_eq!(with(&[0; 5]).expect("valid"), alone);
     assert_eq!(with(&[0xFF, 0, 0, 0xFF]).expect("valid"), alone);
     let words = with(&[0, 1]).expect_err("data of no block").to_string();
-    assert_eq!(words, "damaged: part 15 of 15 of the image is followed by others");
+    assert_eq!(words, "damaged: more data behind part 15 of 15 than the image has");
 }
 
 #[test]

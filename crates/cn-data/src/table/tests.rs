@@ -153,10 +153,17 @@ fn rows_cannot_leave_the_folder() {
 #[test]
 fn tables_that_are_none() {
     assert!(error(b"\xFF\xFEi\0d\0", &spec()).contains("UTF-16"));
+    let written_anew: [&[u8]; 3] =
+        [b"\"sep=;\"\nid;label\n1;a\n", b"SEP=,\nid,label\n1,a\n", b"sep=;,,,\nid,label\n1,a\n"];
+    for told in written_anew {
+        assert!(error(told, &spec()).contains("names a separator"), "{told:?}");
+    }
     for told in [&b"sep=;\r\nid;label\n1;a\n"[..], b"\xEF\xBB\xBFsep=,\nid,label\n1,a\n", b"\nsep=\t\nid\tlabel\n"] {
         assert_eq!(error(told, &spec()), "the first line of `t.csv` names a separator (`sep=`) instead of columns");
     }
-    assert_eq!(lines(b"id;sep=;label\n1;;a\n", &spec()).len(), 1);
+    for table in [&b"id;sep=;label\n1;;a\n"[..], b"sep=x;id;label\n;1;a\n"] {
+        assert_eq!(lines(table, &spec()).len(), 1);
+    }
     for blank in [&b""[..], b"\xEF\xBB\xBF", b"\n\r\n\n", b" \n\t"] {
         assert_eq!(error(blank, &spec()), "`t.csv` is empty: it has no header");
     }
