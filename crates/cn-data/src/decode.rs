@@ -1,7 +1,7 @@
 //! One file's bytes to pixels.
 
 use std::{
-    io::{Cursor, Read, Seek, SeekFrom},
+    io::{self, Cursor, Read, Seek, SeekFrom},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -11,6 +11,10 @@ use image::{
     metadata::Orientation,
 };
 use serde::{Deserialize, Serialize};
+use tiff::{
+    decoder::Decoder as TiffDecoder,
+    tags::{CompressionMethod, Tag},
+};
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
 
@@ -138,6 +142,9 @@ fn decode_any(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientati
 
 /// Baseline and progressive JPEG; strict about the image data, so that a file that lacks some of them is found out.
 fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {
+    if has_many_segments(&mut Cursor::new(bytes)) {
+        return Err(damaged(format_args!("more than {MAX_CHUNKS} segments, or 64 MiB, before the image")));
+    }
     let lenient = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), lenient);
     decoder.decode_headers().map_err(of_jpeg)?;
@@ -179,6 +186,9 @@ fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Res
     if format == ImageFormat::Png && has_many_chunks(&mut Cursor::new(bytes)) {
         return Err(damaged(format_args!("more than {MAX_CHUNKS} chunks")));
     }
+    if format == ImageFormat::Tiff && is_jpeg_within_tiff(bytes) {
+        return Err(BadReason::Unsupported("a TIFF with JPEG within".into()));
+    }
     // What stands before the pixels, such as a profile, gets no more than that.
     let mut decoder = open(PLAIN)?;
     let (width, height) = decoder.dimensions();
@@ -203,7 +213,45 @@ pub(crate) fn limits(max_alloc: u64) -> Limits {
     limits
 }
 
-/// Chunks of a PNG file that do not hold pixels: each takes memory that no limit of the decoder counts.
+/// Whether a TIFF file is compressed as JPEG, which its decoder gives to another one without any limit: a size and as many
+/// parts as are written there.
+fn is_jpeg_within_tiff(bytes: &[u8]) -> bool {
+    let tag = |mut tiff: TiffDecoder<_>| tiff.find_tag_unsigned::<u16>(Tag::Compression);
+    let compression = TiffDecoder::new(Cursor::new(bytes)).and_then(tag).ok().flatten();
+    let jpeg = [CompressionMethod::JPEG, CompressionMethod::ModernJPEG].map(|method| method.to_u16());
+    compression.is_some_and(|found| jpeg.contains(&found))
+}
+
+/// Whether a JPEG has more than [`MAX_CHUNKS`] segments before its first scan, or more than [`PLAIN`] bytes of them: the
+/// decoder keeps those of profiles and notes, and looks at all of these anew at each marker.
+pub(crate) fn has_many_segments(file: &mut (impl Read + Seek)) -> bool {
+    let (mut n, mut total) = (0, 0);
+    if file.seek(SeekFrom::Start(2)).is_err() {
+        return false;
+    }
+    let mut pair = [0; 2];
+    while n <= MAX_CHUNKS && total <= PLAIN {
+        let mut last = 0;
+        // 0xFF and what is no fill is a marker, as the decoder reads it.
+        let marker = file.by_ref().bytes().map_while(io::Result::ok).find(|&byte| {
+            let is_marker = last == 0xFF && !matches!(byte, 0 | 0xFF);
+            last = byte;
+            is_marker
+        });
+        if matches!(marker, None | Some(0xD9 | 0xDA)) || file.read_exact(&mut pair).is_err() {
+            return false;
+        }
+        let length = u16::from_be_bytes(pair).max(2);
+        if file.seek_relative(i64::from(length) - 2).is_err() {
+            return false;
+        }
+        (n, total) = (n + 1, total + u64::from(length));
+    }
+    true
+}
+
+/// Chunks of a PNG file that do not hold pixels, and segments of a JPEG: each takes memory that no limit of the decoder
+/// counts.
 const MAX_CHUNKS: usize = 10_000;
 
 /// Whether a PNG file has more than [`MAX_CHUNKS`] beside those of pixels (PNG specification, 5.3: length, type, data,

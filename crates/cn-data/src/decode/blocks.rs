@@ -14,13 +14,18 @@ use huffman::{Bits, HuffmanTable};
 
 /// An error if the file is cut short, or lacks a part of the data of its image, though an end marker follows.
 ///
-/// Width and height are those that the decoder found: what it takes for another segment could hide a second frame. What stands behind the end, such as the film of a phone, is not looked at. Scans whose codes the file does not define,
-/// as those of some films, are taken as they are.
+/// Width and height are those that the decoder found: what it takes for another segment could hide a second frame. What
+/// stands behind the end, such as the film of a phone, is not looked at. Scans whose codes the file does not define, as
+/// those of some films, are taken as they are.
 pub(super) fn check(bytes: &[u8], width: usize, height: usize) -> Result<(), BadReason> {
     let mut file = File::default();
     let mut rest = bytes.get(2..).unwrap_or_default();
     loop {
-        let (marker, after) = if file.scans == 0 { next_header(rest)? } else { next_marker(rest)? };
+        let next = if file.scans == 0 { next_header(rest) } else { next_marker(rest) };
+        let (marker, after) = match next {
+            Err(_) if file.is_whole().is_ok() => return Err(damaged("all data are there, but not the end marker")),
+            next => next?,
+        };
         if marker == END {
             return file.is_whole();
         }
@@ -196,6 +201,7 @@ impl File {
             (place, [dc, ac].map(|codes| codes.and_then(Option::as_ref)))
         };
         let places: Vec<_> = header.places.iter().map(tables).collect();
+        header.check_order(frame)?;
         header.check_support(frame, self.interval)?;
         let (pass, band) = (header.pass, header.band.clone());
         let mut scan = Scan { bits: Bits::new(data), pass, band, run: 0 };
@@ -224,6 +230,8 @@ struct ScanHeader {
     pass: Pass,
     /// Coefficients, in zigzag order.
     band: RangeInclusive<u8>,
+    /// Their bit that was the lowest before it, 0 for none.
+    before: u8,
     /// Their lowest bit in it.
     lowest: u8,
 }
@@ -253,9 +261,22 @@ impl ScanHeader {
             return Err(damaged("a scan of no component"));
         }
         if matches!(pass, Pass::Sequential) {
-            return Ok(Self { places, pass, band: 0..=63, lowest: 0 });
+            return Ok(Self { places, pass, band: 0..=63, before: 0, lowest: 0 });
         }
-        Ok(Self { places, pass, band: first..=last, lowest: bits & 15 })
+        Ok(Self { places, pass, band: first..=last, before: bits >> 4, lowest: bits & 15 })
+    }
+
+    /// An error unless each bit of a progressive image comes once and after those above it (G.1.1.1): scans without end
+    /// cost a few bytes each, and the decoder passes all coefficients in each.
+    fn check_order(&self, frame: &Frame) -> Result<(), BadReason> {
+        let is_next = |old: u8| match self.pass {
+            Pass::Sequential => true,
+            Pass::DcFirst | Pass::AcFirst => old == ABSENT,
+            Pass::DcRefine | Pass::AcRefine => old == self.before && self.lowest + 1 == old,
+        };
+        let band = usize::from(*self.band.start())..=usize::from(*self.band.end());
+        let of_scan = self.places.iter().flat_map(|(place, _)| &frame.components[*place].lowest[band.clone()]);
+        if of_scan.copied().all(is_next) { Ok(()) } else { Err(damaged("a scan of bits that are not the next ones")) }
     }
 
     /// An error for scans whose blocks the decoder puts in wrong places: of a part of a sequential frame's components,

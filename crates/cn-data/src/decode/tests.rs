@@ -322,6 +322,39 @@ fn scans_of_nothing_take_no_time() {
 }
 
 #[test]
+fn segments_without_end_are_refused() {
+    let whole = jpeg(&grey());
+    let with = |segment: &[u8], n: usize| [&whole[..2], &segment.repeat(n), &whole[2..]].concat();
+    let note = [0xFF, 0xFE, 0, 2];
+    assert!(decode(&with(&note, 9_000), &config()).is_ok());
+    let words = "damaged: more than 10000 segments, or 64 MiB, before the image";
+    assert_eq!(reason(&with(&note, 10_001)).to_string(), words);
+    let long = [&[0xFF, 0xE2, 0xFF, 0xFF][..], &[0; 65_533]].concat();
+    assert_eq!(reason(&with(&long, 1_025)).to_string(), words);
+}
+
+#[test]
+fn bits_of_a_progressive_jpeg_come_once() {
+    let file = KINDS[2];
+    let scans = segments(file, 0xDA);
+    let (last, end) = (*scans.last().expect("scans"), file.len() - 2);
+    // The last scan brings the lowest bit of a band: once more, and nothing is left to bring.
+    let twice = [&file[..end], &file[last..end], &file[end..]].concat();
+    assert_eq!(reason(&twice).to_string(), "damaged: a scan of bits that are not the next ones");
+}
+
+#[test]
+fn jpeg_within_tiff_is_refused() {
+    // One directory, sorted by tag: 64 x 64 in one strip, compressed (259) as the new JPEG.
+    let entry = |(tag, value): (u16, u16)| {
+        [&tag.to_le_bytes()[..], &[3, 0, 1, 0, 0, 0], &value.to_le_bytes(), &[0, 0]].concat()
+    };
+    let tags = [(256, 64), (257, 64), (258, 8), (259, 7), (262, 1), (273, 8), (278, 64), (279, 4)];
+    let tiff = [&b"II*\0\x08\0\0\0\x08\0"[..], &tags.map(entry).concat(), &[0; 4]].concat();
+    assert!(matches!(reason(&tiff), BadReason::Unsupported(_)), "{}", reason(&tiff));
+}
+
+#[test]
 fn nothing_is_hidden_from_the_check() {
     // What one reader takes for a segment, another may take for what stands within it.
     let whole = jpeg(&grey());
