@@ -1,7 +1,7 @@
 //! One file's bytes to pixels.
 
 use std::{
-    io::{self, Cursor, Read, Seek, SeekFrom},
+    io::{self, BufRead, Cursor, Read, Seek, SeekFrom},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -224,7 +224,7 @@ fn is_jpeg_within_tiff(bytes: &[u8]) -> bool {
 
 /// Whether a JPEG has more than [`MAX_CHUNKS`] segments before its first scan, or more than [`PLAIN`] bytes of them: the
 /// decoder keeps those of profiles and notes, and looks at all of these anew at each marker.
-pub(crate) fn has_many_segments(file: &mut (impl Read + Seek)) -> bool {
+pub(crate) fn has_many_segments(file: &mut (impl BufRead + Seek)) -> bool {
     let (mut n, mut total) = (0, 0);
     if file.seek(SeekFrom::Start(2)).is_err() {
         return false;
