@@ -133,18 +133,21 @@ fn decode_any(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientati
     if bytes.is_empty() {
         return Err(BadReason::Empty);
     }
-    match image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => decode_jpeg(bytes, config),
-        Ok(format) if format.reading_enabled() => decode_other(bytes, format, config),
-        _ => Err(BadReason::UnknownFormat),
+    let format =
+        image::guess_format(bytes).ok().filter(ImageFormat::reading_enabled).ok_or(BadReason::UnknownFormat)?;
+    if is_overfull(&mut Cursor::new(bytes), format) {
+        return Err(damaged(format_args!(
+            "more than {MAX_CHUNKS} chunks or segments beside the image, or too long ones"
+        )));
+    }
+    match format {
+        ImageFormat::Jpeg => decode_jpeg(bytes, config),
+        other => decode_other(bytes, other, config),
     }
 }
 
 /// Baseline and progressive JPEG; strict about the image data, so that a file that lacks some of them is found out.
 fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {
-    if has_many_segments(&mut Cursor::new(bytes)) {
-        return Err(damaged(format_args!("more than {MAX_CHUNKS} segments, or 64 MiB, before the image")));
-    }
     let lenient = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), lenient);
     decoder.decode_headers().map_err(of_jpeg)?;
@@ -183,9 +186,6 @@ fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Res
         reader.limits(limits(max_alloc));
         reader.into_decoder().map_err(damaged)
     };
-    if format == ImageFormat::Png && has_many_chunks(&mut Cursor::new(bytes)) {
-        return Err(damaged(format_args!("more than {MAX_CHUNKS} chunks")));
-    }
     if format == ImageFormat::Tiff && is_jpeg_within_tiff(bytes) {
         return Err(BadReason::Unsupported("a TIFF with JPEG within".into()));
     }
@@ -224,7 +224,7 @@ fn is_jpeg_within_tiff(bytes: &[u8]) -> bool {
 
 /// Whether a JPEG has more than [`MAX_CHUNKS`] segments before its first scan, or more than [`PLAIN`] bytes of them: the
 /// decoder keeps those of profiles and notes, and looks at all of these anew at each marker.
-pub(crate) fn has_many_segments(file: &mut (impl BufRead + Seek)) -> bool {
+fn has_many_segments(file: &mut (impl BufRead + Seek)) -> bool {
     let (mut n, mut total) = (0, 0);
     if file.seek(SeekFrom::Start(2)).is_err() {
         return false;
@@ -250,13 +250,22 @@ pub(crate) fn has_many_segments(file: &mut (impl BufRead + Seek)) -> bool {
     true
 }
 
+/// Whether more stands beside the image of a file than its decoder should keep.
+pub(crate) fn is_overfull(file: &mut (impl BufRead + Seek), format: ImageFormat) -> bool {
+    match format {
+        ImageFormat::Png => has_many_chunks(file),
+        ImageFormat::Jpeg => has_many_segments(file),
+        _ => false,
+    }
+}
+
 /// Chunks of a PNG file that do not hold pixels, and segments of a JPEG: each takes memory that no limit of the decoder
 /// counts.
 const MAX_CHUNKS: usize = 10_000;
 
 /// Whether a PNG file has more than [`MAX_CHUNKS`] beside those of pixels (PNG specification, 5.3: length, type, data,
 /// checksum).
-pub(crate) fn has_many_chunks(file: &mut (impl Read + Seek)) -> bool {
+fn has_many_chunks(file: &mut (impl Read + Seek)) -> bool {
     let mut head = [0; 8];
     let mut next = file.seek(SeekFrom::Start(8)).and_then(|_| file.read_exact(&mut head));
     let mut n = 0;

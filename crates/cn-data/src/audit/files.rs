@@ -10,7 +10,7 @@ use zune_jpeg::JpegDecoder;
 
 use super::odd::{FEW, Odd, OddReason, Sizes};
 use crate::Index;
-use crate::decode::{PLAIN, has_many_chunks, has_many_segments, limits};
+use crate::decode::{PLAIN, is_overfull, limits};
 
 /// How a file stores its image.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,12 +96,7 @@ impl Head {
         let open = || Some(BufReader::new(File::open(path).ok()?));
         let mut reader = ImageReader::new(open()?).with_guessed_format().ok()?;
         let format = reader.format()?;
-        let is_full = match format {
-            ImageFormat::Png => has_many_chunks(&mut open()?),
-            ImageFormat::Jpeg => has_many_segments(&mut open()?),
-            _ => false,
-        };
-        if is_full {
+        if is_overfull(&mut open()?, format) {
             return None;
         }
         reader.limits(limits(PLAIN));

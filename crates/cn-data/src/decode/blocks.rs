@@ -7,10 +7,11 @@
 
 mod huffman;
 
-use super::{BadReason, damaged};
 use std::ops::RangeInclusive;
 
 use huffman::{Bits, HuffmanTable};
+
+use super::{BadReason, damaged};
 
 /// An error if the file is cut short, or lacks a part of the data of its image, though an end marker follows.
 ///
@@ -18,19 +19,19 @@ use huffman::{Bits, HuffmanTable};
 /// stands behind the end, such as the film of a phone, is not looked at. Scans whose codes the file does not define, as
 /// those of some films, are taken as they are.
 pub(super) fn check(bytes: &[u8], width: usize, height: usize) -> Result<(), BadReason> {
-    let mut file = File::default();
+    let mut jpeg = Jpeg::default();
     let mut rest = bytes.get(2..).unwrap_or_default();
     loop {
-        let next = if file.scans == 0 { next_header(rest) } else { next_marker(rest) };
+        let next = if jpeg.scans == 0 { next_header(rest) } else { next_marker(rest) };
         let (marker, after) = match next {
-            Err(_) if file.is_whole().is_ok() => return Err(damaged("all data are there, but not the end marker")),
+            Err(_) if jpeg.is_whole().is_ok() => return Err(damaged("all data are there, but not the end marker")),
             next => next?,
         };
-        if marker == END {
-            return file.is_whole();
+        if marker == EOI {
+            return jpeg.is_whole();
         }
         // The next image: this one was cut.
-        if marker == START {
+        if marker == SOI {
             return Err(cut_short());
         }
         let (length, body) = split::<2>(after)?;
@@ -38,25 +39,26 @@ pub(super) fn check(bytes: &[u8], width: usize, height: usize) -> Result<(), Bad
         let (body, after) = body.split_at_checked(length).ok_or_else(cut_short)?;
         rest = after;
         match marker {
-            FRAME..=LAST_FRAME if file.frame.is_some() => return Err(damaged("two frames in one image")),
-            FRAME..=LAST_FRAME => file.frame = Some(Frame::read(body, marker, (width, height))?),
-            CODES => file.read_codes(body)?,
-            INTERVAL => file.interval = usize::from(u16::from_be_bytes(split(body)?.0)),
-            SCAN => rest = file.pass(body, after)?,
+            SOF0..=SOF2 if jpeg.frame.is_some() => return Err(damaged("two frames in one image")),
+            SOF0..=SOF2 => jpeg.frame = Some(Frame::read(body, marker, (width, height))?),
+            DHT => jpeg.read_tables(body)?,
+            DRI => jpeg.interval = usize::from(u16::from_be_bytes(split(body)?.0)),
+            SOS => rest = jpeg.read_scan(body, after)?,
             _ => {}
         }
     }
 }
 
-const FRAME: u8 = 0xC0;
+// Markers, table B.1.
+const SOF0: u8 = 0xC0;
 /// Of a progressive image.
-const LAST_FRAME: u8 = 0xC2;
-const CODES: u8 = 0xC4;
-const RESTARTS: RangeInclusive<u8> = 0xD0..=0xD7;
-const START: u8 = 0xD8;
-const END: u8 = 0xD9;
-const SCAN: u8 = 0xDA;
-const INTERVAL: u8 = 0xDD;
+const SOF2: u8 = 0xC2;
+const DHT: u8 = 0xC4;
+const RST: RangeInclusive<u8> = 0xD0..=0xD7;
+const SOI: u8 = 0xD8;
+const EOI: u8 = 0xD9;
+const SOS: u8 = 0xDA;
+const DRI: u8 = 0xDD;
 
 /// Scans of a progressive image that the decoder reads.
 const MAX_SCANS: usize = 100;
@@ -74,7 +76,7 @@ fn next_header(bytes: &[u8]) -> Result<(u8, &[u8]), BadReason> {
     let is_marker = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0 | 0xFF);
     let at = bytes.windows(2).position(is_marker).ok_or_else(cut_short)?;
     let marker = bytes[at + 1];
-    if marker == 1 || RESTARTS.contains(&marker) {
+    if marker == 1 || RST.contains(&marker) {
         return Err(damaged(format_args!("the marker 0xFF{marker:02X} before the image")));
     }
     Ok((marker, &bytes[at + 2..]))
@@ -84,14 +86,14 @@ fn next_header(bytes: &[u8]) -> Result<(u8, &[u8]), BadReason> {
 ///
 /// Within the data of a scan a byte 0xFF is followed by 0, or by a restart; before any marker it may be repeated (B.1.1).
 fn next_marker(bytes: &[u8]) -> Result<(u8, &[u8]), BadReason> {
-    let is_marker = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0 | 1 | 0xFF) && !RESTARTS.contains(&pair[1]);
+    let is_marker = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0 | 1 | 0xFF) && !RST.contains(&pair[1]);
     let at = bytes.windows(2).position(is_marker).ok_or_else(cut_short)?;
     Ok((bytes[at + 1], &bytes[at + 2..]))
 }
 
 /// What the segments of a file have said so far.
 #[derive(Default)]
-struct File {
+struct Jpeg {
     frame: Option<Frame>,
     dc: [Option<HuffmanTable>; 4],
     ac: [Option<HuffmanTable>; 4],
@@ -116,7 +118,7 @@ struct Component {
     sampling: (usize, usize),
     /// Blocks of the image, without those that fill up units: columns and rows.
     blocks: (usize, usize),
-    /// Of each coefficient the lowest bit that was there, or [`ABSENT`].
+    /// Of each coefficient the lowest bit that was there (Al), or [`ABSENT`].
     lowest: [u8; 64],
     /// Of each block the AC coefficients that are not zero so far, a bit each; only of progressive frames.
     nonzero: Vec<u64>,
@@ -149,20 +151,18 @@ impl Frame {
             Component { id: part[0], sampling: (h, v), blocks, lowest: [ABSENT; 64], nonzero: Vec::new() }
         };
         let mcus = (width.div_ceil(8 * most.0), height.div_ceil(8 * most.1));
-        Ok(Self { is_progressive: marker == LAST_FRAME, mcus, components: parts.iter().map(component).collect() })
+        Ok(Self { is_progressive: marker == SOF2, mcus, components: parts.iter().map(component).collect() })
     }
-}
 
-impl Frame {
     /// How many components had a scan of their DC coefficients.
     fn there(&self) -> usize {
         self.components.iter().filter(|component| component.lowest[0] != ABSENT).count()
     }
 }
 
-impl File {
+impl Jpeg {
     /// B.2.4.2.
-    fn read_codes(&mut self, mut body: &[u8]) -> Result<(), BadReason> {
+    fn read_tables(&mut self, mut body: &[u8]) -> Result<(), BadReason> {
         while !body.is_empty() {
             let ([kind], rest) = split::<1>(body)?;
             let (lengths, rest) = split::<16>(rest)?;
@@ -189,7 +189,7 @@ impl File {
     }
 
     /// Reads the scan with this header (B.2.3) and returns what follows it.
-    fn pass<'a>(&mut self, header: &[u8], data: &'a [u8]) -> Result<&'a [u8], BadReason> {
+    fn read_scan<'a>(&mut self, header: &[u8], data: &'a [u8]) -> Result<&'a [u8], BadReason> {
         let frame = self.frame.as_mut().ok_or_else(|| damaged("a scan before its frame"))?;
         self.scans += 1;
         if frame.is_progressive && self.scans > MAX_SCANS {
@@ -205,14 +205,16 @@ impl File {
         header.check_support(frame, self.interval)?;
         let (pass, band) = (header.pass, header.band.clone());
         let mut scan = Scan { bits: Bits::new(data), pass, band, run: 0 };
-        if let Err((at, n, stop)) = scan.read(frame, &places, self.interval) {
-            match stop {
-                Stop::NoCodes => {}
-                Stop::NoData => return Err(damaged(format_args!("the data of the image end at part {at} of {n}"))),
-                Stop::TooMuch => {
-                    return Err(damaged(format_args!("more data behind part {at} of {n} than the image has")));
-                }
-                Stop::WrongCode => return Err(damaged(format_args!("wrong codes in part {at} of {n} of the image"))),
+        match scan.read(frame, &places, self.interval) {
+            Ok(()) | Err((.., Stop::NoTable)) => {}
+            Err((at, n, Stop::NoData)) => {
+                return Err(damaged(format_args!("the data of the image end at part {at} of {n}")));
+            }
+            Err((at, n, Stop::TooMuch)) => {
+                return Err(damaged(format_args!("more data behind part {at} of {n} than the image has")));
+            }
+            Err((at, n, Stop::WrongCode)) => {
+                return Err(damaged(format_args!("wrong codes in part {at} of {n} of the image")));
             }
         }
         for (place, _) in places {
@@ -230,9 +232,9 @@ struct ScanHeader {
     pass: Pass,
     /// Coefficients, in zigzag order.
     band: RangeInclusive<u8>,
-    /// Their bit that was the lowest before it, 0 for none.
+    /// Successive approximation: their lowest bit before it (Ah), 0 for none.
     before: u8,
-    /// Their lowest bit in it.
+    /// And in it (Al).
     lowest: u8,
 }
 
@@ -314,7 +316,7 @@ enum Pass {
 enum Stop {
     NoData,
     TooMuch,
-    NoCodes,
+    NoTable,
     WrongCode,
 }
 
@@ -372,7 +374,7 @@ impl Scan<'_> {
     }
 
     fn block(&mut self, &[dc, ac]: &Tables<'_>, nonzero: Option<&mut u64>) -> Result<(), Stop> {
-        let (dc, ac) = (dc.ok_or(Stop::NoCodes), ac.ok_or(Stop::NoCodes));
+        let (dc, ac) = (dc.ok_or(Stop::NoTable), ac.ok_or(Stop::NoTable));
         match self.pass {
             Pass::Sequential => {
                 self.dc(dc?)?;

@@ -1,14 +1,14 @@
 //! Huffman codes, and the bits of a scan.
 
-use super::{BadReason, RESTARTS, Stop, damaged};
+use super::{BadReason, RST, Stop, damaged};
 
 /// Codes of at most this length are looked up at once.
-const SHORT: u32 = 9;
+const LOOKUP: u32 = 9;
 
 /// Huffman codes in the order of their lengths (annex C).
 pub(super) struct HuffmanTable {
     /// Length and symbol by the next bits, 0 where the code is longer.
-    short: [(u8, u8); 1 << SHORT],
+    lookup: [(u8, u8); 1 << LOOKUP],
     /// Of each length: its first code, how many there are, and the place of the first symbol.
     lengths: [(u32, u32, usize); 16],
     symbols: Vec<u8>,
@@ -16,7 +16,7 @@ pub(super) struct HuffmanTable {
 
 impl HuffmanTable {
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Result<Self, BadReason> {
-        let mut codes = Self { short: [(0, 0); 1 << SHORT], lengths: [(0, 0, 0); 16], symbols: symbols.to_vec() };
+        let mut codes = Self { lookup: [(0, 0); 1 << LOOKUP], lengths: [(0, 0, 0); 16], symbols: symbols.to_vec() };
         let (mut code, mut place) = (0_u32, 0);
         for (i, &n) in counts.iter().enumerate() {
             let (length, n) = (i as u32 + 1, u32::from(n));
@@ -24,11 +24,11 @@ impl HuffmanTable {
                 return Err(damaged("more codes than their length allows"));
             }
             codes.lengths[i] = (code, n, place);
-            let free = SHORT.checked_sub(length);
+            let free = LOOKUP.checked_sub(length);
             for (j, &symbol) in symbols[place..place + n as usize].iter().enumerate() {
                 if let Some(free) = free {
                     let first = (code as usize + j) << free;
-                    codes.short[first..first + (1 << free)].fill((length as u8, symbol));
+                    codes.lookup[first..first + (1 << free)].fill((length as u8, symbol));
                 }
             }
             place += n as usize;
@@ -39,11 +39,11 @@ impl HuffmanTable {
 
     /// The symbol whose code these 16 bits begin with, and its length.
     fn symbol(&self, next: u32) -> Option<(u32, u8)> {
-        let (length, symbol) = self.short[(next >> (16 - SHORT)) as usize];
+        let (length, symbol) = self.lookup[(next >> (16 - LOOKUP)) as usize];
         if length > 0 {
             return Some((length.into(), symbol));
         }
-        (SHORT + 1..=16).find_map(|length| {
+        (LOOKUP + 1..=16).find_map(|length| {
             let (first, n, place) = self.lengths[length as usize - 1];
             let within = (next >> (16 - length)).checked_sub(first).filter(|within| *within < n)?;
             Some((length, self.symbols[place + within as usize]))
@@ -118,7 +118,7 @@ impl<'a> Bits<'a> {
         self.end()?;
         let fill = self.bytes.iter().take_while(|byte| **byte == 0xFF).count();
         match &self.bytes[fill..] {
-            [marker, rest @ ..] if RESTARTS.contains(marker) => self.bytes = rest,
+            [marker, rest @ ..] if RST.contains(marker) => self.bytes = rest,
             _ => return Err(Stop::NoData),
         }
         Ok(())
