@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use crate::{Digest, Index, LoadConfig, Pixels, load::Stat, pixels::Place};
 
 /// Changes with the layout of the file or with what decoding gives.
-const MAGIC: [u8; 8] = *b"cnpix\0\0\x03";
+const MAGIC: [u8; 8] = *b"cnpix\0\0\x04";
 const HEADER: usize = 8 + 3 * 8 + 32;
 /// Bytes that are read and checked at a time.
 const BLOCK: usize = 4 << 20;

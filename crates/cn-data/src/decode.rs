@@ -6,10 +6,11 @@ use std::{
 };
 
 use image::{
-    DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage,
+    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
     imageops::{FilterType, resize},
     metadata::Orientation,
 };
+use memory::{has_larger_frame, peak};
 use serde::{Deserialize, Serialize};
 use tiff::{
     decoder::Decoder as TiffDecoder,
@@ -17,6 +18,8 @@ use tiff::{
 };
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
+
+pub(crate) use memory::{NOTES, Room};
 
 /// How files become pixels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,13 +93,13 @@ pub enum BadReason {
         /// Size of the file.
         bytes: u64,
     },
-    /// So many bytes of pixels in so small a file that it was made to fill the memory.
-    #[error("{bytes} bytes that unpack to {pixels}: no picture is as plain as that")]
+    /// So much memory for so small a file that it was made to fill it.
+    #[error("{bytes} bytes that take {} MiB to be decoded: no picture is as plain as that; if it is one, save it smaller", .peak.div_ceil(1 << 20))]
     Bomb {
         /// Size of the file.
         bytes: u64,
-        /// Bytes of the pixels.
-        pixels: u64,
+        /// Bytes that decoding would take.
+        peak: u64,
     },
     /// A kind of a format that is not read.
     #[error("not supported: {0}; most programs that show it can save it anew")]
@@ -120,16 +123,16 @@ pub(crate) struct Decoded {
     pub(crate) pixels: Vec<u8>,
 }
 
-/// Decodes a file's bytes, turned as its EXIF data say.
-pub(crate) fn decode(bytes: &[u8], config: &DecodeConfig) -> Result<Decoded, BadReason> {
+/// Decodes a file's bytes, turned as its EXIF data say; `room` is that of all images that are decoded at once.
+pub(crate) fn decode(bytes: &[u8], config: &DecodeConfig, room: &Room) -> Result<Decoded, BadReason> {
     // A panic in a decoder of foreign bytes must cost one image, not the run.
-    let (image, orientation) = catch_unwind(AssertUnwindSafe(|| decode_any(bytes, config)))
+    let (image, orientation) = catch_unwind(AssertUnwindSafe(|| decode_any(bytes, config, room)))
         .unwrap_or_else(|_| Err(BadReason::Damaged("the decoder gave up".into())))?;
-    Ok(with_channels(turned(shrunk(image, config.longest_side), orientation), config.channels))
+    Ok(with_channels(turned(image, orientation), config.channels))
 }
 
-/// The image as it is stored, and how it is to be turned.
-fn decode_any(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {
+/// The image as it is stored, but no larger than it may be, and how it is to be turned.
+fn decode_any(bytes: &[u8], config: &DecodeConfig, room: &Room) -> Result<(Decoded, Orientation), BadReason> {
     if bytes.is_empty() {
         return Err(BadReason::Empty);
     }
@@ -141,13 +144,13 @@ fn decode_any(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientati
         )));
     }
     match format {
-        ImageFormat::Jpeg => decode_jpeg(bytes, config),
-        other => decode_other(bytes, other, config),
+        ImageFormat::Jpeg => decode_jpeg(bytes, config, room),
+        other => decode_other(bytes, other, config, room),
     }
 }
 
 /// Baseline and progressive JPEG; strict about the image data, so that a file that lacks some of them is found out.
-fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {
+fn decode_jpeg(bytes: &[u8], config: &DecodeConfig, room: &Room) -> Result<(Decoded, Orientation), BadReason> {
     let lenient = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), lenient);
     decoder.decode_headers().map_err(of_jpeg)?;
@@ -155,16 +158,19 @@ fn decode_jpeg(bytes: &[u8], config: &DecodeConfig) -> Result<(Decoded, Orientat
     check_size(width as u64, height as u64, config)?;
     let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
     let (space, channels) = if grey { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
-    check_unpacked(bytes, (width * height * channels) as u64)?;
+    let (file, total) = (bytes.len() as u64, (width * height * channels) as u64);
+    drop(room.enter(file, total)?);
     // Stray bytes between headers do no harm; from here on they would.
     let strict = decoder.options().set_strict_mode(true).jpeg_set_out_colorspace(space);
     decoder.set_options(strict);
-    blocks::check(bytes, width, height)?;
+    let kept = blocks::check(bytes, width, height)?;
+    let _permit = room.enter(file, total + kept)?;
     let mut pixels = vec![0; width * height * channels];
     decoder.decode_into(&mut pixels).map_err(of_jpeg)?;
     let image = Decoded { height: height as u32, width: width as u32, channels: channels as u32, pixels };
     let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
-    Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
+    drop(decoder);
+    Ok((shrunk(image, config.longest_side), orientation.unwrap_or(Orientation::NoTransforms)))
 }
 
 /// What the decoder of JPEG does not know has no type of its own.
@@ -180,30 +186,44 @@ fn of_jpeg(error: DecodeErrors) -> BadReason {
     }
 }
 
-fn decode_other(bytes: &[u8], format: ImageFormat, config: &DecodeConfig) -> Result<(Decoded, Orientation), BadReason> {
+fn decode_other(
+    bytes: &[u8],
+    format: ImageFormat,
+    config: &DecodeConfig,
+    room: &Room,
+) -> Result<(Decoded, Orientation), BadReason> {
     let open = |max_alloc: u64| {
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         reader.limits(limits(max_alloc));
-        reader.into_decoder().map_err(damaged)
+        reader.into_decoder().map_err(of_image)
     };
     if format == ImageFormat::Tiff && is_jpeg_within_tiff(bytes) {
         return Err(BadReason::Unsupported("a TIFF with JPEG within".into()));
     }
-    // What stands before the pixels, such as a profile, gets no more than that.
-    let mut decoder = open(PLAIN)?;
+    let mut decoder = open(NOTES)?;
     let (width, height) = decoder.dimensions();
     check_size(width.into(), height.into(), config)?;
-    check_unpacked(bytes, decoder.total_bytes())?;
-    if decoder.total_bytes() > PLAIN {
-        // Eight bytes a pixel: RGBA of 16 bits.
-        decoder = open(config.max_image_pixels.saturating_mul(8))?;
+    if format == ImageFormat::WebP && has_larger_frame(bytes, [width, height]) {
+        return Err(damaged("a frame that is larger than the image"));
     }
+    let peak = peak(bytes, format, &decoder);
+    let _permit = room.enter(bytes.len() as u64, peak)?;
+    // What a decoder counts: of GIF the frame beside the pixels, which gets as much as they do; of others all but those.
+    decoder = open(if format == ImageFormat::Gif { decoder.total_bytes() } else { peak + NOTES })?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    let image = DynamicImage::from_decoder(decoder).map_err(of_image)?;
     let image = flattened(image);
     // GIF knows palettes only: what has no colour is grey.
     let image = if format == ImageFormat::Gif && is_colourless(&image) { to_grey(image) } else { image };
-    Ok((image, orientation))
+    Ok((shrunk(image, config.longest_side), orientation))
+}
+
+/// What a decoder does not know is no damage.
+fn of_image(error: ImageError) -> BadReason {
+    match error {
+        ImageError::Unsupported(kind) => BadReason::Unsupported(one_line(&kind.to_string())),
+        error => damaged(error),
+    }
 }
 
 /// Limits of a decoder that takes at most so many bytes.
@@ -222,7 +242,7 @@ fn is_jpeg_within_tiff(bytes: &[u8]) -> bool {
     compression.is_some_and(|found| jpeg.contains(&found))
 }
 
-/// Whether a JPEG has more than [`MAX_CHUNKS`] segments before its first scan, or more than [`PLAIN`] bytes of them: the
+/// Whether a JPEG has more than [`MAX_CHUNKS`] segments before its first scan, or more than [`MAX_SEGMENT_BYTES`] of them: the
 /// decoder keeps those of profiles and notes, and looks at all of these anew at each marker.
 fn has_many_segments(file: &mut (impl BufRead + Seek)) -> bool {
     let (mut n, mut total) = (0, 0);
@@ -230,7 +250,7 @@ fn has_many_segments(file: &mut (impl BufRead + Seek)) -> bool {
         return false;
     }
     let mut pair = [0; 2];
-    while n <= MAX_CHUNKS && total <= PLAIN {
+    while n <= MAX_CHUNKS && total <= MAX_SEGMENT_BYTES {
         let mut last = 0;
         // 0xFF and what is no fill is a marker, as the decoder reads it.
         let marker = file.by_ref().bytes().map_while(io::Result::ok).find(|&byte| {
@@ -262,6 +282,8 @@ pub(crate) fn is_overfull(file: &mut (impl BufRead + Seek), format: ImageFormat)
 /// Chunks of a PNG file that do not hold pixels, and segments of a JPEG: each takes memory that no limit of the decoder
 /// counts.
 const MAX_CHUNKS: usize = 10_000;
+/// Bytes of segments of a JPEG, which its decoder keeps as they are.
+const MAX_SEGMENT_BYTES: u64 = 64 << 20;
 
 /// Whether a PNG file has more than [`MAX_CHUNKS`] beside those of pixels (PNG specification, 5.3: length, type, data,
 /// checksum).
@@ -271,6 +293,9 @@ fn has_many_chunks(file: &mut (impl Read + Seek)) -> bool {
     let mut n = 0;
     while next.is_ok() && n <= MAX_CHUNKS {
         let [a, b, c, d, kind @ ..] = head;
+        if &kind == b"IEND" {
+            break;
+        }
         n += usize::from(!matches!(&kind, b"IDAT" | b"fdAT"));
         let rest = i64::from(u32::from_be_bytes([a, b, c, d])) + 4;
         next = file.seek_relative(rest).and_then(|()| file.read_exact(&mut head));
@@ -280,19 +305,6 @@ fn has_many_chunks(file: &mut (impl Read + Seek)) -> bool {
 
 fn damaged(error: impl ToString) -> BadReason {
     BadReason::Damaged(error.to_string())
-}
-
-/// Bytes of pixels that any file may unpack to.
-pub(crate) const PLAIN: u64 = 64 << 20;
-/// How many times its own size a file of more than that may unpack to.
-const MOST_PACKED: u64 = 200;
-
-fn check_unpacked(bytes: &[u8], pixels: u64) -> Result<(), BadReason> {
-    let bytes = bytes.len() as u64;
-    if pixels > PLAIN && pixels / bytes.max(1) > MOST_PACKED {
-        return Err(BadReason::Bomb { bytes, pixels });
-    }
-    Ok(())
 }
 
 fn check_size(width: u64, height: u64, config: &DecodeConfig) -> Result<(), BadReason> {
@@ -323,27 +335,38 @@ fn flattened(image: DynamicImage) -> Decoded {
     let (channels, pixels) = match (color.has_color(), color.has_alpha()) {
         (false, false) => (1, image.into_luma8().into_raw()),
         (true, false) => (3, image.into_rgb8().into_raw()),
-        (false, true) => (1, on_paper::<2>(&image.into_luma_alpha8().into_raw())),
-        (true, true) => (3, on_paper::<4>(&image.into_rgba8().into_raw())),
+        (false, true) => (1, on_paper(image.into_luma_alpha8().into_raw(), 2)),
+        (true, true) => (3, on_paper(image.into_rgba8().into_raw(), 4)),
     };
     Decoded { height, width, channels, pixels }
 }
 
-/// Lays the image over white, or over black where it would not be seen on white.
-fn on_paper<const C: usize>(pixels: &[u8]) -> Vec<u8> {
-    let white = over::<C>(pixels, 255);
-    let is_lost = span(white.iter().copied()) < BLANK && span(pixels.iter().skip(C - 1).step_by(C).copied()) >= BLANK;
-    if is_lost { over::<C>(pixels, 0) } else { white }
+/// Lays the image over white, or over black where it would not be seen on white; drops the last of its channels, alpha.
+fn on_paper(pixels: Vec<u8>, channels: usize) -> Vec<u8> {
+    let over = |ground: u32| {
+        move |p: &[u8], channel: usize| {
+            let (value, alpha) = (u32::from(p[channel]), u32::from(p[channels - 1]));
+            ((value * alpha + ground * (255 - alpha) + 127) / 255) as u8
+        }
+    };
+    let alphas = pixels.iter().skip(channels - 1).step_by(channels).copied();
+    let white = pixels.chunks_exact(channels).flat_map(|p| (0..channels - 1).map(move |channel| over(255)(p, channel)));
+    let is_lost = span(white) < BLANK && span(alphas) >= BLANK;
+    with_fewer(pixels, channels, channels - 1, over(if is_lost { 0 } else { 255 }))
 }
 
-/// Drops the last of `C` channels, alpha, by laying the others over this level.
-fn over<const C: usize>(pixels: &[u8], ground: u32) -> Vec<u8> {
-    let over = |value: u8, alpha: u8| {
-        let (value, alpha) = (u32::from(value), u32::from(alpha));
-        ((value * alpha + ground * (255 - alpha) + 127) / 255) as u8
-    };
-    let pixels = pixels.chunks_exact(C);
-    pixels.flat_map(|p| p[..C - 1].iter().map(move |&value| over(value, p[C - 1]))).collect()
+/// Pixels of `from` channels as ones of `to`, no more, in place, since there may be many; `value` gives each channel.
+fn with_fewer(mut pixels: Vec<u8>, from: usize, to: usize, value: impl Fn(&[u8], usize) -> u8) -> Vec<u8> {
+    let n = pixels.len() / from;
+    let mut pixel = [0; 4];
+    for i in 0..n {
+        pixel[..from].copy_from_slice(&pixels[i * from..][..from]);
+        for (channel, new) in pixels[i * to..][..to].iter_mut().enumerate() {
+            *new = value(&pixel[..from], channel);
+        }
+    }
+    pixels.truncate(n * to);
+    pixels
 }
 
 fn is_colourless(image: &Decoded) -> bool {
@@ -360,11 +383,11 @@ fn with_channels(image: Decoded, channels: Channels) -> Decoded {
 
 /// Pillow's luma: 16-bit weights of red, green and blue, rounded.
 fn to_grey(image: Decoded) -> Decoded {
-    let luma = |p: &[u8]| {
+    let luma = |p: &[u8], _| {
         let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);
         ((r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16) as u8
     };
-    Decoded { channels: 1, pixels: image.pixels.chunks_exact(3).map(luma).collect(), ..image }
+    Decoded { channels: 1, pixels: with_fewer(image.pixels, 3, 1, luma), ..image }
 }
 
 /// Three equal channels.
@@ -380,28 +403,61 @@ fn shrunk(image: Decoded, longest_side: u32) -> Decoded {
     let scale = f64::from(longest_side.max(1)) / f64::from(longest);
     let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
     let (width, height) = (side(image.width), side(image.height));
-    // The image crate keeps the rows that are left at their full width, as four floats a pixel: of an image of few rows
-    // that is sixteen times the image itself. What is left here is still eight times the width that is wanted.
+    // The image crate keeps what is left of the rows, or the columns, as four floats a pixel, which may be many times the
+    // image itself: rows of very many pixels are averaged to eight times what is wanted, and the others then taken a few
+    // at a time.
     let n = u64::from(image.width) / (8 * u64::from(longest_side.max(1)) * u64::from(image.height));
     let image = if n > 1 { thinned(image, n as usize) } else { image };
+    resized(narrowed(image, width), width, height)
+}
+
+fn resized(image: Decoded, width: u32, height: u32) -> Decoded {
     over_image(image, |image| match image {
         DynamicImage::ImageLuma8(grey) => resize(&grey, width, height, FilterType::Triangle).into(),
         other => resize(&other.into_rgb8(), width, height, FilterType::Triangle).into(),
     })
 }
 
-/// Averages each `n` neighbours of a row.
-fn thinned(image: Decoded, n: usize) -> Decoded {
+/// Averages each `n` neighbours of a row, in place.
+fn thinned(mut image: Decoded, n: usize) -> Decoded {
     let channels = image.channels as usize;
     let row = image.width as usize * channels;
-    let mean = |together: &[u8], channel: usize| {
-        let sum: u64 = together.iter().skip(channel).step_by(channels).copied().map(u64::from).sum();
-        let n = (together.len() / channels) as u64;
-        ((sum + n / 2) / n) as u8
-    };
-    let together = image.pixels.chunks_exact(row).flat_map(|row| row.chunks(n * channels));
-    let pixels = together.flat_map(|together| (0..channels).map(move |channel| mean(together, channel))).collect();
-    Decoded { width: image.width.div_ceil(n as u32), pixels, ..image }
+    let mut end = 0;
+    for first in (0..image.pixels.len()).step_by(row) {
+        for begin in (first..first + row).step_by(n * channels) {
+            let until = (begin + n * channels).min(first + row);
+            let n = ((until - begin) / channels) as u64;
+            for channel in 0..channels {
+                let together = image.pixels[begin + channel..until].iter().step_by(channels);
+                let sum: u64 = together.copied().map(u64::from).sum();
+                image.pixels[end + channel] = ((sum + n / 2) / n) as u8;
+            }
+            end += channels;
+        }
+    }
+    image.pixels.truncate(end);
+    Decoded { width: image.width.div_ceil(n as u32), ..image }
+}
+
+/// Brings the rows to another width, no larger, in place and some at a time.
+fn narrowed(mut image: Decoded, width: u32) -> Decoded {
+    /// Pixels.
+    const AT_A_TIME: u32 = 1 << 16;
+    if width == image.width {
+        return image;
+    }
+    let row = image.width as usize * image.channels as usize;
+    let rows = (AT_A_TIME / image.width).max(1);
+    let mut end = 0;
+    for first in (0..image.height).step_by(rows as usize) {
+        let height = rows.min(image.height - first);
+        let pixels = image.pixels[first as usize * row..][..height as usize * row].to_vec();
+        let strip = resized(Decoded { height, pixels, ..image }, width, height).pixels;
+        image.pixels[end..][..strip.len()].copy_from_slice(&strip);
+        end += strip.len();
+    }
+    image.pixels.truncate(end);
+    Decoded { width, ..image }
 }
 
 fn turned(image: Decoded, orientation: Orientation) -> Decoded {
@@ -428,6 +484,7 @@ fn over_image(image: Decoded, f: impl FnOnce(DynamicImage) -> DynamicImage) -> D
 }
 
 mod blocks;
+mod memory;
 
 #[cfg(test)]
 mod tests;

@@ -13,12 +13,13 @@ use huffman::{Bits, HuffmanTable};
 
 use super::{BadReason, damaged};
 
-/// An error if the file is cut short, or lacks a part of the data of its image, though an end marker follows.
+/// Bytes of coefficients that the decoder keeps until it has read the last scan; an error if the file is cut short, or
+/// lacks a part of the data of its image, though an end marker follows.
 ///
 /// Width and height are those that the decoder found: what it takes for another segment could hide a second frame. What
 /// stands behind the end, such as the film of a phone, is not looked at. Scans whose codes the file does not define, as
 /// those of some films, are taken as they are.
-pub(super) fn check(bytes: &[u8], width: usize, height: usize) -> Result<(), BadReason> {
+pub(super) fn check(bytes: &[u8], width: usize, height: usize) -> Result<u64, BadReason> {
     let mut jpeg = Jpeg::default();
     let mut rest = bytes.get(2..).unwrap_or_default();
     loop {
@@ -28,7 +29,7 @@ pub(super) fn check(bytes: &[u8], width: usize, height: usize) -> Result<(), Bad
             next => next?,
         };
         if marker == EOI {
-            return jpeg.is_whole();
+            return jpeg.is_whole().map(|()| jpeg.kept());
         }
         // The next image: this one was cut.
         if marker == SOI {
@@ -186,6 +187,14 @@ impl Jpeg {
             return Err(damaged("its last scans are missing"));
         }
         Ok(())
+    }
+
+    /// Two bytes a coefficient where the first scan is not the whole image.
+    fn kept(&self) -> u64 {
+        let Some(frame) = self.frame.as_ref().filter(|_| self.scans > 1) else { return 0 };
+        let blocks = |component: &Component| component.sampling.0 * component.sampling.1 * frame.mcus.0 * frame.mcus.1;
+        let blocks: usize = frame.components.iter().map(blocks).sum();
+        blocks as u64 * 128
     }
 
     /// Reads the scan with this header (B.2.3) and returns what follows it.
