@@ -318,7 +318,7 @@ fn what_is_forced_is_told_and_kept() {
     // What cannot be forced is refused before it is written down.
     let forced = std::fs::read(place.path("run/checkpoints/last.safetensors")).expect("a checkpoint");
     place.cut("run");
-    for flag in ["--seed 7", "--batch-size 8", "--lr 1e-2"] {
+    for flag in ["--seed 7", "--batch-size 8", "--lr 1e-2", "--arch resnet34"] {
         let refused = place.line(&format!("train --resume run --force {flag}"));
         assert!(refused.code == 1 && refused.stderr.contains("also by `--force`:\n  "), "{}", refused.snapshot());
     }
@@ -412,6 +412,28 @@ fn a_checkpoint_of_a_sibling_is_passed_over() {
     }
 }
 
+#[test]
+fn a_checkpoint_of_other_phases_is_passed_over() {
+    let place = Place::new();
+    place.result(&format!("{} --out run", TRAIN.replace("--limit 480", "--limit 240")));
+    let weights = place.json("run/summary.json")["weights_sha256"].clone();
+    place.cut("run");
+    // Another rate of the first step, behind a checksum that is right.
+    let mut bytes = std::fs::read(place.path("run/checkpoints/previous.safetensors")).expect("a checkpoint");
+    let key = bytes.windows(8).position(|at| at == br#"\"div\":"#).expect("phases");
+    let digit = key + 8;
+    assert!(bytes[digit].is_ascii_digit(), "{}", char::from(bytes[digit]));
+    bytes[digit] = if bytes[digit] == b'1' { b'2' } else { b'1' };
+    let end = bytes.len() - 32;
+    let checksum = cn_data::Digest::of(&bytes[..end]);
+    bytes[end..].copy_from_slice(checksum.as_bytes());
+    place.write("run/checkpoints/last.safetensors", bytes);
+    let resumed = place.line("train --resume run");
+    assert_eq!(resumed.code, 0, "{}", resumed.snapshot());
+    assert!(resumed.stderr.contains("is of another run; the one before it is used"), "{}", resumed.snapshot());
+    assert_eq!(place.json("run/summary.json")["weights_sha256"], weights);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_signal_after_training_ends_before_the_results() {
@@ -440,15 +462,25 @@ fn nothing_is_written_through_links_of_a_run() {
     place.result(&format!("{TRAIN} --out run"));
     place.cut("run");
     place.write("precious", "as it was");
-    for name in [".lock", "interpret"] {
+    std::fs::rename(place.path("run/checkpoints"), place.path("checkpoints")).expect("moved");
+    for name in [".lock", "interpret", "checkpoints"] {
         let link = place.path(&format!("run/{name}"));
         let _ = std::fs::remove_dir_all(&link);
         std::os::unix::fs::symlink(place.path("precious"), &link).expect("linked");
-        let refused = place.line("train --resume run");
-        assert_eq!(refused.code, 1, "{}", refused.snapshot());
-        assert!(refused.stderr.contains(&format!("`run/{name}` is a link")), "{}", refused.snapshot());
+        for line in ["train --resume run", "train --resume run --dry-run"] {
+            let refused = place.line(line);
+            assert_eq!(refused.code, 1, "{}", refused.snapshot());
+            assert!(refused.stderr.contains(&format!("`run/{name}` is a link")), "{}", refused.snapshot());
+        }
         std::fs::remove_file(&link).expect("removed");
     }
+    std::fs::rename(place.path("checkpoints"), place.path("run/checkpoints")).expect("moved back");
+    let last = place.path("run/checkpoints/last.safetensors");
+    std::os::unix::fs::symlink(place.path("nowhere"), &last).expect("linked");
+    let told = place.line("train --resume run --dry-run");
+    let words = "last.safetensors` is damaged: it is a link to nowhere; the one before it is used";
+    assert!(told.code == 0 && told.stderr.contains(words), "{}", told.snapshot());
+    std::fs::remove_file(&last).expect("removed");
     // Folds are runs in a run.
     place.result(&format!("{TRAIN} --out whole"));
     std::fs::create_dir(place.path("whole/cross-validation-2")).expect("made");

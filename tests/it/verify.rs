@@ -245,9 +245,15 @@ fn only_runs_are_verified_and_reproduced() {
 }
 
 #[test]
-fn a_model_of_images_that_no_model_has_is_refused() {
+fn a_card_that_was_edited_is_told_and_one_of_no_model_refused() {
     let place = trained();
     let card = place.read("run/model.json");
+    let warning = "warning: `run` is not as the run wrote it (model.json): see `cn-train verify`";
+    place.write("run/model.json", card.replacen("\"零\"", "\"〇\"", 1));
+    for line in ["predict run data/data/data/input_1_1_1.jpg", "evaluate run"] {
+        let warned = place.line(line);
+        assert!(warned.code == 0 && warned.stderr.contains(warning), "{}", warned.snapshot());
+    }
     for size in ["0", "8192"] {
         place.write("run/model.json", card.replace("\"image_size\": 32", &format!("\"image_size\": {size}")));
         let ended = place.line("predict run data/data/data/input_1_1_1.jpg");

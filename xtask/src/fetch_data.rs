@@ -288,7 +288,11 @@ fn with_archive_hint(error: unpack::Error) -> anyhow::Error {
             "only zip archives are read: unpack others yourself and give the folder to `--from`"
         }
         error if error.is_damage() => "the archive did not arrive whole: get it again",
-        _ => return error.into(),
+        unpack::Error::Disk { .. } => return error.into(),
+        _ => {
+            "nothing was unpacked, since an archive of images needs nothing of the kind: use another copy, or pack its \
+             images anew"
+        }
     };
     Hinted::wrap(error, hint)
 }

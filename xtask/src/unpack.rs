@@ -53,6 +53,9 @@ pub(crate) enum Error {
     /// Two entries for one file.
     #[error("the archive has more than one entry for {name:?}")]
     Duplicate { name: String },
+    /// A file that is to lie where a folder is.
+    #[error("the archive has a file where it has a folder, for {name:?}")]
+    FileAndFolder { name: String },
     /// Two entries with the same bytes as name; the reader of archives does not say which.
     #[error("the archive has two entries of the same name")]
     SameName,
@@ -346,6 +349,7 @@ impl Names {
     fn insert(&mut self, key: &str, kind: Kind, name: &str) -> Result<(), Error> {
         match self.seen.get(key) {
             Some(Kind::Folder) if kind == Kind::Folder => Ok(()),
+            Some(other) if *other != kind => Err(Error::FileAndFolder { name: name.into() }),
             Some(_) => Err(Error::Duplicate { name: name.into() }),
             None => {
                 self.seen.insert(key.to_owned(), kind);

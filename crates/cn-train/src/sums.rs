@@ -16,10 +16,11 @@ const ALWAYS: [&str; 8] = [
     "metrics.jsonl",
     "history.csv",
     "model.safetensors",
-    "model.json",
+    CARD,
     "predictions.csv",
     SUMMARY,
 ];
+const CARD: &str = "model.json";
 const SUMMARY: &str = "summary.json";
 const LIST: &str = "SHA256SUMS";
 
@@ -54,6 +55,10 @@ pub(crate) fn write(run: &RunFolder, summary: &[u8]) -> Result<()> {
 /// Those of the files of every finished run that are others than were noted, and the list of them where it cannot be
 /// read or was cut; none where there is no list.
 pub(crate) fn edited(run: &RunFolder) -> Vec<String> {
+    edited_of(run, &ALWAYS)
+}
+
+fn edited_of(run: &RunFolder, names: &[&str]) -> Vec<String> {
     let path = run.sums();
     if path.symlink_metadata().is_err() {
         return Vec::new();
@@ -64,7 +69,7 @@ pub(crate) fn edited(run: &RunFolder) -> Vec<String> {
     let mut seen = HashSet::new();
     let lines = noted.lines().filter_map(|line| line.split_once("  "));
     // A name that stands twice is read once.
-    let lines = lines.filter(|(_, name)| ALWAYS.contains(name) && seen.insert(*name));
+    let lines = lines.filter(|(_, name)| names.contains(name) && seen.insert(*name));
     let differs = |(sha256, name): &(&str, &str)| digest(&run.root().join(name)).is_ok_and(|found| found != *sha256);
     list.into_iter().chain(lines.filter(differs).map(|(_, name)| name.to_owned())).collect()
 }
@@ -79,11 +84,22 @@ pub(crate) fn warn_of_edits(ui: Ui, run: &RunFolder) -> Result<()> {
     if edited.iter().any(|name| name == SUMMARY) {
         return Err(changed(run, &[SUMMARY.to_owned()]).into());
     }
+    warn(ui, run, &edited);
+    Ok(())
+}
+
+/// Warns where what says what a model's outputs mean was edited; that its weights were, their hash in it says.
+pub(crate) fn warn_of_edited_card(ui: Ui, run: Option<&RunFolder>) {
+    if let Some(run) = run {
+        warn(ui, run, &edited_of(run, &[CARD]));
+    }
+}
+
+fn warn(ui: Ui, run: &RunFolder, edited: &[String]) {
     if !edited.is_empty() {
         let (folder, names) = (run.root().display(), edited.join(", "));
         ui.warn(format_args!("`{folder}` is not as the run wrote it ({names}): see `cn-train verify`"));
     }
-    Ok(())
 }
 
 /// Refuses a run whose files were edited.

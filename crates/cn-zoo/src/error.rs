@@ -236,7 +236,12 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::UnknownFormat { .. } => {
+            Self::UnknownFormat { .. }
+            | Self::Archive { .. }
+            | Self::BadTensor { .. }
+            | Self::ElementType { .. }
+            | Self::NotFloat { .. }
+            | Self::FileTooLarge { .. } => {
                 Some("save it again with a current PyTorch (`torch.save(model.state_dict(), PATH)`), or as safetensors")
             }
             Self::ForbiddenGlobal { .. } | Self::ForbiddenOpcode { .. } => Some(
@@ -246,6 +251,7 @@ impl Error {
             | Self::Zip(_)
             | Self::Pickle { .. }
             | Self::NotFinite { .. }
+            | Self::NegativeVariance { .. }
             | Self::RepeatedName { .. }
             | Self::Packed { .. }
             | Self::PackedHeader { .. }

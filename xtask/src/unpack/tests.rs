@@ -171,9 +171,12 @@ fn devices_pipes_and_mislabelled_folders_are_refused() {
 
 #[test]
 fn a_name_twice_is_refused_whatever_its_case() {
-    for (a, b) in [("a.jpg", "a.jpg"), ("a.jpg", "A.JPG"), ("ä/x", "Ä/X"), ("a", "a/b"), ("a/b", "A")] {
-        let bytes = archive(&[file(a, b"1"), file(b, b"2")]);
-        assert_refused(&bytes, |e| matches!(e, Error::Duplicate { .. } | Error::SameName));
+    let both = |a: &str, b: &str| archive(&[file(a, b"1"), file(b, b"2")]);
+    for (a, b) in [("a.jpg", "a.jpg"), ("a.jpg", "A.JPG"), ("ä/x", "Ä/X")] {
+        assert_refused(&both(a, b), |e| matches!(e, Error::Duplicate { .. } | Error::SameName));
+    }
+    for (a, b) in [("a", "a/b"), ("a/b", "A")] {
+        assert_refused(&both(a, b), |e| matches!(e, Error::FileAndFolder { .. }));
     }
 }
 

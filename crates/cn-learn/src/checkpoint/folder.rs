@@ -158,6 +158,11 @@ impl CheckpointFolder {
         for path in files {
             match path.try_exists() {
                 Ok(true) => {}
+                Ok(false) if path.is_symlink() => {
+                    let reason = "it is a link to nowhere".to_owned();
+                    damage = damage.or(Some(Error::CheckpointDamaged { path, reason }));
+                    continue;
+                }
                 Ok(false) => continue,
                 // What lies there is not known, and a run that began anew would take its place.
                 Err(error) => return Err(failed("read", &path, error)),

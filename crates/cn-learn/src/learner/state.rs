@@ -137,9 +137,9 @@ fn expect_kinds(what: &'static str, own: &[(String, Tensor)], found: &[(String, 
     let (own, found) = (kinds(own), kinds(found));
     let names = own.keys().chain(found.keys());
     let Some(name) = names.into_iter().find(|name| own.get(*name) != found.get(*name)) else { return Ok(()) };
-    let show = |kinds: &BTreeMap<&str, (DType, &[usize])>| match kinds.get(name) {
-        Some((dtype, shape)) => format!("`{name}` of {dtype:?} {shape:?}"),
-        None => format!("no `{name}`"),
+    let show = |kinds: &BTreeMap<&str, (DType, &[usize])>| {
+        kinds.get(name).map(|(dtype, shape)| format!("`{name}` of {dtype:?} {shape:?}"))
     };
-    Err(Error::CheckpointMismatch { what, found: show(&found), expected: show(&own) })
+    let found = show(&found).unwrap_or_else(|| format!("one without `{name}`"));
+    Err(Error::CheckpointMismatch { what, found, expected: show(&own).unwrap_or_else(|| "none of this name".into()) })
 }

@@ -12,7 +12,7 @@ use crate::destination;
 use crate::model::Trained;
 use crate::output::{Ui, and_more, counted};
 use crate::problem::Problem;
-use crate::seen;
+use crate::{seen, sums};
 use anyhow::Result;
 use classes::ClassMap;
 use cn_data::{Cache, Index, Pixels, Spec};
@@ -60,6 +60,7 @@ pub(super) fn run(context: &Context<'_>, args: &EvaluateArgs) -> Result<u8> {
         return cross::run(context, args, k);
     }
     let mut trained = Trained::open(&args.model)?.on(context.common)?;
+    sums::warn_of_edited_card(context.ui, trained.run.as_ref());
     if let Some(out) = &args.out {
         destination::check_apart(out)?;
         let data = DataConfig { dir: args.data.data.clone(), csv: args.data.csv.clone(), ..DataConfig::default() };

@@ -5,6 +5,7 @@ use crate::args::PredictArgs;
 use crate::data;
 use crate::model::Trained;
 use crate::problem::Problem;
+use crate::sums;
 use anyhow::Result;
 use cn_data::{Cache, Damaged, LoadConfig, Pixels, find_images};
 use cn_report::{ClassNames, ModelCard, printable};
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 pub(super) fn run(context: &Context<'_>, args: &PredictArgs) -> Result<()> {
     let mut trained = Trained::open(&args.model)?.on(context.common)?;
+    sums::warn_of_edited_card(context.ui, trained.run.as_ref());
     let paths = paths(args)?;
     let damaged = if args.skip_damaged { Damaged::Skip } else { Damaged::Refuse };
     let load = LoadConfig { cache: Cache::Off, damaged, decode: data::decoded_for(trained.card.image_size) };

@@ -95,6 +95,7 @@ fn go_on(
     prepared: Option<Prepared>,
 ) -> Result<u8> {
     let _lock = if args.dry_run { None } else { Some(lock(context.ui, run)?) };
+    run.refuse_links()?;
     refuse_open_batch(run, &config)?;
     let mut found = CheckpointFolder::new(run.checkpoints()).newest().map_err(|error| lost(run, error))?;
     if run.is_finished() {
@@ -110,7 +111,7 @@ fn go_on(
         Ok(old) => {
             let differences = old.differences(&manifest);
             refuse_other(run, args, &differences)?;
-            found = own(run, args, &old, found)?;
+            found = own(run, args, (&old, stored), found)?;
             refuse_kept(run, found.as_ref(), &mut prepared, &settings)?;
             let edited = if is_edited(run, &old)? { vec!["config.toml: edited".to_owned()] } else { Vec::new() };
             let forced = [edited, settings, differences].concat();
@@ -200,15 +201,18 @@ fn manifest_anew(
 fn own(
     run: &RunFolder,
     args: &TrainArgs,
-    manifest: &Manifest,
+    (manifest, stored): (&Manifest, &Config),
     found: Option<NewestCheckpoint>,
 ) -> Result<Option<NewestCheckpoint>> {
-    let is_fine = |found: &NewestCheckpoint| is_own(&found.checkpoint, manifest);
-    if args.force || found.as_ref().is_none_or(is_fine) {
+    // What a checkpoint holds of the settings, `--force` never changed.
+    let is_fine = |checkpoint: &Checkpoint| {
+        (args.force || is_own(checkpoint, manifest)) && with_kept(stored, checkpoint).differences(stored).is_empty()
+    };
+    if found.as_ref().is_none_or(|found| is_fine(&found.checkpoint)) {
         return Ok(found);
     }
     let folder = CheckpointFolder::new(run.checkpoints());
-    folder.newest_where(|checkpoint| is_own(checkpoint, manifest)).map_err(|error| lost(run, error))
+    folder.newest_where(is_fine).map_err(|error| lost(run, error))
 }
 
 /// What to do where checkpoints are there, and none of them is whole.
@@ -324,7 +328,7 @@ fn note_forced(run: &RunFolder, args: &TrainArgs, old: Manifest, differences: Ve
 
 /// Whether a difference is in what a checkpoint holds.
 fn is_kept(line: &str) -> bool {
-    ["phase", "seed:", "batch_size:", "ema:"].iter().any(|key| line.starts_with(key))
+    ["arch:", "phase", "seed:", "batch_size:", "ema:"].iter().any(|key| line.starts_with(key))
 }
 
 /// Refuses what `--force` cannot change, since training goes on with what the checkpoint holds, before anything of it is
