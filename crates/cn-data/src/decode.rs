@@ -7,11 +7,11 @@ use std::{
 
 use image::{
     DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
-    imageops::{FilterType, resize},
     metadata::Orientation,
 };
 use memory::{has_larger_frame, peak};
 use serde::{Deserialize, Serialize};
+use shrink::shrunk;
 use tiff::{
     decoder::Decoder as TiffDecoder,
     tags::{CompressionMethod, Tag},
@@ -395,71 +395,6 @@ pub(crate) fn grey_to_rgb(pixels: &[u8]) -> Vec<u8> {
     pixels.iter().flat_map(|&value| [value; 3]).collect()
 }
 
-fn shrunk(image: Decoded, longest_side: u32) -> Decoded {
-    let longest = image.width.max(image.height);
-    if longest <= longest_side.max(1) {
-        return image;
-    }
-    let scale = f64::from(longest_side.max(1)) / f64::from(longest);
-    let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
-    let (width, height) = (side(image.width), side(image.height));
-    // The image crate keeps what is left of the rows, or the columns, as four floats a pixel, which may be many times the
-    // image itself: rows of very many pixels are averaged to eight times what is wanted, and the others then taken a few
-    // at a time.
-    let n = u64::from(image.width) / (8 * u64::from(longest_side.max(1)) * u64::from(image.height));
-    let image = if n > 1 { thinned(image, n as usize) } else { image };
-    resized(narrowed(image, width), width, height)
-}
-
-fn resized(image: Decoded, width: u32, height: u32) -> Decoded {
-    over_image(image, |image| match image {
-        DynamicImage::ImageLuma8(grey) => resize(&grey, width, height, FilterType::Triangle).into(),
-        other => resize(&other.into_rgb8(), width, height, FilterType::Triangle).into(),
-    })
-}
-
-/// Averages each `n` neighbours of a row, in place.
-fn thinned(mut image: Decoded, n: usize) -> Decoded {
-    let channels = image.channels as usize;
-    let row = image.width as usize * channels;
-    let mut end = 0;
-    for first in (0..image.pixels.len()).step_by(row) {
-        for begin in (first..first + row).step_by(n * channels) {
-            let until = (begin + n * channels).min(first + row);
-            let n = ((until - begin) / channels) as u64;
-            for channel in 0..channels {
-                let together = image.pixels[begin + channel..until].iter().step_by(channels);
-                let sum: u64 = together.copied().map(u64::from).sum();
-                image.pixels[end + channel] = ((sum + n / 2) / n) as u8;
-            }
-            end += channels;
-        }
-    }
-    image.pixels.truncate(end);
-    Decoded { width: image.width.div_ceil(n as u32), ..image }
-}
-
-/// Brings the rows to another width, no larger, in place and some at a time.
-fn narrowed(mut image: Decoded, width: u32) -> Decoded {
-    /// Pixels.
-    const AT_A_TIME: u32 = 1 << 16;
-    if width == image.width {
-        return image;
-    }
-    let row = image.width as usize * image.channels as usize;
-    let rows = (AT_A_TIME / image.width).max(1);
-    let mut end = 0;
-    for first in (0..image.height).step_by(rows as usize) {
-        let height = rows.min(image.height - first);
-        let pixels = image.pixels[first as usize * row..][..height as usize * row].to_vec();
-        let strip = resized(Decoded { height, pixels, ..image }, width, height).pixels;
-        image.pixels[end..][..strip.len()].copy_from_slice(&strip);
-        end += strip.len();
-    }
-    image.pixels.truncate(end);
-    Decoded { width, ..image }
-}
-
 fn turned(image: Decoded, orientation: Orientation) -> Decoded {
     if orientation == Orientation::NoTransforms {
         return image;
@@ -485,6 +420,7 @@ fn over_image(image: Decoded, f: impl FnOnce(DynamicImage) -> DynamicImage) -> D
 
 mod blocks;
 mod memory;
+mod shrink;
 
 #[cfg(test)]
 mod tests;

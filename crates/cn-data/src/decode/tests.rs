@@ -1,4 +1,8 @@
-use image::{DynamicImage, GrayImage, ImageBuffer, Luma, LumaA, Rgb, Rgba, codecs::jpeg::JpegEncoder};
+use image::{
+    DynamicImage, GrayImage, ImageBuffer, Luma, LumaA, Rgb, Rgba,
+    codecs::jpeg::JpegEncoder,
+    imageops::{FilterType, resize},
+};
 use serde_json::Value;
 
 use super::*;
@@ -179,7 +183,7 @@ fn large_images_are_shrunk() {
 #[test]
 fn images_are_shrunk_as_at_once() {
     let value = |x: u32, y: u32, by: u32| ((x % 999 * x + y * 7 * by) % 251) as u8;
-    // More rows than are taken at a time, and fewer.
+    // Broad, high, and of some rows or columns.
     for (width, height) in [(900, 700), (700, 900), (20_000, 4), (2, 9_000)] {
         let image = RgbImage::from_fn(width, height, |x, y| Rgb([1, 2, 3].map(|by| value(x, y, by))));
         let found = decode(&encoded(&image.clone().into(), ImageFormat::Png), &config()).expect("valid");
