@@ -275,6 +275,22 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
+    /// More labels of one image than it may have.
+    #[error("`{}` line {line}: an image with more than {max} labels", path.display())]
+    ManyLabelsOfOne {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// The limit.
+        max: usize,
+    },
+    /// More labels than a model has outputs for.
+    #[error("the data set has more than {max} labels")]
+    TooManyLabels {
+        /// The limit.
+        max: usize,
+    },
     /// A label that the vocabulary lacks.
     #[error("the label `{label}` of `{image}` is not among the {n_classes} classes of the vocabulary")]
     UnknownLabel {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::template::stays_inside;
-use crate::{Digest, Error, Result, Spec, folders, spec::FILE, split, table};
+use crate::{Digest, Error, Result, Spec, folders, spec::FILE, split, table, vocabulary::check_labels};
 
 /// One image of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +123,8 @@ impl Index {
         if records.len() >= split::MAX_IMAGES {
             return Err(Error::TooManyImages { n: records.len(), max: split::MAX_IMAGES - 1 });
         }
+        let labels: HashSet<&str> = records.iter().flat_map(|r| r.labels.iter().map(String::as_str)).collect();
+        check_labels(labels.len())?;
         let mut seen = HashSet::with_capacity(records.len());
         if let Some(twice) = records.iter().find(|r| !seen.insert(r.path.as_str())) {
             return Err(Error::DuplicateRecord { image: twice.path.clone() });

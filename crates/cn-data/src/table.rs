@@ -13,10 +13,14 @@ use crate::{
     index::Found,
     load::read_whole,
     template::{Template, stays_inside},
+    vocabulary::check_labels,
 };
 
 /// Characters of a label, of how it is shown, and of a group, at most.
 const MAX_NAME: usize = 1000;
+
+/// Labels of an image, at most.
+const MAX_LABELS: usize = 1000;
 
 /// Bytes of a table, at most: some ten million rows.
 const MAX_TABLE: u64 = 1 << 30;
@@ -157,6 +161,7 @@ struct Rows<'a> {
     display_column: Option<usize>,
     group: Option<usize>,
     records: Vec<Record>,
+    known: HashSet<String>,
     display: BTreeMap<String, String>,
     offset_of_image: HashMap<String, u64>,
 }
@@ -173,6 +178,7 @@ impl<'a> Rows<'a> {
             display_column: optional(&spec.display)?,
             group: optional(&spec.group)?,
             records: Vec::new(),
+            known: HashSet::new(),
             display: BTreeMap::new(),
             offset_of_image: HashMap::new(),
         })
@@ -202,8 +208,13 @@ impl<'a> Rows<'a> {
         }
         let group = self.group.filter(|&column| !fields[column].is_empty());
         let group = group.map(|column| self.name(fields[column], column, at)).transpose()?;
+        for label in &labels {
+            if !self.known.contains(label) {
+                self.known.insert(label.clone());
+            }
+        }
         self.records.push(Record { path: image, labels, group });
-        Ok(())
+        check_labels(self.known.len())
     }
 
     fn fields<'r>(&self, row: &'r ByteRecord, at: u64) -> Result<Vec<&'r str>> {
@@ -234,7 +245,11 @@ impl<'a> Rows<'a> {
     fn labels(&self, fields: &[&str], at: u64) -> Result<Vec<String>> {
         let mut seen = HashSet::new();
         let found = divide(fields[self.label], self.separator).filter(|label| seen.insert(*label));
+        let found = found.take(MAX_LABELS + 1);
         let labels: Vec<String> = found.map(|label| self.name(label, self.label, at)).collect::<Result<_>>()?;
+        if labels.len() > MAX_LABELS {
+            return Err(Error::ManyLabelsOfOne { path: self.path(), line: self.line(at), max: MAX_LABELS });
+        }
         // Where labels are divided, none is a number of labels too, as in fastai.
         if labels.is_empty() && self.separator.is_none() { Err(self.empty(self.label, at)) } else { Ok(labels) }
     }

@@ -3,8 +3,8 @@
 use crate::weights::is_finite;
 use crate::{EpochRecord, Error, Phase, Position, Result, SmoothLoss, Weights};
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::{Value, value::RawValue};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -53,8 +53,40 @@ pub(crate) struct Record {
     pub(crate) adam_steps: Vec<u32>,
     pub(crate) train_loss: SmoothLoss,
     pub(crate) history: Vec<EpochRecord>,
-    pub(crate) handlers: BTreeMap<String, Value>,
+    /// JSON of each, which it reads itself.
+    #[serde(with = "texts")]
+    pub(crate) handlers: BTreeMap<String, String>,
+    #[serde(deserialize_with = "small")]
     pub(crate) extra: Value,
+}
+
+/// Texts of JSON as parts of a larger one: a tree of values would take a hundred times the memory.
+mod texts {
+    use serde::{Deserialize as _, Deserializer, Serializer, ser::Error as _};
+    use serde_json::value::RawValue;
+    use std::collections::BTreeMap;
+
+    pub(super) fn serialize<S: Serializer>(texts: &BTreeMap<String, String>, to: S) -> Result<S::Ok, S::Error> {
+        let raw = |(name, text): (&String, &String)| Ok((name.clone(), RawValue::from_string(text.clone())?));
+        let raw: BTreeMap<_, _> = texts.iter().map(raw).collect::<serde_json::Result<_>>().map_err(S::Error::custom)?;
+        to.collect_map(raw)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+        let raw = BTreeMap::<String, Box<RawValue>>::deserialize(from)?;
+        Ok(raw.into_iter().map(|(name, text)| (name, text.get().to_owned())).collect())
+    }
+}
+
+/// Bytes of what a program carries along, at most.
+const MAX_EXTRA: usize = 256 << 10;
+
+fn small<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Value, D::Error> {
+    let text = Box::<RawValue>::deserialize(from)?;
+    if text.get().len() > MAX_EXTRA {
+        return Err(D::Error::custom(format_args!("`extra` has more than {MAX_EXTRA} bytes")));
+    }
+    serde_json::from_str(text.get()).map_err(D::Error::custom)
 }
 
 /// The decay of an average of the weights, and the steps that are part of it.

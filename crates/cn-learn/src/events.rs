@@ -263,12 +263,12 @@ pub trait Handler {
         None
     }
 
-    /// Continues from what [`Handler::state`] gave.
+    /// Continues from what [`Handler::state`] gave, as JSON, which may come from strangers.
     ///
     /// # Errors
     ///
     /// If the state is not one of its own.
-    fn restore(&mut self, state: &Value) -> Result<()> {
+    fn restore(&mut self, state: &str) -> Result<()> {
         let _ = state;
         Ok(())
     }

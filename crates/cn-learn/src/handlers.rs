@@ -98,8 +98,8 @@ impl Handler for EarlyStopping {
         Tracked { best: self.monitor.best, waited: self.waited }.to_value()
     }
 
-    fn restore(&mut self, state: &Value) -> Result<()> {
-        let tracked = Tracked::from_value(self.name(), state)?;
+    fn restore(&mut self, state: &str) -> Result<()> {
+        let tracked = Tracked::from_json(self.name(), state)?;
         (self.monitor.best, self.waited) = (tracked.best, tracked.waited);
         Ok(())
     }
@@ -117,8 +117,8 @@ impl Tracked {
         serde_json::to_value(self).ok()
     }
 
-    fn from_value(handler: &'static str, state: &Value) -> Result<Self> {
-        Self::deserialize(state).map_err(|source| Error::Handler { handler, source: source.into() })
+    fn from_json(handler: &'static str, state: &str) -> Result<Self> {
+        serde_json::from_str(state).map_err(|source| Error::Handler { handler, source: source.into() })
     }
 }
 
@@ -184,8 +184,8 @@ impl Handler for SaveBest {
         Tracked { best: self.monitor.best, waited: 0 }.to_value()
     }
 
-    fn restore(&mut self, state: &Value) -> Result<()> {
-        self.monitor.best = Tracked::from_value(self.name(), state)?.best;
+    fn restore(&mut self, state: &str) -> Result<()> {
+        self.monitor.best = Tracked::from_json(self.name(), state)?.best;
         Ok(())
     }
 }

@@ -8,7 +8,6 @@ use crate::{
     LrFindConfig, Moment, NotFinite, Phase, PhaseStart, Position, Rates, Result, Schedule, Score, Step, Weights,
 };
 use cn_ops::{Adam, Ema, Model};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -51,7 +50,7 @@ pub struct Learner<M> {
     lr_scale: f64,
     /// Steps left out since the last one that was taken.
     skipped: u32,
-    restored_handlers: BTreeMap<String, Value>,
+    restored_handlers: BTreeMap<String, String>,
     resident: Resident,
 }
 
@@ -399,7 +398,7 @@ impl<M: Model> Learner<M> {
             let bad = NotFinite { step, epoch, place, ids: Vec::new(), names: Vec::new() };
             return if moment == Moment::NotFinite { Ok(()) } else { Err(Error::NotFinite(Box::new(bad))) };
         }
-        let states = handlers.iter().filter_map(|h| Some((h.name().to_owned(), h.state()?)));
+        let states = handlers.iter().filter_map(|h| Some((h.name().to_owned(), h.state()?.to_string())));
         checkpoint.record.handlers = states.collect();
         handlers.iter_mut().try_for_each(|handler| handler.on_checkpoint(moment, &checkpoint))
     }

@@ -10,6 +10,7 @@ use anyhow::Result;
 use cn_augment::Planes;
 use cn_data::Dataset;
 use cn_ops::{ActivationBytes, Model as _, Network, PreparedWeights, Recompute};
+use cn_zoo::Arch;
 use std::fmt;
 
 /// Sides up to this are measured as they are; beyond, activations grow with the area.
@@ -162,6 +163,24 @@ impl fmt::Display for Estimate {
             self.mib(),
             self.batch_size,
         )
+    }
+}
+
+/// Refuses as many classes as the machine has no memory for, before anything is made of that size: what a network takes
+/// before it can be asked what it needs.
+pub(crate) fn check_head(config: &Config, n_classes: usize, demand: Demand) -> Result<()> {
+    let features = config.arch.parse::<Arch>()?.features();
+    let need = 4 * (n_classes * features) as u64 * COPIES_TRAINED + PROGRAM;
+    let available = host::available_memory().map(|bytes| bytes + host::rss());
+    match available.filter(|bytes| *bytes < need && demand.shortage == Shortage::Refused) {
+        None => Ok(()),
+        Some(available) => Err(Problem::failure(format!(
+            "training needs more memory than the {} MiB that there are: {} for the last layer of {n_classes} classes",
+            mib(available),
+            mib(need - PROGRAM)
+        ))
+        .hint("use a table of fewer labels, or another machine; `--ignore-memory` begins anyway")
+        .into()),
     }
 }
 

@@ -261,8 +261,8 @@ impl Handler for Recorder {
         serde_json::to_value(kept).ok()
     }
 
-    fn restore(&mut self, state: &Value) -> Result<()> {
-        self.kept = Kept::deserialize(state).map_err(|e| handler_error("recorder", e))?;
+    fn restore(&mut self, state: &str) -> Result<()> {
+        self.kept = serde_json::from_str(state).map_err(|e| handler_error("recorder", e))?;
         // The checkpoint counts what this process did until then, which is counted from its start on.
         self.kept.before = self.again.unwrap_or(self.kept.before);
         // Epochs that ran after the checkpoint are forgotten.

@@ -38,6 +38,9 @@ impl Error {
             Self::CsvOutside { .. } => "move it below the data set's folder, or name it yourself with `--csv`",
             Self::NameNotUtf8 { .. } => "rename the file",
             Self::NoImages { .. } => "see that the table or the folders name images, or pass another data set",
+            Self::ManyLabelsOfOne { .. } | Self::TooManyLabels { .. } => {
+                "name the column that holds labels, and what divides several of them (`label_separator`)"
+            }
             Self::TooManyImages { .. } => "divide the data set, or leave images out",
             Self::BadImages { .. } => "repair or remove them, or leave them out with `--skip-damaged`",
             Self::TooManyBytes { .. } => "use fewer images, or decode them to a smaller longest side",

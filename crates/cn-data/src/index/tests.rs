@@ -122,6 +122,8 @@ fn records_are_checked() {
     assert!(matches!(open(vec![]), Err(Error::NoImages { .. })));
     let twice = open(vec![record("a", "x"), record("b", "x"), record("a", "y")]);
     assert!(matches!(twice, Err(Error::DuplicateRecord { image }) if image == "a"));
+    let many = open((0..=50_000).map(|i| record(&i.to_string(), &i.to_string())).collect());
+    assert!(matches!(many, Err(Error::TooManyLabels { max: 50_000 })));
 }
 
 #[test]

@@ -234,10 +234,17 @@ impl Handler for SaveCheckpoints {
         self.monitor.best().map(|best| serde_json::json!({ "best": best, "step": self.best }))
     }
 
-    fn restore(&mut self, state: &Value) -> Result<()> {
+    fn restore(&mut self, state: &str) -> Result<()> {
+        #[derive(serde::Deserialize)]
+        struct Best {
+            best: Option<f64>,
+            step: Option<u64>,
+        }
         // Older checkpoints hold the number alone.
-        self.monitor.restore(state["best"].as_f64().or(state.as_f64()));
-        self.best = state["step"].as_u64();
+        let alone = || Best { best: serde_json::from_str(state).ok(), step: None };
+        let Best { best, step } = serde_json::from_str(state).unwrap_or_else(|_| alone());
+        self.monitor.restore(best);
+        self.best = step;
         Ok(())
     }
 }

@@ -83,6 +83,19 @@ fn a_failed_write_leaves_the_old_file_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_others_read_stays_text_until_they_do() -> Result<()> {
+    let mut checkpoint = learner()?.checkpoint()?;
+    // A tree of these values would take 60 MB.
+    let crafted = format!("[{}0]", r#"{"":0},"#.repeat(100_000));
+    checkpoint.record.handlers.insert("recorder".into(), crafted.clone());
+    assert_eq!(read_bytes(&bytes_of(&checkpoint))?.record, checkpoint.record);
+    checkpoint.record.extra = serde_json::from_str(&crafted).expect("JSON");
+    let told = read_bytes(&bytes_of(&checkpoint)).expect_err("too long").to_string();
+    assert!(told.contains("`extra` has more than 262144 bytes"), "{told}");
+    Ok(())
+}
+
 type Spoil = fn(&mut Record);
 
 #[test]

@@ -2,6 +2,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
+use serde_json::Value;
+
 use super::{atomic::write_atomic, read_bytes};
 use crate::error::{Error, Result};
 
@@ -19,6 +21,16 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path, supported: u32) -> Result<T
         return Err(Error::Schema { path: path.to_owned(), found: schema.schema, supported });
     }
     parse(&bytes, path, 1)
+}
+
+/// Values that a file holds that is read as a tree, at most: each takes up to 600 bytes.
+const MAX_VALUES: usize = 40_000;
+
+/// A JSON file of unknown content as a tree of values; `None` if it cannot be read, or holds too many.
+pub fn read_tree(path: &Path) -> Option<Value> {
+    let bytes = read_bytes(path).ok()?;
+    let n = bytes.iter().filter(|byte| matches!(byte, b'{' | b'[' | b',')).count();
+    if n > MAX_VALUES { None } else { serde_json::from_slice(&bytes).ok() }
 }
 
 /// Writes a JSON file for people and programs: indented, closed by a line end.

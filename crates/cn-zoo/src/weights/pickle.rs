@@ -22,7 +22,7 @@ pub(crate) enum Value {
     Str(String),
     Tuple(Vec<Id>),
     List(Vec<Id>),
-    /// Pairs in order; a later pair of the same key wins.
+    /// Pairs in order.
     Dict(Vec<(Id, Id)>),
     Global(Global),
     Storage(Storage),
@@ -121,6 +121,7 @@ pub(crate) fn run(code: &[u8]) -> Result<Built> {
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
+        items: 0,
     };
     loop {
         machine.start = machine.at;
@@ -146,6 +147,8 @@ struct Machine<'a> {
     /// Heights of the stack at each open mark.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
+    /// Of all tuples, lists and dicts.
+    items: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -170,7 +173,7 @@ impl<'a> Machine<'a> {
             }
             b')' => self.push(Value::Tuple(Vec::new())),
             0x85..=0x87 => self.tuple(usize::from(opcode - 0x84)),
-            b't' => self.since_mark().and_then(|items| self.push(Value::Tuple(items))),
+            b't' => self.since_mark().and_then(|items| self.push_tuple(items)),
             b']' => self.push(Value::List(Vec::new())),
             b'a' => self.pop().and_then(|item| self.append(vec![item])),
             b'e' => self.since_mark().and_then(|items| self.append(items)),
@@ -245,7 +248,7 @@ impl<'a> Machine<'a> {
 
     /// Each instruction is a byte or a few, and what it leaves takes up to a hundred.
     fn room(&self) -> Result<()> {
-        if self.arena.len() + self.stack.len() + self.marks.len() + self.memo.len() < MOST_VALUES {
+        if self.arena.len() + self.stack.len() + self.marks.len() + self.memo.len() + self.items < MOST_VALUES {
             return Ok(());
         }
         self.error("there are more values than any state dict has")
@@ -324,11 +327,18 @@ impl<'a> Machine<'a> {
 
     fn tuple(&mut self, n: usize) -> Result<()> {
         let items = self.top(n)?;
+        self.push_tuple(items)
+    }
+
+    fn push_tuple(&mut self, items: Vec<Id>) -> Result<()> {
+        self.items += items.len();
         self.push(Value::Tuple(items))
     }
 
     fn append(&mut self, items: Vec<Id>) -> Result<()> {
         let list = self.last()?;
+        self.items += items.len();
+        self.room()?;
         match &mut self.arena[list] {
             Value::List(list) => {
                 list.extend(items);
@@ -343,6 +353,8 @@ impl<'a> Machine<'a> {
         if !items.len().is_multiple_of(2) {
             return self.error("a key has no value");
         }
+        self.items += items.len();
+        self.room()?;
         match &mut self.arena[dict] {
             Value::Dict(pairs) => {
                 pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));

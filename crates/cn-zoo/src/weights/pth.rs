@@ -5,7 +5,7 @@
 use super::pickle::{self, Built, Id, TensorRef, Value};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Cursor, Read};
 use zip::{CompressionMethod, ZipArchive};
 
@@ -106,20 +106,29 @@ fn state_dict(built: &Built) -> Result<BTreeMap<&str, &TensorRef>> {
     let Some(entries) = built.entries(built.root) else {
         return archive_error("holds no dict, expected a state dict");
     };
-    let nested =
-        |key: &str| entries.iter().rev().find(|(name, _)| *name == key).and_then(|&(_, id)| tensors(built, id));
-    let found = NESTED.iter().find_map(|key| nested(key)).or_else(|| tensors(built, built.root));
-    found.map_or_else(|| archive_error("holds no tensors, expected a state dict"), Ok)
+    let nested = NESTED.iter().filter_map(|key| entries.iter().find(|(name, _)| name == key));
+    for id in nested.map(|&(_, id)| id).chain([built.root]) {
+        let found = tensors(built, id)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    archive_error("holds no tensors, expected a state dict")
 }
 
-/// The tensors of a dict, if there are any; what else it holds is left out.
-fn tensors(built: &Built, dict: Id) -> Option<BTreeMap<&str, &TensorRef>> {
-    let tensor_of = |(name, id)| match built.get(id) {
-        Value::Tensor(tensor) => Some((name, tensor)),
-        _ => None,
-    };
-    let found: BTreeMap<_, _> = built.entries(dict)?.into_iter().filter_map(tensor_of).collect();
-    (!found.is_empty()).then_some(found)
+/// The tensors of a dict; what else it holds is left out.
+fn tensors(built: &Built, dict: Id) -> Result<BTreeMap<&str, &TensorRef>> {
+    let mut names = HashSet::new();
+    let mut found = BTreeMap::new();
+    for (name, id) in built.entries(dict).unwrap_or_default() {
+        if !names.insert(name) {
+            return Err(Error::RepeatedName { name: name.into() });
+        }
+        if let Value::Tensor(tensor) = built.get(id) {
+            found.insert(name, tensor);
+        }
+    }
+    Ok(found)
 }
 
 fn check_memory(refs: &BTreeMap<&str, &TensorRef>, file_len: usize) -> Result<()> {

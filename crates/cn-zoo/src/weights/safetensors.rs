@@ -5,7 +5,9 @@ use super::digest::{bytes_of, dtype_name};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
-use std::collections::BTreeMap;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -13,12 +15,16 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// [`Error::Safetensors`] for a malformed file, also one whose header is longer than 1 MiB, [`Error::ElementType`].
+/// [`Error::Safetensors`] for a malformed file, also one whose header is longer than 1 MiB, [`Error::RepeatedName`],
+/// [`Error::ElementType`].
 pub(crate) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, String>)> {
     if bytes.first_chunk().is_some_and(|length| u64::from_le_bytes(*length) > MAX_HEADER_LEN) {
         return Err(SafeTensorError::HeaderTooLarge.into());
     }
-    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    let (length, header) = SafeTensors::read_metadata(bytes)?;
+    if let Some(name) = repeated_name(&bytes[8..8 + length]) {
+        return Err(Error::RepeatedName { name });
+    }
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
     let mut tensors = BTreeMap::new();
     for (name, view) in SafeTensors::deserialize(bytes)?.tensors() {
@@ -28,6 +34,39 @@ pub(crate) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, Tensor>, BTreeMap<S
         tensors.insert(name, Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?);
     }
     Ok((tensors, metadata))
+}
+
+/// The first name that stands twice in a header, of whose tensors the crate takes the last.
+fn repeated_name(header: &[u8]) -> Option<String> {
+    struct Repeated(Option<String>);
+
+    impl<'de> Deserialize<'de> for Repeated {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+            struct Names;
+
+            impl<'de> Visitor<'de> for Names {
+                type Value = Repeated;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a header of safetensors")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Repeated, A::Error> {
+                    let (mut seen, mut repeated) = (HashSet::new(), None);
+                    while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
+                        if let Some(name) = seen.replace(name) {
+                            repeated.get_or_insert(name);
+                        }
+                    }
+                    Ok(Repeated(repeated))
+                }
+            }
+
+            from.deserialize_map(Names)
+        }
+    }
+
+    serde_json::from_slice::<Repeated>(header).ok()?.0
 }
 
 fn dtype_of(dtype: Dtype) -> Option<DType> {

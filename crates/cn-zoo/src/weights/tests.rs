@@ -157,6 +157,15 @@ fn two_names_for_one_tensor_are_refused() {
     assert_eq!(error.to_string(), "`0.0.weight` and `conv1.weight` both mean `conv1.weight`");
 }
 
+#[test]
+fn a_tensor_that_is_there_twice_is_refused() {
+    let header = format!(r#"{{"a":{},"a":{}}}"#, tensor("F32", "[1]", 0, 4), tensor("F32", "[2]", 0, 8));
+    assert!(matches!(refused(&safetensors(&header, &[0; 8])), Error::RepeatedName { name } if name == "a"));
+    let twice = dict(&[("a", PLAIN), ("b", PLAIN), ("a", View { shape: &[4], stride: &[1], ..PLAIN })]);
+    let archive = stored(&[("m/data.pkl", &twice), ("m/data/0", &[0; 16])]);
+    assert!(matches!(refused(&archive), Error::RepeatedName { name } if name == "a"));
+}
+
 // Hostile PyTorch files.
 
 fn archive(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {

@@ -92,6 +92,13 @@ fn nesting_and_repetition_stay_cheap() {
         let code = [&b"Nq\x00"[..], &many.repeat(600_000)].concat();
         assert!(refused(&code).to_string().contains("more values than any state dict has"), "{many:?}");
     }
+    // What containers hold counts too, though nothing of it is left elsewhere.
+    let of_known = |begin: &[u8], n: usize, end: &[u8]| [begin, &b"h\x00".repeat(n), end].concat();
+    for (what, begin, end) in [("dict", &b"("[..], &b"u"[..]), ("list", b"(", b"e"), ("tuple", b"(", b"t")] {
+        let container = if what == "list" { b"]" } else { b"}" };
+        let code = [&b"Nq\x00"[..], container, &of_known(begin, 50_000, end).repeat(5), b"."].concat();
+        assert!(refused(&code).to_string().contains("more values than any state dict has"), "{what}");
+    }
     assert!(run(&deep(1_000_000)).is_err());
     let mut bomb = b"N".to_vec();
     for key in 0..60 {
