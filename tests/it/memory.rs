@@ -27,12 +27,19 @@ fn what_no_machine_has_is_refused_before_the_first_step() {
 fn the_limit_of_the_process_counts() {
     let place = Place::new();
     let program = place.command(&[]).get_program().to_str().expect("UTF-8").to_owned();
-    let line = format!(
-        "ulimit -v 3000000 && exec '{program}' train --synthetic --limit 6000 --image-size 128 --batch-size 1024 --threads 2 --out run"
-    );
-    let mut limited = std::process::Command::new("sh");
-    limited.args(["-c", &line]).current_dir(place.path("")).env("XDG_CACHE_HOME", place.path("cache"));
-    let ended = Ended::of(limited);
+    let under = |limit: u32, flags: &str| {
+        let mut limited = std::process::Command::new("sh");
+        let line = format!("ulimit -v {limit} && exec '{program}' train --synthetic --threads 2 --out run {flags}");
+        limited.args(["-c", &line]).current_dir(place.path("")).env("XDG_CACHE_HOME", place.path("cache"));
+        Ended::of(limited)
+    };
+    // Less than the weights take is told before they are made.
+    for limit in [260_000, 450_000] {
+        let ended = under(limit, "--limit 60 --image-size 32");
+        let told = ended.stderr.contains(" MiB that there are: 171 for the weights of a resnet18 of 15 classes\n");
+        assert!(ended.code == 1 && told, "{}", ended.snapshot());
+    }
+    let ended = under(3_000_000, "--limit 6000 --image-size 128 --batch-size 1024");
     assert_eq!(ended.code, 1, "{}", ended.snapshot());
     let rest = ended.stderr.split_once("error: training needs more memory than the ").map(|(_, rest)| rest);
     let there = rest.and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());

@@ -166,20 +166,22 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// Refuses as many classes as the machine has no memory for, before anything is made of that size: what a network takes
-/// before it can be asked what it needs.
-pub(crate) fn check_head(config: &Config, n_classes: usize, demand: Demand) -> Result<()> {
-    let features = config.arch.parse::<Arch>()?.features();
-    let need = 4 * (n_classes * features) as u64 * COPIES_TRAINED + PROGRAM;
+/// Refuses weights that the machine has no memory for, before they are made: a network can be asked what it needs once it
+/// is there.
+pub(crate) fn check_weights(config: &Config, n_classes: usize, demand: Demand) -> Result<()> {
+    let arch = config.arch.parse::<Arch>()?;
+    let weights = arch.body_parameters() + arch.features() * n_classes;
+    let need = 4 * weights as u64 * COPIES_TRAINED + PROGRAM;
     let available = host::available_memory().map(|bytes| bytes + host::rss());
     match available.filter(|bytes| *bytes < need && demand.shortage == Shortage::Refused) {
         None => Ok(()),
         Some(available) => Err(Problem::failure(format!(
-            "training needs more memory than the {} MiB that there are: {} for the last layer of {n_classes} classes",
+            "training needs more memory than the {} MiB that there are: {} for the weights of a {} of {n_classes} classes",
             mib(available),
-            mib(need - PROGRAM)
+            mib(need - PROGRAM),
+            arch.name()
         ))
-        .hint("use a table of fewer labels, or another machine; `--ignore-memory` begins anyway")
+        .hint("use a smaller `--arch`, a table of fewer labels, or another machine; `--ignore-memory` begins anyway")
         .into()),
     }
 }

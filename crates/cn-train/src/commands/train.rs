@@ -244,7 +244,7 @@ fn prepare(
     session::check_labels(&config, &dataset)?;
     remark(ui, &config, &dataset, &split);
     seen::warn(ui, &dataset, &start)?;
-    memory::check_head(&config, dataset.vocabulary().len(), demand)?;
+    memory::check_weights(&config, dataset.vocabulary().len(), demand)?;
     let (mut network, loaded) = session::network(&config, &dataset, &start)?;
     if let Some(loaded) = &loaded {
         ui.say(format_args!("{:10}{}", "", loaded_line(loaded)));
