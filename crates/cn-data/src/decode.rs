@@ -222,6 +222,9 @@ fn decode_other(
 fn of_image(error: ImageError) -> BadReason {
     match error {
         ImageError::Unsupported(kind) => BadReason::Unsupported(one_line(&kind.to_string())),
+        ImageError::Limits(_) => {
+            BadReason::Unsupported(format!("rows, or notes beside the image, of more than {} MiB", NOTES >> 20))
+        }
         error => damaged(error),
     }
 }
