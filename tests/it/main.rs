@@ -7,6 +7,7 @@ mod cross_validation;
 mod drawings;
 mod ema;
 mod end_to_end;
+mod foreign_checkpoints;
 mod glyphs;
 mod gpu;
 mod grey;

@@ -283,24 +283,6 @@ fn settings_that_are_removed_meanwhile_are_written_again() {
 }
 
 #[test]
-fn a_checkpoint_of_another_run_is_passed_over() {
-    let place = Place::new();
-    for (seed, limit) in [(1, 240), (2, 256)] {
-        let flags = TRAIN.replace("--limit 480", &format!("--limit {limit}"));
-        place.result(&format!("{flags} --seed {seed} --out run{seed}"));
-    }
-    place.cut("run1");
-    let [own, other] = ["run1", "run2"].map(|run| place.path(&format!("{run}/checkpoints/last.safetensors")));
-    std::fs::copy(other, own).expect("copied");
-    let resumed = place.line("train --resume run1");
-    assert_eq!(resumed.code, 0, "{}", resumed.snapshot());
-    let warning = "checkpoints/last.safetensors` is of another run; the one before it is used";
-    assert!(resumed.stderr.contains(warning), "{}", resumed.snapshot());
-    let verified = place.line("verify run1");
-    assert_eq!(verified.code, 0, "{}", verified.snapshot());
-}
-
-#[test]
 fn what_is_forced_is_told_and_kept() {
     let place = Place::new();
     place.result(&format!("{TRAIN} --out run"));
@@ -390,48 +372,6 @@ fn a_limit_of_the_size_of_files_is_an_error_with_the_file() {
     assert!(!place.path("run/checkpoints/.last.safetensors.tmp").exists());
     // Without the limit it goes on, from the start where nothing could be saved.
     assert_eq!(place.line("train --resume run").code, 0);
-}
-
-#[test]
-fn a_checkpoint_of_a_sibling_is_passed_over() {
-    let place = Place::new();
-    let train = TRAIN.replace("--limit 480", "--limit 240");
-    place.result(&format!("{train} --out own"));
-    for (flag, other, name) in [("--lr 2e-3", "--lr 1e-2", "rate"), ("--batch-size 16", "--batch-size 32", "batch")] {
-        place.result(&format!("{} --out {name}", train.replace(flag, other)));
-        let other = std::fs::read(place.path(&format!("{name}/checkpoints/last.safetensors"))).expect("a checkpoint");
-        let weights = place.json("own/summary.json")["weights_sha256"].clone();
-        place.cut("own");
-        place.write("own/checkpoints/last.safetensors", other);
-        let verified = place.line("verify own");
-        assert!(verified.code == 1 && verified.stdout.contains("is of another run"), "{}", verified.snapshot());
-        let resumed = place.line("train --resume own");
-        assert_eq!(resumed.code, 0, "{name}: {}", resumed.snapshot());
-        assert!(resumed.stderr.contains("is of another run; the one before it is used"), "{}", resumed.snapshot());
-        assert_eq!(place.json("own/summary.json")["weights_sha256"], weights, "{name}");
-    }
-}
-
-#[test]
-fn a_checkpoint_of_other_phases_is_passed_over() {
-    let place = Place::new();
-    place.result(&format!("{} --out run", TRAIN.replace("--limit 480", "--limit 240")));
-    let weights = place.json("run/summary.json")["weights_sha256"].clone();
-    place.cut("run");
-    // Another rate of the first step, behind a checksum that is right.
-    let mut bytes = std::fs::read(place.path("run/checkpoints/previous.safetensors")).expect("a checkpoint");
-    let key = bytes.windows(8).position(|at| at == br#"\"div\":"#).expect("phases");
-    let digit = key + 8;
-    assert!(bytes[digit].is_ascii_digit(), "{}", char::from(bytes[digit]));
-    bytes[digit] = if bytes[digit] == b'1' { b'2' } else { b'1' };
-    let end = bytes.len() - 32;
-    let checksum = cn_data::Digest::of(&bytes[..end]);
-    bytes[end..].copy_from_slice(checksum.as_bytes());
-    place.write("run/checkpoints/last.safetensors", bytes);
-    let resumed = place.line("train --resume run");
-    assert_eq!(resumed.code, 0, "{}", resumed.snapshot());
-    assert!(resumed.stderr.contains("is of another run; the one before it is used"), "{}", resumed.snapshot());
-    assert_eq!(place.json("run/summary.json")["weights_sha256"], weights);
 }
 
 #[cfg(unix)]

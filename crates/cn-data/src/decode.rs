@@ -19,7 +19,7 @@ use tiff::{
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
 
-pub(crate) use memory::{NOTES, Room};
+pub(crate) use memory::{MAX_METADATA, MemoryBudget};
 
 /// How files become pixels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,16 +123,16 @@ pub(crate) struct Decoded {
     pub(crate) pixels: Vec<u8>,
 }
 
-/// Decodes a file's bytes, turned as its EXIF data say; `room` is that of all images that are decoded at once.
-pub(crate) fn decode(bytes: &[u8], config: &DecodeConfig, room: &Room) -> Result<Decoded, BadReason> {
+/// Decodes a file's bytes, turned as its EXIF data say; `budget` is that of all images that are decoded at once.
+pub(crate) fn decode(bytes: &[u8], config: &DecodeConfig, budget: &MemoryBudget) -> Result<Decoded, BadReason> {
     // A panic in a decoder of foreign bytes must cost one image, not the run.
-    let (image, orientation) = catch_unwind(AssertUnwindSafe(|| decode_any(bytes, config, room)))
+    let (image, orientation) = catch_unwind(AssertUnwindSafe(|| decode_any(bytes, config, budget)))
         .unwrap_or_else(|_| Err(BadReason::Damaged("the decoder gave up".into())))?;
     Ok(with_channels(turned(image, orientation), config.channels))
 }
 
 /// The image as it is stored, but no larger than it may be, and how it is to be turned.
-fn decode_any(bytes: &[u8], config: &DecodeConfig, room: &Room) -> Result<(Decoded, Orientation), BadReason> {
+fn decode_any(bytes: &[u8], config: &DecodeConfig, budget: &MemoryBudget) -> Result<(Decoded, Orientation), BadReason> {
     if bytes.is_empty() {
         return Err(BadReason::Empty);
     }
@@ -144,13 +144,17 @@ fn decode_any(bytes: &[u8], config: &DecodeConfig, room: &Room) -> Result<(Decod
         )));
     }
     match format {
-        ImageFormat::Jpeg => decode_jpeg(bytes, config, room),
-        other => decode_other(bytes, other, config, room),
+        ImageFormat::Jpeg => decode_jpeg(bytes, config, budget),
+        other => decode_other(bytes, other, config, budget),
     }
 }
 
 /// Baseline and progressive JPEG; strict about the image data, so that a file that lacks some of them is found out.
-fn decode_jpeg(bytes: &[u8], config: &DecodeConfig, room: &Room) -> Result<(Decoded, Orientation), BadReason> {
+fn decode_jpeg(
+    bytes: &[u8],
+    config: &DecodeConfig,
+    budget: &MemoryBudget,
+) -> Result<(Decoded, Orientation), BadReason> {
     let lenient = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX).set_max_height(usize::MAX);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), lenient);
     decoder.decode_headers().map_err(of_jpeg)?;
@@ -159,12 +163,12 @@ fn decode_jpeg(bytes: &[u8], config: &DecodeConfig, room: &Room) -> Result<(Deco
     let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
     let (space, channels) = if grey { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
     let (file, total) = (bytes.len() as u64, (width * height * channels) as u64);
-    drop(room.enter(file, total)?);
+    drop(budget.acquire(file, total)?);
     // Stray bytes between headers do no harm; from here on they would.
     let strict = decoder.options().set_strict_mode(true).jpeg_set_out_colorspace(space);
     decoder.set_options(strict);
     let kept = blocks::check(bytes, width, height)?;
-    let _permit = room.enter(file, total + kept)?;
+    let _permit = budget.acquire(file, total + kept)?;
     let mut pixels = vec![0; width * height * channels];
     decoder.decode_into(&mut pixels).map_err(of_jpeg)?;
     let image = Decoded { height: height as u32, width: width as u32, channels: channels as u32, pixels };
@@ -190,7 +194,7 @@ fn decode_other(
     bytes: &[u8],
     format: ImageFormat,
     config: &DecodeConfig,
-    room: &Room,
+    budget: &MemoryBudget,
 ) -> Result<(Decoded, Orientation), BadReason> {
     let open = |max_alloc: u64| {
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -200,16 +204,18 @@ fn decode_other(
     if format == ImageFormat::Tiff && is_jpeg_within_tiff(bytes) {
         return Err(BadReason::Unsupported("a TIFF with JPEG within".into()));
     }
-    let mut decoder = open(NOTES)?;
+    let mut decoder = open(MAX_METADATA)?;
     let (width, height) = decoder.dimensions();
     check_size(width.into(), height.into(), config)?;
     if format == ImageFormat::WebP && has_larger_frame(bytes, [width, height]) {
         return Err(damaged("a frame that is larger than the image"));
     }
     let peak = peak(bytes, format, &decoder);
-    let _permit = room.enter(bytes.len() as u64, peak)?;
-    // What a decoder counts: of GIF the frame beside the pixels, which gets as much as they do; of others all but those.
-    decoder = open(if format == ImageFormat::Gif { decoder.total_bytes() } else { peak + NOTES })?;
+    let _permit = budget.acquire(bytes.len() as u64, peak)?;
+    if peak > MAX_METADATA {
+        // What a decoder counts: of GIF the frame beside the pixels, which gets as much as they do; of others it is all.
+        decoder = open(if format == ImageFormat::Gif { decoder.total_bytes() } else { peak + MAX_METADATA })?;
+    }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let image = DynamicImage::from_decoder(decoder).map_err(of_image)?;
     let image = flattened(image);
@@ -223,7 +229,7 @@ fn of_image(error: ImageError) -> BadReason {
     match error {
         ImageError::Unsupported(kind) => BadReason::Unsupported(one_line(&kind.to_string())),
         ImageError::Limits(_) => {
-            BadReason::Unsupported(format!("rows, or notes beside the image, of more than {} MiB", NOTES >> 20))
+            BadReason::Unsupported(format!("rows, or notes beside the image, of more than {} MiB", MAX_METADATA >> 20))
         }
         error => damaged(error),
     }
@@ -355,11 +361,11 @@ fn on_paper(pixels: Vec<u8>, channels: usize) -> Vec<u8> {
     let alphas = pixels.iter().skip(channels - 1).step_by(channels).copied();
     let white = pixels.chunks_exact(channels).flat_map(|p| (0..channels - 1).map(move |channel| over(255)(p, channel)));
     let is_lost = span(white) < BLANK && span(alphas) >= BLANK;
-    with_fewer(pixels, channels, channels - 1, over(if is_lost { 0 } else { 255 }))
+    map_channels(pixels, channels, channels - 1, over(if is_lost { 0 } else { 255 }))
 }
 
 /// Pixels of `from` channels as ones of `to`, no more, in place, since there may be many; `value` gives each channel.
-fn with_fewer(mut pixels: Vec<u8>, from: usize, to: usize, value: impl Fn(&[u8], usize) -> u8) -> Vec<u8> {
+fn map_channels(mut pixels: Vec<u8>, from: usize, to: usize, value: impl Fn(&[u8], usize) -> u8) -> Vec<u8> {
     let n = pixels.len() / from;
     let mut pixel = [0; 4];
     for i in 0..n {
@@ -390,7 +396,7 @@ fn to_grey(image: Decoded) -> Decoded {
         let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);
         ((r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16) as u8
     };
-    Decoded { channels: 1, pixels: with_fewer(image.pixels, 3, 1, luma), ..image }
+    Decoded { channels: 1, pixels: map_channels(image.pixels, 3, 1, luma), ..image }
 }
 
 /// Three equal channels.

@@ -286,8 +286,10 @@ pub enum Error {
         max: usize,
     },
     /// More labels than a model has outputs for.
-    #[error("the data set has more than {max} labels")]
+    #[error("{n} labels are more than the {max} that can be handled")]
     TooManyLabels {
+        /// Labels listed.
+        n: usize,
         /// The limit.
         max: usize,
     },

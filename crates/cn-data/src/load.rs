@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::{
     BadReason, Digest, Error, Index, Result,
     cache::{self, Cache},
-    decode::{DecodeConfig, Decoded, Room, decode, grey_to_rgb},
+    decode::{DecodeConfig, Decoded, MemoryBudget, decode, grey_to_rgb},
     pixels::{BadImage, Pixels, Place},
 };
 
@@ -206,7 +206,7 @@ struct Header {
 
 fn decode_all(files: &Files<'_>, config: &LoadConfig, progress: &(dyn Fn(usize) + Sync)) -> Result<Loaded> {
     let (total, done) = (AtomicU64::new(0), AtomicUsize::new(0));
-    let room = Room::default();
+    let budget = MemoryBudget::default();
     let limit = config.decode.max_total_bytes;
     let n = files.paths.len();
     let parts: Vec<Part> = files
@@ -215,7 +215,7 @@ fn decode_all(files: &Files<'_>, config: &LoadConfig, progress: &(dyn Fn(usize) 
         .zip(files.stats.par_chunks(TASK))
         .enumerate()
         .map(|(task, (paths, stats))| {
-            let part = decode_part((task * TASK) as u32, paths, stats, &config.decode, &room);
+            let part = decode_part((task * TASK) as u32, paths, stats, &config.decode, &budget);
             let bytes = part.bytes.len() as u64;
             if total.fetch_add(bytes, Ordering::Relaxed) + bytes > limit {
                 return Err(Error::TooManyBytes { limit });
@@ -237,11 +237,11 @@ fn decode_all(files: &Files<'_>, config: &LoadConfig, progress: &(dyn Fn(usize) 
     Ok(Loaded { pixels, kept, skipped: bad, from_cache: false })
 }
 
-fn decode_part(first: u32, paths: &[PathBuf], stats: &[Stat], config: &DecodeConfig, room: &Room) -> Part {
+fn decode_part(first: u32, paths: &[PathBuf], stats: &[Stat], config: &DecodeConfig, budget: &MemoryBudget) -> Part {
     let mut part = Part::default();
     let mut file = Vec::new();
     for ((id, path), stat) in (first..).zip(paths).zip(stats) {
-        match read_file(path, stat, config, &mut file).and_then(|()| decode(&file, config, room)) {
+        match read_file(path, stat, config, &mut file).and_then(|()| decode(&file, config, budget)) {
             Ok(Decoded { height, width, channels, pixels }) => {
                 // The images of a task are most often of one size.
                 part.bytes.reserve(if part.bytes.is_empty() { pixels.len() * paths.len() } else { 0 });

@@ -4,14 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::{Error, Index, Record, Result};
 
-/// Classes of a model, at most: twice those of the largest public data sets of images.
-const MAX_CLASSES: usize = 50_000;
-
-/// Whether a model can have as many classes.
-pub(crate) fn check_labels(n: usize) -> Result<()> {
-    if n > MAX_CLASSES { Err(Error::TooManyLabels { max: MAX_CLASSES }) } else { Ok(()) }
-}
-
 /// The classes, in the order of the model's outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vocabulary {

@@ -34,7 +34,7 @@ pub struct Checkpoint {
 }
 
 /// What a checkpoint holds beside tensors.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) format: u32,
     pub(crate) seed: u64,
@@ -53,29 +53,10 @@ pub(crate) struct Record {
     pub(crate) adam_steps: Vec<u32>,
     pub(crate) train_loss: SmoothLoss,
     pub(crate) history: Vec<EpochRecord>,
-    /// JSON of each, which it reads itself.
-    #[serde(with = "texts")]
-    pub(crate) handlers: BTreeMap<String, String>,
+    /// Text, which each parses itself: a tree of values would take a hundred times the memory.
+    pub(crate) handlers: BTreeMap<String, Box<RawValue>>,
     #[serde(deserialize_with = "small")]
     pub(crate) extra: Value,
-}
-
-/// Texts of JSON as parts of a larger one: a tree of values would take a hundred times the memory.
-mod texts {
-    use serde::{Deserialize as _, Deserializer, Serializer, ser::Error as _};
-    use serde_json::value::RawValue;
-    use std::collections::BTreeMap;
-
-    pub(super) fn serialize<S: Serializer>(texts: &BTreeMap<String, String>, to: S) -> Result<S::Ok, S::Error> {
-        let raw = |(name, text): (&String, &String)| Ok((name.clone(), RawValue::from_string(text.clone())?));
-        let raw: BTreeMap<_, _> = texts.iter().map(raw).collect::<serde_json::Result<_>>().map_err(S::Error::custom)?;
-        to.collect_map(raw)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
-        let raw = BTreeMap::<String, Box<RawValue>>::deserialize(from)?;
-        Ok(raw.into_iter().map(|(name, text)| (name, text.get().to_owned())).collect())
-    }
 }
 
 /// Bytes of what a program carries along, at most.

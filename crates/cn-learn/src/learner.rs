@@ -8,6 +8,7 @@ use crate::{
     LrFindConfig, Moment, NotFinite, Phase, PhaseStart, Position, Rates, Result, Schedule, Score, Step, Weights,
 };
 use cn_ops::{Adam, Ema, Model};
+use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -50,7 +51,7 @@ pub struct Learner<M> {
     lr_scale: f64,
     /// Steps left out since the last one that was taken.
     skipped: u32,
-    restored_handlers: BTreeMap<String, String>,
+    restored_handlers: BTreeMap<String, Box<RawValue>>,
     resident: Resident,
 }
 
@@ -126,7 +127,7 @@ impl<M: Model> Learner<M> {
         let states = std::mem::take(&mut self.restored_handlers);
         for handler in handlers.iter_mut() {
             if let Some(state) = states.get(handler.name()) {
-                handler.restore(state)?;
+                handler.restore(state.get())?;
             }
         }
         self.run(handlers)
@@ -398,7 +399,7 @@ impl<M: Model> Learner<M> {
             let bad = NotFinite { step, epoch, place, ids: Vec::new(), names: Vec::new() };
             return if moment == Moment::NotFinite { Ok(()) } else { Err(Error::NotFinite(Box::new(bad))) };
         }
-        let states = handlers.iter().filter_map(|h| Some((h.name().to_owned(), h.state()?.to_string())));
+        let states = handlers.iter().filter_map(|h| Some((h.name().to_owned(), to_raw_value(&h.state()?).ok()?)));
         checkpoint.record.handlers = states.collect();
         handlers.iter_mut().try_for_each(|handler| handler.on_checkpoint(moment, &checkpoint))
     }

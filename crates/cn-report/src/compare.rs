@@ -1,6 +1,6 @@
 //! Several runs side by side.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::picture::{LineChart, Series};
 use crate::run_folder::{DataChange, DataHashes, EpochRecord, Manifest, RunFolder, Summary};
 use crate::text::{Align, Table, clock};
@@ -27,6 +27,9 @@ impl ComparedRun {
     pub fn read(run: &RunFolder) -> Result<Self> {
         let name = run.root().file_name().unwrap_or(run.root().as_os_str()).to_string_lossy().into_owned();
         let (summary, epochs) = (Summary::read(run.summary())?, EpochRecord::read_all(run.metrics())?);
+        if epochs.len() != summary.epochs {
+            return Err(Error::EpochCount { path: run.metrics(), found: epochs.len(), expected: summary.epochs });
+        }
         Ok(Self { name, summary, data: Manifest::read(run.manifest())?.data, epochs })
     }
 

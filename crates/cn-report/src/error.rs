@@ -158,6 +158,16 @@ pub enum Error {
         /// The value.
         value: f32,
     },
+    /// More or fewer epochs than the summary has.
+    #[error("`{}` has {found} epochs, `summary.json` {expected}", path.display())]
+    EpochCount {
+        /// The file of epochs.
+        path: PathBuf,
+        /// Epochs in it.
+        found: usize,
+        /// Epochs of the summary.
+        expected: usize,
+    },
     /// A model card whose values contradict each other.
     #[error("model card: `{key}` {problem}")]
     ModelCard {
@@ -227,7 +237,11 @@ impl Error {
             }
             // A report does without it.
             Self::Json { path, .. } if path.ends_with("audit/audit.json") => "audit the run again, or remove the file",
-            Self::Json { .. } | Self::Csv { .. } | Self::Header { .. } | Self::Cell { .. } => {
+            Self::Json { .. }
+            | Self::Csv { .. }
+            | Self::Header { .. }
+            | Self::Cell { .. }
+            | Self::EpochCount { .. } => {
                 "the file was cut or edited: restore it from a copy, or train again with the config.toml of the run"
             }
             Self::Schema { .. } => "use the version of the program that wrote the run, or a newer one",

@@ -49,8 +49,8 @@ pub use run_folder::{
     Activation, ClassCard, DataCard, DataChange, DataHashes, DataSummary, EmbeddedImage, EpochRecord, GalleryImage,
     Ground, Interpretation, MANIFEST_SCHEMA, MODEL_SCHEMA, Machine, Manifest, Metrics, ModelCard, Normalisation,
     Prediction, Predictions, RunFolder, RunLock, SUMMARY_SCHEMA, SecondsSummary, StepRecord, Summary, TrainedOn,
-    Transform, UsualDrawing, ValSummary, Versions, WeightsCard, WeightsHash, WeightsOrigin, read_bytes, read_tree,
-    write_atomic,
+    Transform, UsualDrawing, ValSummary, Versions, WeightsCard, WeightsHash, WeightsOrigin, read_bytes,
+    read_json_value, write_atomic,
 };
 pub use scores::{
     AnswerCounts, Answers, Average, Averages, Bootstrap, Calibration, ClassRanking, ClassScore, ConfusedPair,

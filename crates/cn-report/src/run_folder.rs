@@ -18,7 +18,7 @@ pub use atomic::write_atomic;
 pub use epochs::{EpochRecord, Metrics};
 pub use interpretation::{EmbeddedImage, GalleryImage, Interpretation};
 pub(crate) use interpretation::{MOST_OF_PICTURE, gallery_file};
-pub use json::read_tree;
+pub use json::read_json_value;
 pub use lock::RunLock;
 pub use manifest::{DataChange, DataHashes, MANIFEST_SCHEMA, Machine, Manifest, Versions, WeightsHash, WeightsOrigin};
 pub use model_card::{

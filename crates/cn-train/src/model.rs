@@ -115,7 +115,8 @@ impl Trained {
             return Self::of(path, card, &file, None);
         }
         let (card, weights, run) = Self::places(path)?;
-        Self::of(path, ModelCard::read(&card)?, &WeightFile::open(&weights)?, run)
+        let card = ModelCard::read(&card).with_context(|| format!("cannot use the model `{}`", path.display()))?;
+        Self::of(path, card, &WeightFile::open(&weights)?, run)
     }
 
     /// The same on the device of the flags, in the precision that it was trained in.
@@ -238,7 +239,11 @@ fn shortest(value: f32) -> f64 {
 }
 
 fn check_card(card: &ModelCard, resnet: &ResNetConfig) -> Result<()> {
-    let arch: Arch = card.arch.parse()?;
+    let arch: Arch = card.arch.parse().map_err(|error: cn_zoo::Error| {
+        Problem::failure("model.json is of an unknown network")
+            .caused_by(error)
+            .hint("the file was changed: restore it")
+    })?;
     if !(1..=MAX_IMAGE_SIZE as usize).contains(&card.image_size) {
         let problem =
             format!("model.json has images of {} px, and 1 to {MAX_IMAGE_SIZE} are possible", card.image_size);

@@ -1,6 +1,7 @@
 //! What a run writes of its epochs and steps while it trains.
 
 use crate::output::Ui;
+use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::session::METRICS;
 use cn_learn::{
@@ -262,7 +263,10 @@ impl Handler for Recorder {
     }
 
     fn restore(&mut self, state: &str) -> Result<()> {
-        self.kept = serde_json::from_str(state).map_err(|e| handler_error("recorder", e))?;
+        self.kept = serde_json::from_str(state).map_err(|e| {
+            let problem = Problem::failure("the checkpoint's record of the epochs cannot be read").caused_by(e);
+            handler_error("recorder", problem.hint("restore it from a copy, or begin a new run"))
+        })?;
         // The checkpoint counts what this process did until then, which is counted from its start on.
         self.kept.before = self.again.unwrap_or(self.kept.before);
         // Epochs that ran after the checkpoint are forgotten.

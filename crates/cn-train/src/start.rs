@@ -9,7 +9,7 @@ use cn_augment::Normalisation;
 use cn_data::{Dataset, Digest};
 use cn_learn::Checkpoint;
 use cn_ops::Network;
-use cn_report::{ModelCard, RunFolder, WeightsOrigin, printable, read_tree};
+use cn_report::{ModelCard, RunFolder, WeightsOrigin, printable, read_json_value};
 use cn_zoo::{Arch, Fit, HubCache, HubFile, Loaded, WeightFile};
 use std::path::Path;
 
@@ -317,7 +317,7 @@ pub(crate) fn other_file(path: &Path, by: &str) -> Problem {
 
 /// What `fetch-weights --from` wrote beside the file.
 pub(crate) fn fetch_note(path: &Path) -> Option<serde_json::Value> {
-    read_tree(&path.with_extension("source.json"))
+    read_json_value(&path.with_extension("source.json"))
 }
 
 /// A file of weights, or a run's.

@@ -10,7 +10,7 @@ mod data {
     pub(crate) mod decode;
 }
 
-use data::decode::{self, Channels, DecodeConfig, Room};
+use data::decode::{self, Channels, DecodeConfig, MemoryBudget};
 use libfuzzer_sys::fuzz_target;
 
 /// A panic in a crate that decodes costs one image, as everywhere; one in our own code ends the target.
@@ -27,7 +27,7 @@ fn let_decoders_panic() {
 fuzz_target!(init: let_decoders_panic(), |bytes: &[u8]| {
     let channels = [Channels::AsFiles, Channels::Grey, Channels::Rgb][bytes.len() % 3];
     let config = DecodeConfig { channels, longest_side: 64, max_image_pixels: 1 << 16, ..DecodeConfig::default() };
-    if let Ok(image) = decode::decode(bytes, &config, &Room::default()) {
+    if let Ok(image) = decode::decode(bytes, &config, &MemoryBudget::default()) {
         assert!(image.height > 0 && image.width > 0 && image.height.max(image.width) <= 64);
         assert_eq!(image.pixels.len(), (image.height * image.width * image.channels) as usize);
         match channels {

@@ -10,7 +10,7 @@ use zune_jpeg::JpegDecoder;
 
 use super::odd::{FEW, Odd, OddReason, Sizes};
 use crate::Index;
-use crate::decode::{NOTES, is_overfull, limits};
+use crate::decode::{MAX_METADATA, is_overfull, limits};
 
 /// How a file stores its image.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,7 +99,7 @@ impl Head {
         if is_overfull(&mut open()?, format) {
             return None;
         }
-        reader.limits(limits(NOTES));
+        reader.limits(limits(MAX_METADATA));
         // A panic in a decoder of foreign bytes must cost one image, not the audit.
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut decoder = reader.into_decoder().ok()?;

@@ -7,57 +7,57 @@ use image::{ImageDecoder, ImageFormat};
 use super::BadReason;
 
 /// Bytes that what stands before the pixels, such as a profile, may take beyond its part of the file.
-pub(crate) const NOTES: u64 = 16 << 20;
-/// Bytes that decoding the pixels of any image may take; 64 MiB with [`NOTES`].
-const PLAIN: u64 = 48 << 20;
+pub(crate) const MAX_METADATA: u64 = 16 << 20;
+/// Bytes that decoding the pixels of any image may take; 64 MiB with [`MAX_METADATA`].
+const BUDGET: u64 = 48 << 20;
 /// How many times its own size a file of more than that may take.
-const MOST_PACKED: u64 = 200;
+const MAX_RATIO: u64 = 200;
 /// Bytes that an image takes without asking.
-const LITTLE: u64 = 1 << 20;
+const UNCOUNTED: u64 = 1 << 20;
 
-/// Memory for images that are so plain that they take far more than their files: [`PLAIN`] for all that are decoded at
+/// Memory for images that are so plain that they take far more than their files: [`BUDGET`] for all that are decoded at
 /// once.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct MemoryBudget {
     free: Mutex<u64>,
     given_back: Condvar,
 }
 
-impl Default for Room {
+impl Default for MemoryBudget {
     fn default() -> Self {
-        Self { free: Mutex::new(PLAIN), given_back: Condvar::new() }
+        Self { free: Mutex::new(BUDGET), given_back: Condvar::new() }
     }
 }
 
-impl Room {
+impl MemoryBudget {
     /// Waits until an image of `file` bytes that takes `peak` has its place, which it holds until it drops what it is
     /// given; an error for one that no picture is as plain as.
-    pub(super) fn enter(&self, file: u64, peak: u64) -> Result<Permit<'_>, BadReason> {
-        if peak <= LITTLE || peak / file.max(1) <= MOST_PACKED {
-            return Ok(Permit { room: self, bytes: 0 });
+    pub(super) fn acquire(&self, file: u64, peak: u64) -> Result<Permit<'_>, BadReason> {
+        if peak <= UNCOUNTED || peak / file.max(1) <= MAX_RATIO {
+            return Ok(Permit { budget: self, bytes: 0 });
         }
-        if peak > PLAIN {
+        if peak > BUDGET {
             return Err(BadReason::Bomb { bytes: file, peak });
         }
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let free = self.given_back.wait_while(free, |free| *free < peak);
         *free.unwrap_or_else(PoisonError::into_inner) -= peak;
-        Ok(Permit { room: self, bytes: peak })
+        Ok(Permit { budget: self, bytes: peak })
     }
 }
 
-/// A place in a [`Room`].
+/// A place in a [`MemoryBudget`].
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
-    room: &'a Room,
+    budget: &'a MemoryBudget,
     bytes: u64,
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            *self.room.free.lock().unwrap_or_else(PoisonError::into_inner) += self.bytes;
-            self.room.given_back.notify_all();
+            *self.budget.free.lock().unwrap_or_else(PoisonError::into_inner) += self.bytes;
+            self.budget.given_back.notify_all();
         }
     }
 }
@@ -140,9 +140,9 @@ mod tests {
 
     #[test]
     fn plain_images_share_their_room() {
-        let (room, inside, most) = (Room::default(), AtomicU64::new(0), AtomicU64::new(0));
-        let enter = |mib: u64| {
-            let permit = room.enter(1000, mib << 20).expect("no bomb");
+        let (budget, inside, most) = (MemoryBudget::default(), AtomicU64::new(0), AtomicU64::new(0));
+        let acquire = |mib: u64| {
+            let permit = budget.acquire(1000, mib << 20).expect("no bomb");
             most.fetch_max(inside.fetch_add(mib, Ordering::SeqCst) + mib, Ordering::SeqCst);
             std::thread::yield_now();
             inside.fetch_sub(mib, Ordering::SeqCst);
@@ -150,23 +150,23 @@ mod tests {
         };
         std::thread::scope(|scope| {
             for first in 1..9 {
-                scope.spawn(move || (0..200).for_each(|i| enter(2 + (first * 7 + i * 11) % 47)));
+                scope.spawn(move || (0..200).for_each(|i| acquire(2 + (first * 7 + i * 11) % 47)));
             }
         });
         assert!(most.load(Ordering::SeqCst) <= 48, "{most:?} MiB at once");
-        assert_eq!(*room.free.lock().expect("no thread panicked"), PLAIN);
+        assert_eq!(*budget.free.lock().expect("no thread panicked"), BUDGET);
     }
 
     #[test]
     fn images_that_are_large_on_disk_need_no_room() {
-        let room = Room::default();
-        let plain = room.enter(1000, PLAIN).expect("no bomb");
+        let budget = MemoryBudget::default();
+        let plain = budget.acquire(1000, BUDGET).expect("no bomb");
         // None of them waits.
-        let _packed = room.enter(1 << 20, 200 << 20).expect("no bomb");
-        let _little = room.enter(10, 1 << 20).expect("no bomb");
-        assert_eq!(room.enter(1000, PLAIN + 1).err(), Some(BadReason::Bomb { bytes: 1000, peak: PLAIN + 1 }));
+        let _packed = budget.acquire(1 << 20, 200 << 20).expect("no bomb");
+        let _little = budget.acquire(10, 1 << 20).expect("no bomb");
+        assert_eq!(budget.acquire(1000, BUDGET + 1).err(), Some(BadReason::Bomb { bytes: 1000, peak: BUDGET + 1 }));
         drop(plain);
-        assert_eq!(*room.free.lock().expect("no thread panicked"), PLAIN);
+        assert_eq!(*budget.free.lock().expect("no thread panicked"), BUDGET);
     }
 
     #[test]

@@ -23,7 +23,7 @@ const TOO_MANY: &str = "more than 10000 chunks or segments beside the image, or 
 
 /// As of an image alone.
 fn decode(bytes: &[u8], config: &DecodeConfig) -> Result<Decoded, BadReason> {
-    super::decode(bytes, config, &Room::default())
+    super::decode(bytes, config, &MemoryBudget::default())
 }
 
 fn config() -> DecodeConfig {

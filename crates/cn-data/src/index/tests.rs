@@ -123,7 +123,7 @@ fn records_are_checked() {
     let twice = open(vec![record("a", "x"), record("b", "x"), record("a", "y")]);
     assert!(matches!(twice, Err(Error::DuplicateRecord { image }) if image == "a"));
     let many = open((0..=50_000).map(|i| record(&i.to_string(), &i.to_string())).collect());
-    assert!(matches!(many, Err(Error::TooManyLabels { max: 50_000 })));
+    assert!(matches!(many, Err(Error::TooManyLabels { n: 50_001, max: 50_000 })));
 }
 
 #[test]

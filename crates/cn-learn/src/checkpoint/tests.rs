@@ -24,7 +24,6 @@ fn what_was_written_is_read() -> Result<()> {
     learner.fit(&crate::testing::two_phases(), &mut [])?;
     let checkpoint = learner.checkpoint()?.with_extra(serde_json::json!({ "data": "bars" }));
     let again = read_bytes(&bytes_of(&checkpoint))?;
-    assert_eq!(again.record, checkpoint.record);
     assert_eq!((again.extra()["data"].as_str(), again.is_finished(), again.history().len()), (Some("bars"), true, 2));
     assert_eq!(bytes_of(&again), bytes_of(&checkpoint));
     Ok(())
@@ -88,8 +87,9 @@ fn what_others_read_stays_text_until_they_do() -> Result<()> {
     let mut checkpoint = learner()?.checkpoint()?;
     // A tree of these values would take 60 MB.
     let crafted = format!("[{}0]", r#"{"":0},"#.repeat(100_000));
-    checkpoint.record.handlers.insert("recorder".into(), crafted.clone());
-    assert_eq!(read_bytes(&bytes_of(&checkpoint))?.record, checkpoint.record);
+    let text = RawValue::from_string(crafted.clone()).expect("JSON");
+    checkpoint.record.handlers.insert("recorder".into(), text);
+    assert_eq!(read_bytes(&bytes_of(&checkpoint))?.record.handlers["recorder"].get(), crafted);
     checkpoint.record.extra = serde_json::from_str(&crafted).expect("JSON");
     let told = read_bytes(&bytes_of(&checkpoint)).expect_err("too long").to_string();
     assert!(told.contains("`extra` has more than 262144 bytes"), "{told}");
@@ -104,7 +104,7 @@ fn what_no_run_writes_is_refused_before_anything_changes() -> Result<()> {
     learner.fit(&crate::testing::two_phases(), &mut [])?;
     let whole = learner.checkpoint()?;
     let bits = crate::testing::bits(&mut learner)?;
-    let spoilt: [(&str, Spoil); 12] = [
+    let spoilt: [(&str, Spoil); 13] = [
         ("position", |r| r.position.phase = 3),
         ("position", |r| r.position = Position { phase: 1, epoch: usize::MAX, ..r.position }),
         ("position", |r| r.position = Position { phase: 0, step: 7, ..r.position }),
@@ -113,6 +113,10 @@ fn what_no_run_writes_is_refused_before_anything_changes() -> Result<()> {
         ("position", |r| r.position.steps_done = u64::MAX),
         ("number of steps", |r| r.adam_steps[0] = u32::MAX),
         ("number of steps", |r| r.position.steps_done = 3),
+        ("number of steps", |r| {
+            r.adam_steps.fill(0);
+            r.position = Position { phase: 1, phase_started: true, step: 1, ..r.position };
+        }),
         ("epochs", |r| r.plan[0].epochs = usize::MAX),
         ("lr", |r| r.plan[1].lr = crate::Rates::Slice(1e-300, 1e300)),
         ("scale of the rates", |r| r.lr_scale = f64::NAN),

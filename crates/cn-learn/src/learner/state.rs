@@ -111,6 +111,12 @@ fn check(record: &Record, steps_per_epoch: usize) -> Result<()> {
     if most > steps_done {
         return Err(mismatch("the number of steps", &format!("at least {most}, which others count"), &steps_done));
     }
+    // The last group is trained in every phase: its counter has at least the steps of this one.
+    let counted = u64::from(record.adam_steps.iter().copied().max().unwrap_or(0)) + u64::from(record.skipped);
+    let in_phase = (epoch * steps_per_epoch + step) as u64;
+    if record.position.phase_started && in_phase > counted {
+        return Err(mismatch("the number of steps", &format!("at most {counted}, which Adam counts"), &in_phase));
+    }
     if !(record.lr_scale.is_finite() && record.lr_scale > 0.0) {
         return Err(mismatch("the scale of the rates", "a finite number above 0", &record.lr_scale));
     }

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::picture::Picture;
 use crate::run_folder::{
     EpochRecord, GalleryImage, Interpretation, MOST_OF_PICTURE, ModelCard, Predictions, RunFolder, StepRecord, Summary,
-    gallery_file, read_at_most, read_tree,
+    gallery_file, read_at_most, read_json_value,
 };
 use crate::scores::Answers;
 use crate::text::{ClassNames, Quality};
@@ -44,7 +44,7 @@ impl Record {
         }
         let table = Predictions::read(run.predictions())?;
         let interpretation = Interpretation::is_in(run).then(|| Interpretation::read(run)).transpose()?;
-        let manifest = read_tree(&run.manifest());
+        let manifest = read_json_value(&run.manifest());
         let rows = table.rows().iter().zip(0..).map(|(row, i)| (row.path.clone(), i)).collect();
         Ok(Self {
             summary,

@@ -27,7 +27,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path, supported: u32) -> Result<T
 const MAX_VALUES: usize = 40_000;
 
 /// A JSON file of unknown content as a tree of values; `None` if it cannot be read, or holds too many.
-pub fn read_tree(path: &Path) -> Option<Value> {
+pub fn read_json_value(path: &Path) -> Option<Value> {
     let bytes = read_bytes(path).ok()?;
     let n = bytes.iter().filter(|byte| matches!(byte, b'{' | b'[' | b',')).count();
     if n > MAX_VALUES { None } else { serde_json::from_slice(&bytes).ok() }

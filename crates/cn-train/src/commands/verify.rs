@@ -1,7 +1,7 @@
 //! `verify`: whether a run is still what it was.
 
 use super::Context;
-use super::train::manifest::{is_own, settings_sha256};
+use super::train::manifest::{is_of_settings, is_own, settings_sha256};
 use crate::args::VerifyArgs;
 use crate::config::Config;
 use crate::data::Plan;
@@ -132,10 +132,13 @@ impl Checks {
             let about = "it is not there: removed, or the run was stopped before its first".to_owned();
             self.done.push(Check { what: "last checkpoint", outcome: Outcome::Unknown, about });
         }
+        let stored = Config::of_run(&self.run.config()).ok();
         for (what, path) in files.into_iter().filter(|(_, path)| path.exists()) {
             self.note(what, |_| {
                 let checkpoint = Checkpoint::read(&path)?;
-                if !manifest.is_none_or(|own| is_own(&checkpoint, own)) {
+                let is_own = manifest.is_none_or(|own| is_own(&checkpoint, own))
+                    && stored.as_ref().is_none_or(|stored| is_of_settings(&checkpoint, stored));
+                if !is_own {
                     return Err(cn_learn::Error::CheckpointForeign { path: path.clone() }.into());
                 }
                 Ok(((), format!("step {}, as its own checksum says", checkpoint.position().steps_done)))

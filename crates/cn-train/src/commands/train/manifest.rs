@@ -52,6 +52,10 @@ pub(super) fn identity(manifest: &Manifest) -> Value {
 
 /// Whether a checkpoint was made in the run of `manifest`, by what [`identity`] gave it to carry.
 pub(in crate::commands) fn is_own(checkpoint: &Checkpoint, manifest: &Manifest) -> bool {
+    // Nothing ends an epoch of a run before its last step.
+    if checkpoint.history().len() as u64 != u64::from(checkpoint.position().epochs_done) {
+        return false;
+    }
     let (carried, own) = (checkpoint.extra(), identity(manifest));
     // What was forced before it was made; beyond that, the run may have forced more.
     let forced: Vec<&str> = forced_of(checkpoint).collect();
@@ -71,6 +75,22 @@ pub(in crate::commands) fn is_own(checkpoint: &Checkpoint, manifest: &Manifest) 
         "/kernel_plan",
     ];
     hashes.iter().all(|at| carried.pointer(at).is_none_or(|value| Some(value) == own.pointer(at)))
+}
+
+/// The settings with what a checkpoint holds, which training goes on with.
+pub(super) fn with_kept(stored: &Config, checkpoint: &Checkpoint) -> Config {
+    Config {
+        phase: checkpoint.phases().to_vec(),
+        seed: checkpoint.seed(),
+        batch_size: checkpoint.batch_size(),
+        ema: checkpoint.ema(),
+        ..stored.clone()
+    }
+}
+
+/// Whether a checkpoint holds what these settings say.
+pub(in crate::commands) fn is_of_settings(checkpoint: &Checkpoint, stored: &Config) -> bool {
+    with_kept(stored, checkpoint).differences(stored).is_empty()
 }
 
 /// Writes the settings of the run.

@@ -2,14 +2,14 @@
 
 use super::super::Context;
 use super::fit::fit;
-use super::manifest::{forced_of, is_own, manifest, settings_sha256};
+use super::manifest::{forced_of, is_of_settings, is_own, manifest, settings_sha256, with_kept};
 use super::{Choice, Prepared, cache, demand, dry_run, lock, prepare};
 use crate::args::{BatchArgs, TrainArgs};
 use crate::config::{BatchFit, Config};
 use crate::output::Ui;
 use crate::problem::Problem;
 use crate::sums;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use cn_learn::{Checkpoint, CheckpointFolder, NewestCheckpoint};
 use cn_report::{Manifest, RunFolder, Summary};
 
@@ -94,8 +94,7 @@ fn go_on(
     config: Config,
     prepared: Option<Prepared>,
 ) -> Result<u8> {
-    let _lock = if args.dry_run { None } else { Some(lock(context.ui, run)?) };
-    run.refuse_links()?;
+    let _lock = if args.dry_run { run.refuse_links().map(|()| None)? } else { Some(lock(context.ui, run)?) };
     refuse_open_batch(run, &config)?;
     let mut found = CheckpointFolder::new(run.checkpoints()).newest().map_err(|error| lost(run, error))?;
     if run.is_finished() {
@@ -205,9 +204,8 @@ fn own(
     found: Option<NewestCheckpoint>,
 ) -> Result<Option<NewestCheckpoint>> {
     // What a checkpoint holds of the settings, `--force` never changed.
-    let is_fine = |checkpoint: &Checkpoint| {
-        (args.force || is_own(checkpoint, manifest)) && with_kept(stored, checkpoint).differences(stored).is_empty()
-    };
+    let is_fine =
+        |checkpoint: &Checkpoint| (args.force || is_own(checkpoint, manifest)) && is_of_settings(checkpoint, stored);
     if found.as_ref().is_none_or(|found| is_fine(&found.checkpoint)) {
         return Ok(found);
     }
@@ -349,18 +347,8 @@ fn refuse_kept(
         );
         return Err(Problem::failure(problem).hint("leave these out, or begin a new run with them").into());
     }
-    Ok(prepared.learner.restore(&found.checkpoint)?)
-}
-
-/// The settings with what a checkpoint holds, which training goes on with.
-fn with_kept(stored: &Config, checkpoint: &Checkpoint) -> Config {
-    Config {
-        phase: checkpoint.phases().to_vec(),
-        seed: checkpoint.seed(),
-        batch_size: checkpoint.batch_size(),
-        ema: checkpoint.ema(),
-        ..stored.clone()
-    }
+    let restored = prepared.learner.restore(&found.checkpoint);
+    restored.with_context(|| format!("cannot go on from `{}`", found.path.display()))
 }
 
 /// Refuses settings that were edited after the run began: its checkpoints were made with others.
