@@ -104,7 +104,7 @@ fn what_no_run_writes_is_refused_before_anything_changes() -> Result<()> {
     learner.fit(&crate::testing::two_phases(), &mut [])?;
     let whole = learner.checkpoint()?;
     let bits = crate::testing::bits(&mut learner)?;
-    let spoilt: [(&str, Spoil); 13] = [
+    let spoilt: [(&str, Spoil); 14] = [
         ("position", |r| r.position.phase = 3),
         ("position", |r| r.position = Position { phase: 1, epoch: usize::MAX, ..r.position }),
         ("position", |r| r.position = Position { phase: 0, step: 7, ..r.position }),
@@ -117,6 +117,7 @@ fn what_no_run_writes_is_refused_before_anything_changes() -> Result<()> {
             r.adam_steps.fill(0);
             r.position = Position { phase: 1, phase_started: true, step: 1, ..r.position };
         }),
+        ("number of frozen groups", |r| r.frozen_groups = 1_000_000),
         ("epochs", |r| r.plan[0].epochs = usize::MAX),
         ("lr", |r| r.plan[1].lr = crate::Rates::Slice(1e-300, 1e300)),
         ("scale of the rates", |r| r.lr_scale = f64::NAN),

@@ -72,6 +72,10 @@ pub(super) fn restore<M: Model>(learner: &mut Learner<M>, checkpoint: &Checkpoin
         return Err(mismatch("Adam's second moments", "means of squares", &format_args!("numbers below 0")));
     }
     check(record, learner.batches.steps_per_epoch())?;
+    let n_groups = learner.model.parameters().n_groups();
+    if record.frozen_groups > 0 && record.frozen_groups >= n_groups {
+        return Err(mismatch("the number of frozen groups", &format!("below {n_groups}"), &record.frozen_groups));
+    }
     if let Some(name) = checkpoint.not_finite()? {
         return Err(mismatch("a tensor", "finite numbers", &format_args!("`{name}` with NaN or infinity")));
     }
