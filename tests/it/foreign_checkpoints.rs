@@ -2,6 +2,7 @@
 
 use crate::resume::TRAIN;
 use crate::run::Place;
+use serde_json::{Map, Value};
 
 #[test]
 fn a_checkpoint_of_another_run_is_passed_over() {
@@ -64,4 +65,29 @@ fn a_checkpoint_that_contradicts_its_run_is_passed_over() {
         assert!(resumed.stderr.contains("is of another run; the one before it is used"), "{}", resumed.snapshot());
         assert_eq!(place.json("run/summary.json")["weights_sha256"], weights);
     }
+}
+
+#[test]
+fn a_record_of_more_numbers_than_a_table_holds_is_refused() {
+    let place = Place::new();
+    place.result(&format!("{} --out run", TRAIN.replace("--limit 480", "--limit 240")));
+    place.cut("run");
+    let bytes = std::fs::read(place.path("run/checkpoints/previous.safetensors")).expect("a checkpoint");
+    let (length, rest) = bytes.split_first_chunk::<8>().expect("a length");
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: Value = serde_json::from_slice(header).expect("JSON");
+    let record = &mut header["__metadata__"]["cn-learn"];
+    let mut inside: Value = serde_json::from_str(record.as_str().expect("a text")).expect("JSON");
+    let metrics = &mut inside["handlers"]["recorder"]["records"][0]["metrics"];
+    assert!(metrics.is_object(), "{metrics}");
+    *metrics = (0..100_000).map(|name| (format!("m{name}"), 1.into())).collect::<Map<_, _>>().into();
+    *record = inside.to_string().into();
+    let header = serde_json::to_vec(&header).expect("JSON");
+    let mut bytes = [&(header.len() as u64).to_le_bytes()[..], &header, &data[..data.len() - 32]].concat();
+    bytes.extend_from_slice(cn_data::Digest::of(&bytes).as_bytes());
+    place.write("run/checkpoints/last.safetensors", bytes);
+    let resumed = place.line("train --resume run");
+    let refusal = "`run/checkpoints` has 100000 columns of numbers, and at most 1000 are read";
+    assert!(resumed.code == 1 && resumed.stderr.contains(refusal), "{}", resumed.snapshot());
+    assert!(resumed.stderr.contains("hint: "), "{}", resumed.snapshot());
 }

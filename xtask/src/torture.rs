@@ -9,6 +9,7 @@ mod files;
 mod images;
 mod random;
 mod repeats;
+mod runs;
 mod settings;
 mod stops;
 mod weights;
@@ -30,7 +31,7 @@ struct Row {
     run: fn(&Scene) -> Result<Tally>,
 }
 
-const ROWS: [Row; 12] = [
+const ROWS: [Row; 13] = [
     Row { name: "stops", what: "every step of a two-phase run as the last one, resumed", run: stops::every_step },
     Row { name: "kills", what: "`kill -9` at random moments of a run that saves every step", run: stops::kills },
     Row { name: "signals", what: "SIGINT and SIGTERM at random moments", run: stops::signals },
@@ -42,6 +43,7 @@ const ROWS: [Row; 12] = [
     Row { name: "archives", what: "hostile archives", run: archives::run },
     Row { name: "weights", what: "malformed weight files", run: weights::run },
     Row { name: "settings", what: "bad settings, tables and descriptions", run: settings::run },
+    Row { name: "runs", what: "changed files of a finished run, read by five commands", run: runs::run },
     Row { name: "fetches", what: "eight fetches at once, and one whose holder is killed", run: fetches::run },
 ];
 

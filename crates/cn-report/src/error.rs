@@ -82,6 +82,16 @@ pub enum Error {
         /// What it should have.
         expected: &'static str,
     },
+    /// A table of more columns of numbers than any run has; rates and further numbers of epochs count as such.
+    #[error("`{}` has {found} columns of numbers, and at most {most} are read", path.display())]
+    Columns {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        found: usize,
+        /// How many may be.
+        most: usize,
+    },
     /// One cell of a table.
     #[error("`{}` line {line} column `{column}`: expected {expected}, found `{found}`", path.display())]
     Cell {
@@ -240,6 +250,7 @@ impl Error {
             Self::Json { .. }
             | Self::Csv { .. }
             | Self::Header { .. }
+            | Self::Columns { .. }
             | Self::Cell { .. }
             | Self::EpochCount { .. } => {
                 "the file was cut or edited: restore it from a copy, or train again with the config.toml of the run"

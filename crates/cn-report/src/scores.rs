@@ -16,7 +16,6 @@ pub use answers::{AnswerCounts, Answers, GroupScore, Thresholds};
 pub use averages::{Average, Averages};
 pub use bootstrap::{Bootstrap, IntervalSet, Intervals};
 pub use calibration::{Calibration, ReliabilityBin};
-pub(crate) use classes::MOST_CLASSES;
 pub use classes::{ClassScore, ConfusedPair, Confusion};
 pub use labels::{LabelSuspect, ShiftedClass, ShiftedGroup};
 pub use loss::{ImageLoss, bce_with_logits};

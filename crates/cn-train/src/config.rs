@@ -23,7 +23,7 @@ use toml::Table;
 use overlay::{MOST_MARKS, MOST_OF_SETTINGS, marks, text_of};
 use recipes::{QUICK, recipe, usual_recipe};
 
-pub(crate) use check::{MAX_IMAGE_SIZE, check_device};
+pub(crate) use check::{MAX_IMAGE_SIZE, MOST_EPOCHS, check_device};
 pub(crate) use kinds::{BatchFit, GroundKind, HeadKind, LossKind, Normalise, OnNan, StyleKind};
 pub(crate) use overlay::groups_of;
 pub(crate) use transform::{FAINT_INK, INK, Transform, policy_of};

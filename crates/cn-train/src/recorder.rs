@@ -1,5 +1,6 @@
 //! What a run writes of its epochs and steps while it trains.
 
+use crate::config::MOST_EPOCHS;
 use crate::output::Ui;
 use crate::problem::Problem;
 use crate::progress::Progress;
@@ -267,6 +268,15 @@ impl Handler for Recorder {
             let problem = Problem::failure("the checkpoint's record of the epochs cannot be read").caused_by(e);
             handler_error("recorder", problem.hint("restore it from a copy, or begin a new run"))
         })?;
+        let n = self.kept.records.len();
+        if n > MOST_EPOCHS {
+            let problem = Problem::failure(format!(
+                "the checkpoint has records of {n} epochs, and at most {MOST_EPOCHS} are read"
+            ));
+            return Err(handler_error("recorder", problem.hint("restore it from a copy, or begin a new run")));
+        }
+        EpochRecord::check_columns(&self.kept.records, self.run.checkpoints())
+            .map_err(|e| handler_error("recorder", e))?;
         // The checkpoint counts what this process did until then, which is counted from its start on.
         self.kept.before = self.again.unwrap_or(self.kept.before);
         // Epochs that ran after the checkpoint are forgotten.

@@ -5,7 +5,7 @@ use super::record::Record;
 use crate::error::Result;
 use crate::picture::Picture;
 use crate::run_folder::{GalleryImage, Interpretation, Prediction};
-use crate::scores::{Answers, MOST_CLASSES};
+use crate::scores::{Answers, Confusion};
 use crate::text::digits;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -20,11 +20,10 @@ const SIGN: usize = 3;
 
 /// The matrix and the pairs that are confused most.
 pub(super) fn confusion(record: &Record, answers: &Answers<'_>) -> Result<String> {
-    let Some(all) = answers.confusion() else { return Ok(String::new()) };
-    let found = all.of_most_confused(MOST_CLASSES);
+    let Some(found) = answers.confusion(Confusion::READABLE) else { return Ok(String::new()) };
     let names: Vec<String> = found.labels.iter().map(|label| escape(record.names.short(label))).collect();
     let no_class = record.names.no_class();
-    let cut = match all.labels.len() {
+    let cut = match found.n_classes {
         n if n > found.labels.len() => format!(
             " Of {n} classes, the {} that are confused most are shown, without what they were taken for outside of them.",
             found.labels.len()

@@ -52,14 +52,14 @@ fn cards(record: &Record, answers: &Answers<'_>, quality: &Quality) -> String {
         format!("<div class=\"card{class}\"><span>{name}</span><b>{value}</b><small>{small}</small></div>")
     };
     // Where images have several labels, several answers are as they should be.
-    let unclear = match answers.confusion() {
-        Some(_) => card(
+    let unclear = match answers.table().is_single_label() {
+        true => card(
             "",
             "Unclear",
             (counts.none + counts.several).to_string(),
             format!("images: {} got no label, {} got several", counts.none, counts.several),
         ),
-        None => card("", "No answer", counts.none.to_string(), "images got no label at all".into()),
+        false => card("", "No answer", counts.none.to_string(), "images got no label at all".into()),
     };
     [
         card(" main", "Exact match", percent(answers.exact_match().share()), interval),
@@ -223,7 +223,7 @@ pub(super) fn classes(record: &Record, answers: &Answers<'_>, quality: &Quality)
     }
     html += "</tbody></table></div>";
     html += &notes(answers, quality);
-    if answers.confusion().is_none() {
+    if !answers.table().is_single_label() {
         html += &two_by_two(record, answers);
     }
     html

@@ -1,12 +1,17 @@
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
+use indexmap::IndexMap;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::json::{self, nan_as_null};
 use super::{atomic::write_atomic, read_bytes};
 use crate::error::{Error, Result};
+
+/// Rates and further numbers of all epochs of a run, at most: each is a column of `history.csv`.
+const MOST_COLUMNS: usize = 1_000;
 
 /// One epoch: a line of `metrics.jsonl`, a row of `history.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,28 +41,30 @@ pub struct EpochRecord {
 }
 
 /// Named numbers in the order in which they are shown; a JSON object.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Metrics(Vec<(String, f64)>);
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(IndexMap<String, f64>);
 
 impl Metrics {
     /// Sets `name` to `value`, at the end if it is new.
     pub fn set(&mut self, name: impl Into<String>, value: f64) {
-        let name = name.into();
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name, value)),
-        }
+        self.0.insert(name.into(), value);
     }
 
     /// The value of `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<f64> {
-        self.0.iter().find(|(known, _)| known == name).map(|&(_, value)| value)
+        self.0.get(name).copied()
     }
 
     /// Names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
         self.0.iter().map(|(name, value)| (name.as_str(), *value))
+    }
+}
+
+impl PartialEq for Metrics {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
     }
 }
 
@@ -108,15 +115,32 @@ impl EpochRecord {
     ///
     /// # Errors
     ///
-    /// If there is no such file or a line is damaged; the error names line and column.
+    /// If there is no such file, a line is damaged (the error names line and column), or they have more than 1,000 columns.
     pub fn read_all(path: impl AsRef<Path>) -> Result<Vec<Self>> {
         let path = path.as_ref();
         let bytes = read_bytes(path)?;
         let lines = bytes.split(|&byte| byte == b'\n').zip(1..);
-        lines
+        let records: Vec<Self> = lines
             .filter(|(line, _)| !line.trim_ascii().is_empty())
             .map(|(line, number)| json::parse(line, path, number))
-            .collect()
+            .collect::<Result<_>>()?;
+        Self::check_columns(&records, path)?;
+        Ok(records)
+    }
+
+    /// Whether these epochs fit a table: they have at most 1,000 rates and further numbers, all names together.
+    ///
+    /// # Errors
+    ///
+    /// If they have more; the error names `path`, where they are from.
+    pub fn check_columns(records: &[Self], path: impl AsRef<Path>) -> Result<()> {
+        let n_groups = records.iter().map(|record| record.lr.len()).max().unwrap_or(0);
+        let names: HashSet<&str> =
+            records.iter().flat_map(|record| record.metrics.iter()).map(|(name, _)| name).collect();
+        match n_groups + names.len() {
+            0..=MOST_COLUMNS => Ok(()),
+            found => Err(Error::Columns { path: path.as_ref().to_owned(), found, most: MOST_COLUMNS }),
+        }
     }
 
     /// Writes `metrics.jsonl` anew, atomically: a run has few epochs, and no reader ever meets half a line.
@@ -145,13 +169,18 @@ impl EpochRecord {
     ///
     /// # Errors
     ///
-    /// If there is no such file, or a cell does not hold what its column says; the error names line and column.
+    /// If there is no such file, it has more than 1,000 columns, or a cell does not hold what its column says; the error
+    /// names line and column.
     pub fn read_history(path: impl AsRef<Path>) -> Result<Vec<Self>> {
         let path = path.as_ref();
         let bytes = read_bytes(path)?;
         let mut reader = csv::Reader::from_reader(bytes.as_slice());
         let header = reader.headers().map_err(|source| csv_error(path, source))?.clone();
         check_history_header(&header, path)?;
+        if header.len() > MOST_COLUMNS + FIXED_COLUMNS {
+            let found = header.len() - FIXED_COLUMNS;
+            return Err(Error::Columns { path: path.to_owned(), found, most: MOST_COLUMNS });
+        }
         let mut records = Vec::new();
         for row in reader.records() {
             let row = row.map_err(|source| csv_error(path, source))?;
@@ -160,6 +189,9 @@ impl EpochRecord {
         Ok(records)
     }
 }
+
+/// Columns of `history.csv` beside rates and further numbers.
+const FIXED_COLUMNS: usize = 7;
 
 fn history_csv(records: &[EpochRecord]) -> Vec<u8> {
     let n_groups = records.iter().map(|record| record.lr.len()).max().unwrap_or(0);

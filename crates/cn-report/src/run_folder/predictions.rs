@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::epochs::csv_error;
@@ -7,6 +7,8 @@ use crate::error::{Error, Result};
 
 /// The columns before the classes.
 const FIXED: [&str; 3] = ["path", "group", "targets"];
+/// Classes of a table that is read, as many as a data set may have.
+const MOST_CLASSES: usize = 50_000;
 /// Precedes a label in the header, so that a class may be called `path`.
 const CLASS_PREFIX: &str = "p:";
 
@@ -64,9 +66,8 @@ impl Predictions {
         if n_classes == 0 {
             return Err(Error::Classes { n_classes, problem: "at least one is needed".into() });
         }
-        if index_of(&classes).len() < n_classes {
-            let twice = classes.iter().enumerate().find(|(i, label)| classes[..*i].contains(label));
-            let label = twice.map_or("", |(_, label)| label);
+        let mut seen = HashSet::new();
+        if let Some(label) = classes.iter().find(|label| !seen.insert(*label)) {
             return Err(Error::Classes { n_classes, problem: format!("`{label}` stands there twice") });
         }
         Ok(Self { classes, rows: Vec::new() })
@@ -178,6 +179,10 @@ fn classes_of(header: &csv::StringRecord, path: &Path) -> Result<Vec<String>> {
         if header.get(column) != Some(name) {
             return Err(wrong(column, name));
         }
+    }
+    let found = header.len() - FIXED.len();
+    if found > MOST_CLASSES {
+        return Err(Error::Columns { path: path.to_owned(), found, most: MOST_CLASSES });
     }
     let labels = header.iter().enumerate().skip(FIXED.len()).map(|(column, name)| {
         let label = name.strip_prefix(CLASS_PREFIX).map(str::to_owned);

@@ -221,6 +221,35 @@ fn diverged_epochs_are_kept() {
 }
 
 #[test]
+fn tables_of_more_columns_than_any_run_has_are_refused() {
+    let (_dir, run) = folder();
+    let named = |names: std::ops::Range<usize>| {
+        let metrics = names.map(|name| (format!("m{name}"), 0.5)).collect();
+        EpochRecord { lr: vec![1e-3], metrics, ..record(0) }
+    };
+    // As many as are read, in both forms.
+    let most = [named(0..500), named(400..999)];
+    EpochRecord::write_all(&most, run.metrics()).unwrap();
+    EpochRecord::write_history(&most, run.history()).unwrap();
+    assert_eq!(EpochRecord::read_all(run.metrics()).unwrap(), most);
+    assert_eq!(EpochRecord::read_history(run.history()).unwrap()[1].metrics.get("m998"), Some(0.5));
+    let more = [named(0..500), named(400..1000)];
+    EpochRecord::write_all(&more, run.metrics()).unwrap();
+    EpochRecord::write_history(&more, run.history()).unwrap();
+    let refusal = |file: &str| format!("`{file}` has 1001 columns of numbers, and at most 1000 are read");
+    let [metrics, history] = [run.metrics(), run.history()].map(|path| path.display().to_string());
+    assert_eq!(EpochRecord::read_all(run.metrics()).unwrap_err().to_string(), refusal(&metrics));
+    assert_eq!(EpochRecord::read_history(run.history()).unwrap_err().to_string(), refusal(&history));
+    let classes: String = (0..50_001).map(|class| format!(",p:{class}")).collect();
+    std::fs::write(run.predictions(), format!("path,group,targets{classes}\n")).unwrap();
+    check_error(
+        Predictions::read(run.predictions()),
+        &run,
+        expect!["`predictions.csv` has 50001 columns of numbers, and at most 50000 are read"],
+    );
+}
+
+#[test]
 fn damaged_epochs_are_named_by_line() {
     let (_dir, run) = folder();
     let line = record(0).to_json_line();

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::answers::Answers;
@@ -28,40 +30,20 @@ pub struct ClassScore {
 /// True class by predicted class, with a column for images that no class was given.
 ///
 /// The predicted class is the most probable of those that pass (an image that several pass is still counted once), so
-/// each image stands in exactly one cell and a row sums to the images of its class.
+/// each image stands in exactly one cell and, of all classes, a row sums to the images of its class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Confusion {
     /// The classes, in order: names of the rows, and of the columns but the last.
     pub labels: Vec<String>,
+    /// How many classes there are, also those that are left out.
+    pub n_classes: usize,
     /// `counts[t][p]`: images of class `t` predicted as `p`; the last column holds those for which none passes.
     pub counts: Vec<Vec<usize>>,
 }
 
-/// Classes of a matrix that people read: more of them fill pages.
-pub(crate) const MOST_CLASSES: usize = 60;
-
 impl Confusion {
-    /// The rows and columns of the `n` classes that are confused most, in the order of the classes; images of theirs that
-    /// were taken for other classes are left out.
-    #[must_use]
-    pub fn of_most_confused(&self, n: usize) -> Self {
-        let errors = |class: usize| {
-            let as_others: usize = self.counts[class].iter().sum::<usize>() - self.counts[class][class];
-            as_others + self.counts.iter().map(|row| row[class]).sum::<usize>() - self.counts[class][class]
-        };
-        let mut classes: Vec<usize> = (0..self.labels.len()).collect();
-        classes.sort_by_cached_key(|&class| std::cmp::Reverse(errors(class)));
-        classes.truncate(n);
-        classes.sort_unstable();
-        let row = |&truth: &usize| {
-            let columns = classes.iter().copied().chain(std::iter::once(self.labels.len()));
-            columns.map(|said| self.counts[truth][said]).collect()
-        };
-        Self {
-            labels: classes.iter().map(|&class| self.labels[class].clone()).collect(),
-            counts: classes.iter().map(row).collect(),
-        }
-    }
+    /// Classes of a matrix that people read: more of them fill pages.
+    pub const READABLE: usize = 60;
 }
 
 /// Images of one class that were taken for another, or for none.
@@ -116,14 +98,23 @@ impl Answers<'_> {
 
     /// Which class was taken for which; `None` unless every image has exactly one true class, since otherwise nothing
     /// says which wrong answer belongs to which true class.
+    ///
+    /// Of more than `most` classes those that are confused most, without what they were taken for among the others: a
+    /// matrix takes memory by the square of its classes.
     #[must_use]
-    pub fn confusion(&self) -> Option<Confusion> {
-        let labels = self.table.classes().to_vec();
-        let mut counts = vec![vec![0; labels.len() + 1]; labels.len()];
-        for (truth, predicted, _) in self.pairs()? {
-            counts[truth][predicted] += 1;
+    pub fn confusion(&self, most: usize) -> Option<Confusion> {
+        let cells = self.cells()?;
+        let all = self.table.classes();
+        let classes = most_confused(&cells, all.len(), most);
+        let mut counts = vec![vec![0; classes.len() + 1]; classes.len()];
+        for (&(truth, predicted), rows) in &cells {
+            let column = if predicted == all.len() { Ok(classes.len()) } else { classes.binary_search(&predicted) };
+            if let (Ok(row), Ok(column)) = (classes.binary_search(&truth), column) {
+                counts[row][column] = rows.len();
+            }
         }
-        Some(Confusion { labels, counts })
+        let labels = classes.iter().map(|&class| all[class].clone()).collect();
+        Some(Confusion { labels, n_classes: all.len(), counts })
     }
 
     /// The cells of [`Answers::confusion`] off the diagonal that hold at least `at_least` images (and at least one):
@@ -131,15 +122,10 @@ impl Answers<'_> {
     #[must_use]
     pub fn most_confused(&self, at_least: usize) -> Option<Vec<ConfusedPair>> {
         let labels = self.table.classes();
-        let mut cells = std::collections::BTreeMap::<(usize, usize), Vec<usize>>::new();
-        for (truth, predicted, row) in self.pairs()? {
-            if truth != predicted {
-                cells.entry((truth, predicted)).or_default().push(row);
-            }
-        }
-        let mut pairs: Vec<ConfusedPair> = cells
+        let mut pairs: Vec<ConfusedPair> = self
+            .cells()?
             .into_iter()
-            .filter(|(_, rows)| rows.len() >= at_least)
+            .filter(|((truth, predicted), rows)| truth != predicted && rows.len() >= at_least)
             .map(|((truth, predicted), mut rows)| {
                 rows.sort_by_key(|&row| &self.table.rows()[row].path);
                 let (truth, predicted) = (labels[truth].clone(), labels.get(predicted).cloned());
@@ -150,15 +136,35 @@ impl Answers<'_> {
         Some(pairs)
     }
 
-    /// (true class, predicted class or the class count for none, row) of each image.
-    fn pairs(&self) -> Option<impl Iterator<Item = (usize, usize, usize)>> {
+    /// The images by true class and predicted one, the class count for none.
+    fn cells(&self) -> Option<Cells> {
+        if !self.table.is_single_label() {
+            return None;
+        }
         let none = self.table.classes().len();
-        self.table.is_single_label().then(|| {
-            let images = self.table.rows().iter().zip(&self.passed).enumerate();
-            images.map(move |(i, (row, passed))| {
-                let predicted = row.most_probable_of(passed.iter().copied()).unwrap_or(none);
-                (row.targets[0], predicted, i)
-            })
-        })
+        let mut cells = Cells::new();
+        for (i, (row, passed)) in self.table.rows().iter().zip(&self.passed).enumerate() {
+            let predicted = row.most_probable_of(passed.iter().copied()).unwrap_or(none);
+            cells.entry((row.targets[0], predicted)).or_default().push(i);
+        }
+        Some(cells)
     }
+}
+
+/// Rows of the table by true and predicted class.
+type Cells = BTreeMap<(usize, usize), Vec<usize>>;
+
+/// The `most` of `n_classes` classes with the most images on either side of a mistake, ascending; the first of equal
+/// ones.
+fn most_confused(cells: &Cells, n_classes: usize, most: usize) -> Vec<usize> {
+    let mut errors = vec![0; n_classes + 1];
+    for (&(truth, predicted), rows) in cells.iter().filter(|((truth, predicted), _)| truth != predicted) {
+        errors[truth] += rows.len();
+        errors[predicted] += rows.len();
+    }
+    let mut classes: Vec<usize> = (0..n_classes).collect();
+    classes.sort_by_key(|&class| std::cmp::Reverse(errors[class]));
+    classes.truncate(most);
+    classes.sort_unstable();
+    classes
 }

@@ -184,8 +184,11 @@ fn five() -> Predictions {
 fn confusion_has_each_image_once() {
     let table = five();
     let answers = table.answers(at(0.5), Activation::Sigmoid).unwrap();
-    let confusion = answers.confusion().unwrap();
+    let confusion = answers.confusion(3).unwrap();
     assert_eq!(confusion.counts, [[1, 0, 0, 0], [0, 0, 0, 1], [0, 2, 1, 0]]);
+    let most = answers.confusion(2).unwrap();
+    assert_eq!((most.labels, most.n_classes), (vec!["c1".into(), "c2".into()], 3));
+    assert_eq!(most.counts, [[0, 0, 1], [2, 1, 0]]);
     let pairs = answers.most_confused(1).unwrap();
     let names = |pair: &ConfusedPair| (pair.truth.clone(), pair.predicted.clone(), pair.rows.clone());
     assert_eq!(names(&pairs[0]), ("c2".into(), Some("c1".into()), vec![2, 4]));
@@ -193,6 +196,21 @@ fn confusion_has_each_image_once() {
     assert_eq!(pairs.len(), 2);
     assert_eq!(answers.most_confused(2).unwrap().len(), 1);
     assert_eq!(answers.counts(), AnswerCounts { none: 1, one: 2, several: 2 });
+}
+
+#[test]
+fn a_matrix_of_many_classes_takes_the_memory_of_what_it_shows() {
+    // All of them would take 20 GB.
+    let n = 50_000;
+    let rows = [(3, 49_999), (49_999, 49_999), (7, 3)].map(|(truth, said)| {
+        let mut probabilities = vec![0.0; n];
+        probabilities[said] = 0.9;
+        image(&format!("{truth}"), &[truth], probabilities)
+    });
+    let table = table(n, rows);
+    let confusion = table.answers(at(0.5), Activation::Sigmoid).unwrap().confusion(3).unwrap();
+    assert_eq!((confusion.labels, confusion.n_classes), (vec!["c3".into(), "c7".into(), "c49999".into()], n));
+    assert_eq!(confusion.counts, [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 1, 0]]);
 }
 
 #[test]
@@ -213,7 +231,7 @@ fn several_labels_have_no_confusion_but_exact_match() {
     let table = table(3, [image("a", &[2, 0], [0.9, 0.1, 0.8]), image("b", &[], [0.1, 0.1, 0.1])]);
     let answers = table.answers(at(0.5), Activation::Sigmoid).unwrap();
     assert_eq!(answers.exact_match(), Rate { hits: 2, total: 2 });
-    assert!(answers.confusion().is_none() && answers.most_confused(1).is_none());
+    assert!(answers.confusion(3).is_none() && answers.most_confused(1).is_none());
     // An image without any label has no most probable one to be right about.
     assert_eq!(table.top1(), Rate { hits: 1, total: 1 });
 }
@@ -322,7 +340,7 @@ proptest! {
         let n = table.rows().len();
         let counts = answers.counts();
         prop_assert_eq!(counts.none + counts.one + counts.several, n);
-        let confusion = answers.confusion().unwrap();
+        let confusion = answers.confusion(usize::MAX).unwrap();
         for (score, row) in answers.class_scores().iter().zip(&confusion.counts) {
             prop_assert_eq!(row.iter().sum::<usize>(), score.support);
             prop_assert_eq!(score.true_positive + score.false_positive + score.false_negative + score.true_negative, n);
@@ -349,7 +367,8 @@ proptest! {
         let (a, b) = (table.answers(at(0.5), Activation::Sigmoid).unwrap(), other.answers(at(0.5), Activation::Sigmoid).unwrap());
         prop_assert_eq!(table.loss(Activation::Sigmoid).to_bits(), other.loss(Activation::Sigmoid).to_bits());
         prop_assert_eq!(a.class_scores(), b.class_scores());
-        prop_assert_eq!(a.confusion(), b.confusion());
+        prop_assert_eq!(a.confusion(2), b.confusion(2));
+        prop_assert_eq!(a.confusion(99), b.confusion(99));
         prop_assert_eq!(a.group_scores(), b.group_scores());
         let paths = |of: &Predictions| of.top_losses(9, Activation::Sigmoid).iter().map(|i| of.rows()[i.row].path.clone()).collect::<Vec<_>>();
         prop_assert_eq!(paths(&table), paths(&other));

@@ -86,7 +86,7 @@ fn chinese_characters_take_two_columns() {
         10 十          .   .   .     1
         100000000 亿   .   1   1     .
     "#]]
-    .assert_eq(&confusion_table(&answers.confusion().unwrap(), &names()));
+    .assert_eq(&confusion_table(&answers.confusion(60).unwrap(), &names()));
     expect![[r#"
         true          predicted  images
         10 十         none            1

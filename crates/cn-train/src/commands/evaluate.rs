@@ -29,6 +29,8 @@ use std::path::Path;
 const LISTED: usize = 12;
 /// Classes up to which a table of classes by classes is readable.
 const WIDEST: usize = 20;
+/// Classes of the matrix in JSON: its size grows by their square.
+const MOST_CLASSES: usize = 1_000;
 /// Top losses that the picture shows in a row.
 const COLUMNS: usize = 9;
 
@@ -306,8 +308,8 @@ fn show(context: &Context<'_>, args: &EvaluateArgs, judgement: &Judgement<'_>) {
     ui.say(quality_lines(quality, &judged.groups).trim_end());
     let scores = answers.class_scores();
     ui.say(format_args!("\n{}", class_table(&scores, &answers.table().class_rankings(), names).trim_end()));
-    match answers.confusion() {
-        Some(confusion) if scores.len() <= WIDEST => {
+    match answers.confusion(WIDEST) {
+        Some(confusion) if confusion.n_classes <= WIDEST => {
             ui.say(format_args!("\n{}", confusion_table(&confusion, names).trim_end()));
         }
         Some(_) => {}
@@ -343,7 +345,7 @@ fn summary(args: &EvaluateArgs, judgement: &Judgement<'_>, more: &serde_json::Va
         "n_left_out": judged.n_left_out,
         "split": if judged.part == Part::Val { "val" } else { "all" },
         "counts": answers.counts(), "classes": answers.class_scores(), "rankings": table.class_rankings(),
-        "quality": quality, "confusion": answers.confusion(),
+        "quality": quality, "confusion": answers.confusion(MOST_CLASSES),
         "most_confused": answers.most_confused(1), "groups": answers.group_scores(),
         "top_losses": top,
     });

@@ -7,7 +7,7 @@ use crate::problem::Problem;
 /// Larger inputs than any image net uses; beyond, memory would run out long before the first step.
 pub(crate) const MAX_IMAGE_SIZE: u32 = 2048;
 /// Epochs in all: a checkpoint holds a record of each.
-const MOST_EPOCHS: usize = 20_000;
+pub(crate) const MOST_EPOCHS: usize = 20_000;
 /// Images that can be drawn for steps: each has a number of 32 bits, beside those that judge.
 const MAX_DRAWN: u128 = 1 << 31;
 

@@ -17,8 +17,8 @@ use cn_data::Dataset;
 use cn_learn::Decode;
 use cn_ops::Model as _;
 use cn_report::{
-    Answers, ClassCard, DataCard, DataSummary, EventFile, Ground, MODEL_SCHEMA, ModelCard, Normalisation, Picture,
-    RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, TrainedOn, WeightsCard, confused_table,
+    Answers, ClassCard, Confusion, DataCard, DataSummary, EventFile, Ground, MODEL_SCHEMA, ModelCard, Normalisation,
+    Picture, RunFolder, SUMMARY_SCHEMA, SecondsSummary, Summary, Thresholds, TrainedOn, WeightsCard, confused_table,
     confusion_picture, headline,
 };
 
@@ -69,7 +69,7 @@ fn pictures(
     if let Some(sample) = sample {
         events.image(now, step, "augmented", sample)?;
     }
-    if let Some(confusion) = answers.confusion() {
+    if let Some(confusion) = answers.confusion(Confusion::READABLE) {
         events.image(
             now,
             step,
