@@ -206,6 +206,26 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
+    /// A row whose path is longer than any that can be opened.
+    #[error("`{}` line {line}: the path of its image has more than {max} bytes", path.display())]
+    LongPath {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// The limit.
+        max: usize,
+    },
+    /// Paths that take many times what the table does.
+    #[error("`{}`: up to line {line}, the paths of its images have {bytes} bytes, many times the table's own", path.display())]
+    LongPaths {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// Bytes of the paths so far.
+        bytes: u64,
+    },
     /// A column of labels that holds none.
     #[error("`{}` has no label in the column `{column}`", path.display())]
     NoLabels {

@@ -12,7 +12,7 @@ use crate::{
     Digest, Error, Record, Result, Spec,
     index::Found,
     load::read_whole,
-    template::{Template, stays_inside},
+    template::{MAX_PATH, Template, stays_inside},
 };
 
 /// Characters of a label, of how it is shown, and of a group, at most.
@@ -23,6 +23,9 @@ const MAX_LABELS: usize = 1000;
 
 /// Bytes of a table, at most: some ten million rows.
 const MAX_TABLE: u64 = 1 << 30;
+/// Bytes of the paths of a table, at most, for each of its own, and beside these: a template can make much of little.
+const PATHS_PER_BYTE: u64 = 16;
+const MORE_PATHS: u64 = 16 << 20;
 /// Bytes of a line, at most: each field of it takes many times its own size until it is looked at.
 const MAX_LINE: usize = 1 << 20;
 
@@ -162,6 +165,7 @@ struct Rows<'a> {
     records: Vec<Record>,
     display: BTreeMap<String, String>,
     offset_of_image: HashMap<String, u64>,
+    bytes_of_paths: u64,
 }
 
 impl<'a> Rows<'a> {
@@ -178,6 +182,7 @@ impl<'a> Rows<'a> {
             records: Vec::new(),
             display: BTreeMap::new(),
             offset_of_image: HashMap::new(),
+            bytes_of_paths: 0,
         })
     }
 
@@ -222,11 +227,16 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn image(&self, fields: &[&str], at: u64) -> Result<String> {
+    fn image(&mut self, fields: &[&str], at: u64) -> Result<String> {
         if let Some(&column) = self.template_columns.iter().find(|&&column| fields[column].is_empty()) {
             return Err(self.empty(column, at));
         }
         let image = self.template.render(&mut |i| fields[self.template_columns[i]]);
+        let image = image.ok_or_else(|| Error::LongPath { path: self.path(), line: self.line(at), max: MAX_PATH })?;
+        self.bytes_of_paths += image.len() as u64;
+        if self.bytes_of_paths > MORE_PATHS + PATHS_PER_BYTE * self.header.text.len() as u64 {
+            return Err(Error::LongPaths { path: self.path(), line: self.line(at), bytes: self.bytes_of_paths });
+        }
         if stays_inside(&image) {
             Ok(image)
         } else {

@@ -2,6 +2,9 @@
 
 use crate::{Error, Result};
 
+/// Bytes of a template, and of a path that comes of it, at most: systems open none that is longer.
+pub(crate) const MAX_PATH: usize = 4096;
+
 /// A parsed template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template(Vec<Piece>);
@@ -17,11 +20,15 @@ impl Template {
     ///
     /// # Errors
     ///
-    /// If a brace is left open or closed twice, a column has no name, or the path could leave its folder.
+    /// If it is too long, a brace is left open or closed twice, a column has no name, or the path could leave its folder.
     pub(crate) fn parse(template: &str) -> Result<Self> {
         let bad = |problem| Error::BadTemplate { template: template.to_owned(), problem };
         if template.trim().is_empty() {
             return Err(bad("is empty"));
+        }
+        if template.len() > MAX_PATH {
+            let template = format!("{}…", template.chars().take(40).collect::<String>());
+            return Err(Error::BadTemplate { template, problem: "has more than 4096 bytes" });
         }
         let (mut pieces, mut text) = (Vec::new(), String::new());
         let mut chars = template.chars().peekable();
@@ -50,7 +57,7 @@ impl Template {
         pieces.push(Piece::Text(text));
         let template = Self(pieces);
         // Any column will do here: what the rows hold is checked row by row.
-        if !stays_inside(&template.render(&mut |_| "x")) {
+        if !template.render(&mut |_| "x").is_some_and(|path| stays_inside(&path)) {
             return Err(bad("leaves the folder of the data set"));
         }
         Ok(template)
@@ -64,19 +71,23 @@ impl Template {
         })
     }
 
-    /// The path with `value(i)` in place of the i-th column.
-    pub(crate) fn render<'a>(&self, value: &mut impl FnMut(usize) -> &'a str) -> String {
+    /// The path with `value(i)` in place of the i-th column; `None` if it is longer than [`MAX_PATH`].
+    pub(crate) fn render<'a>(&self, value: &mut impl FnMut(usize) -> &'a str) -> Option<String> {
         let (mut path, mut column) = (String::new(), 0);
         for piece in &self.0 {
-            match piece {
-                Piece::Text(text) => path.push_str(text),
+            let part = match piece {
+                Piece::Text(text) => text,
                 Piece::Column(_) => {
-                    path.push_str(value(column));
                     column += 1;
+                    value(column - 1)
                 }
+            };
+            if path.len() + part.len() > MAX_PATH {
+                return None;
             }
+            path.push_str(part);
         }
-        path
+        Some(path)
     }
 }
 
@@ -94,7 +105,7 @@ mod tests {
 
     fn check(template: &str, values: &[&str], expected: &str) {
         let parsed = Template::parse(template).expect(template);
-        assert_eq!(parsed.render(&mut |i| values[i]), expected);
+        assert_eq!(parsed.render(&mut |i| values[i]).as_deref(), Some(expected));
     }
 
     fn refused(template: &str) -> String {
@@ -114,6 +125,10 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         assert!(refused("").contains("is empty"));
+        assert!(
+            refused(&"{a}".repeat(1400))
+                .contains("`{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{…` has more than 4096 bytes")
+        );
         assert!(refused("{a").contains("without its `}`"));
         assert!(refused("a}").contains("without its `{`"));
         assert!(refused("a{}").contains("without a column"));

@@ -68,6 +68,8 @@ impl Error {
             Self::LongField { .. } => {
                 "name another column, or write shorter names; several labels in one field need `label_separator`"
             }
+            Self::LongPath { .. } => "name the columns that make the image's path",
+            Self::LongPaths { .. } => "move the images nearer to the table, so that the template is shorter",
             Self::NoLabels { .. } => "name the column that holds labels",
             Self::DuplicateRow { .. } => {
                 "keep one row an image; several labels go into one field, see `label_separator`"

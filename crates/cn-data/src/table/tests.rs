@@ -100,6 +100,24 @@ fn an_empty_group_is_unknown() {
 }
 
 #[test]
+fn a_template_makes_no_more_of_a_table_than_it_may() {
+    let image = |template: String| Spec { image: Some(template), ..spec() };
+    let twice = image("{id}{id}.png".into());
+    let row = |length: usize| format!("id,label\n{},a\n", "x".repeat(length));
+    assert_eq!(read_bytes(row(2046).as_bytes(), &twice).expect("4096 bytes").records[0].path.len(), 4096);
+    assert_eq!(error(row(2047).as_bytes(), &twice), "`t.csv` line 2: the path of its image has more than 4096 bytes");
+    // 100 kB of rows would become 48 MB of paths.
+    let rows: String = (0..12_000).map(|id| format!("{id:05},a\n")).collect();
+    let text = error(format!("id,label\n{rows}").as_bytes(), &image(format!("{}{{id}}", "x/".repeat(2000))));
+    assert_eq!(
+        text,
+        "`t.csv`: up to line 4574, the paths of its images have 18314865 bytes, many times the table's own"
+    );
+    let usual = image(format!("{}{{id}}.png", "images/of/writers/".repeat(3)));
+    assert_eq!(read_bytes(format!("id,label\n{rows}").as_bytes(), &usual).expect("read").records.len(), 12_000);
+}
+
+#[test]
 fn display_names_belong_to_labels() {
     let shown = Spec { display: Some("d".into()), label_separator: Some(" ".into()), ..spec() };
     let found = read_bytes("id,label,d\n1,9,九\n2,9 8,九 八\n".as_bytes(), &shown).expect("valid");
