@@ -19,7 +19,12 @@ use zip::{CompressionMethod, ZipArchive};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) entries: u64,
+    /// Bytes of its directory: names, notes and what else is said of entries.
+    pub(crate) directory_bytes: u64,
+    /// Folders, also those that no entry names but stand before others.
+    pub(crate) folders: usize,
     pub(crate) entry_bytes: u64,
+    /// Bytes of all files, and of the archive itself.
     pub(crate) total_bytes: u64,
     /// Bytes out for one byte in; entries under [`SMALL`] bytes are not asked.
     pub(crate) ratio: u64,
@@ -30,7 +35,14 @@ const SMALL: u64 = 64 << 10;
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 100_000, entry_bytes: 64 << 20, total_bytes: 1 << 30, ratio: 100 }
+        Self {
+            entries: 50_000,
+            directory_bytes: 8 << 20,
+            folders: 1_000,
+            entry_bytes: 64 << 20,
+            total_bytes: 1 << 30,
+            ratio: 100,
+        }
     }
 }
 
@@ -45,8 +57,17 @@ pub(crate) enum Error {
     #[error("the zip archive `{}` is damaged or cut short", path.display())]
     Damaged { path: PathBuf, source: ZipError },
     /// Too many entries.
-    #[error("the archive says that it has {found} entries, the limit is {limit}")]
-    TooMany { found: u64, limit: u64 },
+    #[error("the archive has more than {limit} entries")]
+    TooMany { limit: u64 },
+    /// Too much is said of the entries.
+    #[error("the archive's directory has more than {}", bytes(*limit))]
+    DirectoryTooLarge { limit: u64 },
+    /// Too many folders.
+    #[error("the archive has more than {limit} folders")]
+    TooManyFolders { limit: usize },
+    /// More bytes than may come of it.
+    #[error("the archive has more than {}", bytes(*limit))]
+    ArchiveTooLarge { limit: u64 },
     /// A name that would lead elsewhere, or mean different files on different systems.
     #[error("the archive has an entry with an unsafe name, {name:?}: {why}")]
     UnsafeName { name: String, why: &'static str },
@@ -111,11 +132,7 @@ pub(crate) fn unpack(
     }
     let mut file = File::open(archive).map_err(disk("open", archive, 0))?;
     check_magic(&mut file, archive)?;
-    // Before the archive's directory is read into memory: a million entries cost a second and 200 MB.
-    if let Some(found) = stated_entries(&mut file).filter(|n| *n > limits.entries) {
-        let limit = limits.entries;
-        return Err(Error::TooMany { found, limit });
-    }
+    check_directory(&mut file, archive, limits)?;
     let damaged = |source| Error::Damaged { path: archive.to_owned(), source };
     let mut zip = ZipArchive::new(io::BufReader::new(file)).map_err(damaged)?;
     let plan = judge(&mut zip, limits, keep).map_err(|refusal| match refusal {
@@ -179,29 +196,40 @@ fn check_magic(file: &mut File, path: &Path) -> Result<(), Error> {
     })
 }
 
-/// The number of entries by the end record (APPNOTE 4.3.14 to 4.3.16), if there is one at the end of the file.
-fn stated_entries(file: &mut File) -> Option<u64> {
-    const END: usize = 22;
-    const LOCATOR: usize = 20;
-    let length = file.seek(SeekFrom::End(0)).ok()?;
-    let tail_start = length.saturating_sub((END + LOCATOR + 0xffff) as u64);
-    file.seek(SeekFrom::Start(tail_start)).ok()?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail).ok()?;
-    file.rewind().ok()?;
-    let last = tail.len().checked_sub(END)?;
-    let end = (0..=last).rev().find(|&i| tail[i..].starts_with(b"PK\x05\x06"))?;
-    let entries = u64::from(u16::from_le_bytes(tail[end + 10..end + 12].try_into().ok()?));
-    let locator = end.checked_sub(LOCATOR).map(|at| &tail[at..end]);
-    let Some(locator) = locator.filter(|l| l.starts_with(b"PK\x06\x07")) else {
-        return Some(entries);
-    };
-    let record = u64::from_le_bytes(locator[8..16].try_into().ok()?);
-    let mut count = [0; 8];
-    file.seek(SeekFrom::Start(record.checked_add(32)?)).ok()?;
-    let read = file.read_exact(&mut count);
-    file.rewind().ok()?;
-    Some(read.map_or(entries, |()| entries.max(u64::from_le_bytes(count))))
+/// Refuses an archive whose directory would take more memory than it may, before any of it is taken.
+///
+/// What the end records say is not asked, since several may stand there, and which one a reader believes is its own
+/// choice: each entry that any of them leads to begins with a mark (APPNOTE 4.3.12), and these are counted, with the
+/// lengths behind them. By chance a mark stands in packed bytes once in 4 GB.
+fn check_directory(file: &mut File, path: &Path, limits: &Limits) -> Result<(), Error> {
+    const MARK: &[u8] = b"PK\x01\x02";
+    const FIXED: usize = 46;
+    let length = file.seek(SeekFrom::End(0)).map_err(disk("read", path, 0))?;
+    if length > limits.total_bytes {
+        return Err(Error::ArchiveTooLarge { limit: limits.total_bytes });
+    }
+    let (mut at, mut entries, mut bytes) = (0, 0, 0);
+    let mut chunk = Vec::new();
+    while at + FIXED as u64 <= length {
+        file.seek(SeekFrom::Start(at)).map_err(disk("read", path, at))?;
+        chunk.clear();
+        Read::by_ref(file).take(1 << 20).read_to_end(&mut chunk).map_err(disk("read", path, at))?;
+        for start in (0..chunk.len()).filter(|&start| chunk[start] == b'P' && chunk[start..].starts_with(MARK)) {
+            let Some(header) = chunk.get(start..start + FIXED) else { continue };
+            let lengths = [28, 30, 32].map(|at| u64::from(u16::from_le_bytes([header[at], header[at + 1]])));
+            entries += 1;
+            bytes += FIXED as u64 + lengths.iter().sum::<u64>();
+        }
+        if entries > limits.entries {
+            return Err(Error::TooMany { limit: limits.entries });
+        }
+        if bytes > limits.directory_bytes {
+            return Err(Error::DirectoryTooLarge { limit: limits.directory_bytes });
+        }
+        // A header across the end of this chunk is the next one's; a file that was cut meanwhile has none.
+        at += chunk.len().saturating_sub(FIXED - 1).max(1) as u64;
+    }
+    file.rewind().map_err(disk("read", path, 0))
 }
 
 /// Checks every entry of the archive's directory, and that no two share bytes.
@@ -210,16 +238,11 @@ fn judge<R: Read + Seek>(
     limits: &Limits,
     keep: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<Planned>, Refusal> {
-    let found = zip.len() as u64;
-    if found > limits.entries {
-        let limit = limits.entries;
-        return Err(Error::TooMany { found, limit }.into());
-    }
     // The reader keeps one of two entries with the same bytes as name; it must not choose for us.
     if zip.has_duplicate_names() {
         return Err(Error::SameName.into());
     }
-    let mut names = Names::default();
+    let mut names = Names { seen: HashMap::new(), folders: 0, most_folders: limits.folders };
     let mut plan = Vec::new();
     let mut total = 0_u64;
     for index in 0..zip.len() {
@@ -331,9 +354,10 @@ fn is_reserved(part: &str) -> bool {
 }
 
 /// The names seen so far, as a file system that ignores case sees them.
-#[derive(Default)]
 struct Names {
     seen: HashMap<String, Kind>,
+    folders: usize,
+    most_folders: usize,
 }
 
 impl Names {
@@ -352,6 +376,10 @@ impl Names {
             Some(other) if *other != kind => Err(Error::FileAndFolder { name: name.into() }),
             Some(_) => Err(Error::Duplicate { name: name.into() }),
             None => {
+                self.folders += usize::from(kind == Kind::Folder);
+                if self.folders > self.most_folders {
+                    return Err(Error::TooManyFolders { limit: self.most_folders });
+                }
                 self.seen.insert(key.to_owned(), kind);
                 Ok(())
             }

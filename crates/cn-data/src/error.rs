@@ -180,15 +180,23 @@ pub enum Error {
         /// The column.
         column: String,
     },
-    /// A line that is longer than any table needs.
-    #[error("`{}` line {line} has {length} bytes, more than the {max} of a row", path.display())]
+    /// A row that is longer than any table needs.
+    #[error("`{}`: the row from line {line} on has more than {max} bytes", path.display())]
     LongLine {
         /// The CSV file.
         path: PathBuf,
-        /// Line, from 1.
+        /// Line on which it begins, from 1.
         line: u64,
-        /// Its bytes.
-        length: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A table of more columns than any has.
+    #[error("`{}` has {n} columns, and at most {max} are read", path.display())]
+    ManyColumns {
+        /// The CSV file.
+        path: PathBuf,
+        /// Columns of the header.
+        n: usize,
         /// The limit.
         max: usize,
     },

@@ -26,7 +26,9 @@ const MAX_TABLE: u64 = 1 << 30;
 /// Bytes of the paths of a table, at most, for each of its own, and beside these: a template can make much of little.
 const PATHS_PER_BYTE: u64 = 16;
 const MORE_PATHS: u64 = 16 << 20;
-/// Bytes of a line, at most: each field of it takes many times its own size until it is looked at.
+/// Columns of a table, at most.
+const MAX_COLUMNS: usize = 10_000;
+/// Bytes of a row, at most: each field of it takes many times its own size until it is looked at.
 const MAX_LINE: usize = 1 << 20;
 
 /// Reads the table `path` of the data set in `folder` as `spec` describes it.
@@ -42,13 +44,8 @@ pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
         return Err(Error::EmptyCsv { path: path.to_owned() });
     }
 
-    if let Some((line, length)) = long_line(text) {
-        return Err(Error::LongLine { path: path.to_owned(), line, length, max: MAX_LINE });
-    }
     let delimiter = delimiter(text);
-    if let Some(at) = open_quote(text, delimiter) {
-        return Err(Error::OpenQuote { path: path.to_owned(), line: line_at(text, at as u64) });
-    }
+    check_rows(path, text, delimiter)?;
     let mut reader =
         ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).trim(Trim::All).from_reader(text);
     let mut row = ByteRecord::new();
@@ -56,6 +53,9 @@ pub(crate) fn read(folder: &Path, path: &Path, spec: &Spec) -> Result<Found> {
         reader.read_byte_record(row).map_err(|e| Error::BadCsv { path: path.to_owned(), source: Box::new(e) })
     };
     next(&mut row)?;
+    if row.len() > MAX_COLUMNS {
+        return Err(Error::ManyColumns { path: path.to_owned(), n: row.len(), max: MAX_COLUMNS });
+    }
     let header = Header::of(path, text, &row)?;
     let mut rows = Rows::new(&header, spec, &template, &label)?;
     while next(&mut row)? {
@@ -90,12 +90,6 @@ fn names_separator(text: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"sep=") && rest.iter().all(|c| b"\",; \t".contains(c))
 }
 
-/// Number, from 1, and bytes of the first line that is longer than one may be.
-fn long_line(text: &[u8]) -> Option<(u64, usize)> {
-    let lines = (1..).zip(text.split(|&c| c == b'\n'));
-    lines.map(|(number, line)| (number, line.len())).find(|(_, length)| *length > MAX_LINE)
-}
-
 /// Comma, or the semicolon or tab that some programs write, whichever the header has most of.
 fn delimiter(text: &[u8]) -> u8 {
     let header = text.split(|&c| c == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or(&[]);
@@ -111,10 +105,12 @@ fn delimiter(text: &[u8]) -> u8 {
     counts.iter().rev().max_by_key(|(n, _)| *n).map_or(b',', |(_, d)| *d)
 }
 
-/// Where a quote stands that begins a field and is never closed.
-fn open_quote(text: &[u8], delimiter: u8) -> Option<usize> {
+/// Refuses a quote that begins a field and is never closed, and rows that are too long, also those whose quoted fields
+/// hold line breaks.
+fn check_rows(path: &Path, text: &[u8], delimiter: u8) -> Result<()> {
     // The quote that is open, or was closed right before.
     let (mut open, mut closed, mut begins) = (None, None, true);
+    let (mut start, mut long) = (0, None);
     for (at, &c) in text.iter().enumerate() {
         match (c, open) {
             (b'"', Some(_)) => closed = open.take(),
@@ -124,8 +120,17 @@ fn open_quote(text: &[u8], delimiter: u8) -> Option<usize> {
             (_, None) => (closed, begins) = (None, c == delimiter || c == b'\n' || c == b'\r'),
             (_, Some(_)) => {}
         }
+        if open.is_none() && matches!(c, b'\n' | b'\r') {
+            start = at + 1;
+        } else if at - start >= MAX_LINE {
+            long = long.or(Some(start));
+        }
     }
-    open
+    let line = |at: usize| line_at(text, at as u64);
+    if let Some(at) = open {
+        return Err(Error::OpenQuote { path: path.to_owned(), line: line(at) });
+    }
+    long.map_or(Ok(()), |at| Err(Error::LongLine { path: path.to_owned(), line: line(at), max: MAX_LINE }))
 }
 
 /// The table and the names of its columns.
@@ -215,16 +220,12 @@ impl<'a> Rows<'a> {
     }
 
     fn fields<'r>(&self, row: &'r ByteRecord, at: u64) -> Result<Vec<&'r str>> {
-        let fields: Vec<_> = row
-            .iter()
-            .map(|field| str::from_utf8(field).map_err(|_| Error::NotUtf8 { path: self.path(), line: self.line(at) }))
-            .collect::<Result<_>>()?;
-        let (expected, found) = (self.header.names.len(), fields.len());
-        if expected == found {
-            Ok(fields)
-        } else {
-            Err(Error::RowLength { path: self.path(), line: self.line(at), expected, found })
+        let (expected, found) = (self.header.names.len(), row.len());
+        if expected != found {
+            return Err(Error::RowLength { path: self.path(), line: self.line(at), expected, found });
         }
+        let text = |field| str::from_utf8(field).map_err(|_| Error::NotUtf8 { path: self.path(), line: self.line(at) });
+        row.iter().map(text).collect()
     }
 
     fn image(&mut self, fields: &[&str], at: u64) -> Result<String> {

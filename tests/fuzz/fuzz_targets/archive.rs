@@ -17,7 +17,14 @@ mod unpack;
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 
-const LIMITS: unpack::Limits = unpack::Limits { entries: 100, entry_bytes: 1 << 16, total_bytes: 1 << 17, ratio: 100 };
+const LIMITS: unpack::Limits = unpack::Limits {
+    entries: 100,
+    directory_bytes: 16 << 10,
+    folders: 50,
+    entry_bytes: 1 << 16,
+    total_bytes: 1 << 17,
+    ratio: 100,
+};
 /// Types and permissions that an entry may have.
 const MODES: [u32; 8] = [0o100_644, 0, 0o040_755, 0o120_777, 0o060_600, 0o010_644, 0o104_755, 0o140_644];
 

@@ -49,6 +49,9 @@ fn tables() -> Vec<(&'static str, Vec<u8>)> {
         ("images that are missing", text("9998,1,1,0,x\n9999,1,2,1,y\n")),
         ("a line of 10 MB", text(&format!("1,1,1,{long},x\n"))),
         ("ten million commas", text(&",".repeat(10_000_000))),
+        ("a million columns", format!("{}{}\n", header.trim_end(), ",".repeat(1_000_000)).into_bytes()),
+        ("a row of quotes over many lines", text(&format!("1,1,1,0,x{}\n", ",\"\n\"".repeat(2_000_000)))),
+        ("a path of 900 kB", text(&format!("{},1,1,0,x\n", "1".repeat(900_000)))),
         ("zeros", vec![0; 4096]),
         ("a picture", b"\xff\xd8\xff\xe0\0\x10JFIF\0".to_vec()),
     ]
@@ -113,6 +116,8 @@ fn large() -> Vec<String> {
     let list = |item: &str, n: usize| format!("a = [{}]\n", item.repeat(n));
     let lines = |line: &dyn Fn(usize) -> String, n: usize| (0..n).map(line).collect::<String>();
     vec![
+        format!("csv = \"chinese_mnist.csv\"\nimage = \"{}\"\nlabel = \"value\"\n", "{suite_id}".repeat(10_000)),
+        format!("csv = \"chinese_mnist.csv\"\nimage = \"{}{{suite_id}}\"\nlabel = \"value\"\n", "x/".repeat(2_000)),
         list("1,", 8 << 20),
         list("1,", 39_000),
         list("{b=1},", 12_000),

@@ -28,7 +28,14 @@ fn patch(bytes: &mut [u8], from: u32, to: u32) {
 }
 
 fn limits() -> Limits {
-    Limits { entries: 1000, entry_bytes: 1 << 20, total_bytes: 2 << 20, ratio: 100 }
+    Limits {
+        entries: 1000,
+        directory_bytes: 100 << 10,
+        folders: 50,
+        entry_bytes: 1 << 20,
+        total_bytes: 4 << 20,
+        ratio: 100,
+    }
 }
 
 /// Unpacks into `<dir>/a/into` and returns the files written there, or the error; nothing may appear elsewhere.
@@ -210,28 +217,50 @@ fn an_entry_over_the_cap_is_refused() {
 #[test]
 fn entries_that_are_too_much_together_are_refused() {
     let part = vec![1; 1 << 20];
-    let bytes = archive(&[file("a", &part), file("b", &part), file("c", b"1")]);
+    let bomb = |name: &str| Entry { name: name.into(), unpacked: Some(1 << 20), ..file("", &[1; 20_000]) };
+    let bytes = archive(&["a", "b", "c", "d", "e"].map(bomb));
     assert_refused(&bytes, |e| matches!(e, Error::TotalTooLarge { .. }));
+    let bytes = archive(&["a", "b", "c", "d"].map(|name| file(name, &part)));
+    assert_refused(&bytes, |e| matches!(e, Error::ArchiveTooLarge { .. }));
 }
 
 #[test]
 fn too_many_entries_are_refused() {
     let entries: Vec<_> = (0..1001).map(|i| file(&format!("{i}"), b"")).collect();
-    assert_refused(&archive(&entries), |e| matches!(e, Error::TooMany { found: 1001, .. }));
+    assert_refused(&archive(&entries), |e| matches!(e, Error::TooMany { limit: 1000 }));
 }
 
 #[test]
-fn a_million_entries_are_refused_before_they_are_read() {
-    let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    // 70,000 need the 64-bit end record; its count is then raised to 10^6.
-    for i in 0..70_000 {
-        zip.start_file(format!("{i}"), options).unwrap();
+fn entries_are_counted_whatever_the_end_records_say() {
+    let entries: Vec<_> = (0..1001).map(|i| file(&format!("{i}"), b"")).collect();
+    let mut bytes = archive_with_count(&entries, Some(1));
+    assert_refused(&bytes, |e| matches!(e, Error::TooMany { limit: 1000 }));
+    // Another end record within the note behind the last one.
+    let note = bytes.len() - 2;
+    bytes[note..].copy_from_slice(&22_u16.to_le_bytes());
+    bytes.extend(archive(&[]));
+    assert_refused(&bytes, |e| matches!(e, Error::TooMany { limit: 1000 }));
+    // Wherever the blocks end in which the file is read.
+    for length in (1 << 20) - 170..(1 << 20) - 60 {
+        let whole = archive(&[file("x", &vec![1; length]), file("y", b"")]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.zip");
+        fs::write(&path, &whole).unwrap();
+        let judged =
+            |most| check_directory(&mut File::open(&path).unwrap(), &path, &Limits { entries: most, ..limits() });
+        assert!(matches!(judged(1), Err(Error::TooMany { .. })) && judged(2).is_ok(), "{length}");
     }
-    let mut bytes = zip.finish().unwrap().into_inner();
-    let record = bytes.windows(4).rposition(|w| w == b"PK\x06\x06").unwrap();
-    bytes[record + 32..record + 40].copy_from_slice(&1_000_000_u64.to_le_bytes());
-    assert_refused(&bytes, |e| matches!(e, Error::TooMany { found: 1_000_000, .. }));
+}
+
+#[test]
+fn directories_and_folders_without_end_are_refused() {
+    let long = "x".repeat(200);
+    let entries: Vec<_> = (0..500).map(|i| file(&format!("{i}{long}"), b"")).collect();
+    assert_refused(&archive(&entries), |e| matches!(e, Error::DirectoryTooLarge { .. }));
+    let deep = |i: usize| file(&format!("{i}{}", "/a".repeat(20)), b"");
+    assert_eq!(unpack_bytes(&archive(&[deep(1), deep(2)])).unwrap().len(), 2);
+    let bytes = archive(&[deep(1), deep(2), deep(3)]);
+    assert_refused(&bytes, |e| matches!(e, Error::TooManyFolders { limit: 50 }));
 }
 
 #[test]

@@ -65,6 +65,7 @@ impl Error {
                  labels is an image without any"
             }
             Self::LongLine { .. } => "end each row with a line break",
+            Self::ManyColumns { .. } => "leave out the columns that are not needed",
             Self::LongField { .. } => {
                 "name another column, or write shorter names; several labels in one field need `label_separator`"
             }

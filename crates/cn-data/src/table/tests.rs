@@ -79,8 +79,17 @@ fn what_is_too_long_for_a_name_is_refused_with_its_column() {
         let told = format!("`t.csv` line 2: the column `{column}` has 1001 characters, more than the 1000 of a name");
         assert_eq!(error(rows.as_bytes(), &all), told);
     }
+    let row = |length: usize| format!("id,label,c\n1,a,\"\n{}\"\n", "x".repeat(length - 7));
+    assert!(read_bytes(row(1 << 20).as_bytes(), &spec()).is_ok());
+    let told = "`t.csv`: the row from line 2 on has more than 1048576 bytes";
+    assert_eq!(error(row((1 << 20) + 1).as_bytes(), &spec()), told);
     let wide = format!("id,label\n1,a{}\n", ",".repeat(1 << 20));
-    assert_eq!(error(wide.as_bytes(), &spec()), "`t.csv` line 2 has 1048579 bytes, more than the 1048576 of a row");
+    assert_eq!(error(wide.as_bytes(), &spec()), told);
+    let broken = format!("id,label\n1,a{}\n", ",\"\n\"".repeat(1 << 18));
+    assert_eq!(error(broken.as_bytes(), &spec()), told);
+    let header = |n: usize| format!("id,label{}\n1,a{}\n", ",".repeat(n - 2), ",".repeat(n - 2));
+    assert!(read_bytes(header(10_000).as_bytes(), &spec()).is_ok());
+    assert_eq!(error(header(10_001).as_bytes(), &spec()), "`t.csv` has 10001 columns, and at most 10000 are read");
 }
 
 #[test]
@@ -236,6 +245,7 @@ proptest! {
         let marked = format!("{text}\nMARK,MARK");
         let last = rows(&marked).pop().expect("a row");
         let is_swallowed = last.iter().next_back().is_some_and(|field| field.ends_with(b"\nMARK,MARK"));
-        prop_assert_eq!(open_quote(text.as_bytes(), b',').is_some(), is_swallowed, "{:?}", text);
+        let judged = check_rows(Path::new("t.csv"), text.as_bytes(), b',');
+        prop_assert_eq!(matches!(judged, Err(Error::OpenQuote { .. })), is_swallowed, "{:?}", text);
     }
 }
