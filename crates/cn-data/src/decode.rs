@@ -201,8 +201,8 @@ fn decode_other(
         reader.limits(limits(max_alloc));
         reader.into_decoder().map_err(of_image)
     };
-    if format == ImageFormat::Tiff && is_jpeg_within_tiff(bytes) {
-        return Err(BadReason::Unsupported("a TIFF with JPEG within".into()));
+    if let Some(kind) = (format == ImageFormat::Tiff).then(|| unknown_tiff(bytes)).flatten() {
+        return Err(BadReason::Unsupported(kind.into()));
     }
     let mut decoder = open(MAX_METADATA)?;
     let (width, height) = decoder.dimensions();
@@ -242,13 +242,18 @@ pub(crate) fn limits(max_alloc: u64) -> Limits {
     limits
 }
 
-/// Whether a TIFF file is compressed as JPEG, which its decoder gives to another one without any limit: a size and as many
-/// parts as are written there.
-fn is_jpeg_within_tiff(bytes: &[u8]) -> bool {
-    let tag = |mut tiff: TiffDecoder<_>| tiff.find_tag_unsigned::<u16>(Tag::Compression);
-    let compression = TiffDecoder::new(Cursor::new(bytes)).and_then(tag).ok().flatten();
+/// What a TIFF file is that its decoder would take for something else: JPEG, which it gives to another one without any
+/// limit, a size and as many parts as are written there; and bits in the order of faxes, which it does not turn.
+fn unknown_tiff(bytes: &[u8]) -> Option<&'static str> {
+    const LOWEST_FIRST: u16 = 2;
+    let mut tiff = TiffDecoder::new(Cursor::new(bytes)).ok()?;
+    let mut value = |tag| tiff.find_tag_unsigned::<u16>(tag).ok().flatten();
     let jpeg = [CompressionMethod::JPEG, CompressionMethod::ModernJPEG].map(|method| method.to_u16());
-    compression.is_some_and(|found| jpeg.contains(&found))
+    match (value(Tag::Compression), value(Tag::FillOrder)) {
+        (Some(method), _) if jpeg.contains(&method) => Some("a TIFF with JPEG within"),
+        (_, Some(LOWEST_FIRST)) => Some("a TIFF whose bytes begin with their lowest bit"),
+        _ => None,
+    }
 }
 
 /// Whether a JPEG has more than [`MAX_CHUNKS`] segments before its first scan, or more than [`MAX_SEGMENT_BYTES`] of them: the

@@ -46,8 +46,12 @@ pub(crate) struct Record {
     pub(crate) momentum: f64,
     #[serde(default = "one")]
     pub(crate) lr_scale: f64,
+    /// Steps left out in a row, the last ones.
     #[serde(default)]
     pub(crate) skipped: u32,
+    /// Steps of this phase that were left out.
+    #[serde(default)]
+    pub(crate) left_out: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ema: Option<EmaState>,
     pub(crate) adam_steps: Vec<u32>,

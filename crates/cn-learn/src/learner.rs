@@ -51,6 +51,8 @@ pub struct Learner<M> {
     lr_scale: f64,
     /// Steps left out since the last one that was taken.
     skipped: u32,
+    /// Steps of this phase that were left out.
+    left_out: u64,
     restored_handlers: BTreeMap<String, Box<RawValue>>,
     resident: Resident,
 }
@@ -79,6 +81,7 @@ impl<M: Model> Learner<M> {
             momentum: FIRST_MOMENTUM,
             lr_scale: 1.0,
             skipped: 0,
+            left_out: 0,
             restored_handlers: BTreeMap::new(),
             resident: Resident::Unknown,
         })
@@ -183,6 +186,7 @@ impl<M: Model> Learner<M> {
             None => {}
         }
         self.train_loss = TrainLoss::default();
+        self.left_out = 0;
         self.position.phase_started = true;
         let start = PhaseStart { index: self.position.phase, phase };
         handlers.iter_mut().try_for_each(|handler| handler.on_phase_start(&start))

@@ -247,6 +247,15 @@ fn tiff_of_unknown_kinds_is_refused() {
     let tags = [(256, 64), (257, 64), (258, 8), (259, 1), (262, 3), (273, 8), (278, 64), (279, 4096)];
     let tiff = [&b"II*\0\x08\0\0\0\x08\0"[..], &tags.map(entry).concat(), &[0; 5000]].concat();
     assert!(matches!(reason(&tiff), BadReason::Unsupported(_)), "{}", reason(&tiff));
+    // The order of bits (266), which the decoder passes over: from the highest one, and from the lowest.
+    let ordered = |order| {
+        let strip = [(273, 122), (278, 64), (279, 4096)];
+        let tags = [&[(256, 64), (257, 64), (258, 8), (259, 1), (262, 1), (266, order)][..], &strip].concat();
+        let entries: Vec<u8> = tags.into_iter().flat_map(entry).collect();
+        [&b"II*\0\x08\0\0\0\x09\0"[..], &entries, &[7; 5000]].concat()
+    };
+    assert!(decode(&ordered(1), &config()).is_ok());
+    assert!(matches!(reason(&ordered(2)), BadReason::Unsupported(_)), "{}", reason(&ordered(2)));
 }
 
 #[test]

@@ -48,6 +48,7 @@ impl<M: Model> Learner<M> {
         match self.config.on_nan {
             OnNan::Skip { at_most } if self.skipped < at_most => {
                 self.skipped += 1;
+                self.left_out += 1;
                 handlers.iter_mut().try_for_each(|handler| handler.on_skipped(&bad))
             }
             OnNan::Skip { .. } | OnNan::Stop => {

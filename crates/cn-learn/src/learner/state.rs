@@ -27,6 +27,7 @@ pub(super) fn checkpoint<M: Model>(learner: &mut Learner<M>) -> Result<Checkpoin
         momentum: learner.momentum,
         lr_scale: learner.lr_scale,
         skipped: learner.skipped,
+        left_out: learner.left_out,
         ema: learner.ema.as_ref().map(|ema| EmaState { decay: ema.decay(), updates: ema.updates() }),
         adam_steps: learner.optimizer.steps().to_vec(),
         train_loss: learner.train_loss.smooth()?,
@@ -90,7 +91,8 @@ pub(super) fn restore<M: Model>(learner: &mut Learner<M>, checkpoint: &Checkpoin
     learner.plan.clone_from(&record.plan);
     learner.position = record.position;
     learner.momentum = record.momentum;
-    (learner.lr_scale, learner.skipped) = (record.lr_scale, record.skipped);
+    learner.lr_scale = record.lr_scale;
+    (learner.skipped, learner.left_out) = (record.skipped, record.left_out);
     learner.train_loss = TrainLoss::resumed(record.train_loss);
     learner.history.clone_from(&record.history);
     learner.restored_handlers.clone_from(&record.handlers);
@@ -115,8 +117,8 @@ fn check(record: &Record, steps_per_epoch: usize) -> Result<()> {
     if most > steps_done {
         return Err(mismatch("the number of steps", &format!("at least {most}, which others count"), &steps_done));
     }
-    // The last group is trained in every phase: its counter has at least the steps of this one.
-    let counted = u64::from(record.adam_steps.iter().copied().max().unwrap_or(0)) + u64::from(record.skipped);
+    // The last group is trained in every phase: its counter has at least the steps of this one that were taken.
+    let counted = u64::from(record.adam_steps.iter().copied().max().unwrap_or(0)).saturating_add(record.left_out);
     let in_phase = (epoch * steps_per_epoch + step) as u64;
     if record.position.phase_started && in_phase > counted {
         return Err(mismatch("the number of steps", &format!("at most {counted}, which Adam counts"), &in_phase));

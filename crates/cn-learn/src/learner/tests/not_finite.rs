@@ -182,6 +182,26 @@ fn a_run_that_leaves_steps_out_resumes_between_them() -> Result<()> {
 }
 
 #[test]
+fn a_run_that_left_steps_out_resumes_wherever_it_was_stopped() -> Result<()> {
+    // Behind the bad steps good ones come, in the same phase and in the next.
+    let (on_nan, bad_steps) = (OnNan::Skip { at_most: 2 }, [1, 2, 4, 9]);
+    let mut whole = faulty(Fault::Gradient, &bad_steps, on_nan)?;
+    whole.fit(&two_phases(), &mut [])?;
+    let whole = numbers(&mut whole)?;
+    for stop in 1..12 {
+        let mut log = Log { stop_after: Some(stop), keep: true, ..Log::default() };
+        faulty(Fault::Gradient, &bad_steps, on_nan)?.fit(&two_phases(), &mut [&mut log])?;
+        let left: Vec<u64> = bad_steps.iter().filter_map(|&step| step.checked_sub(stop as u64)).collect();
+        let mut resumed = faulty(Fault::Gradient, &left, on_nan)?;
+        resumed.restore(log.checkpoints.last().expect("kept"))?;
+        assert_eq!(resumed.position().steps_done, stop as u64);
+        assert_eq!(resumed.resume(&mut [])?, Outcome::Finished);
+        assert_eq!(numbers(&mut resumed)?, whole, "stopped after {stop}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_network_names_the_layer() -> Result<()> {
     let mut learner = learner()?;
     let nan = Tensor::full(f32::NAN, (3, 6 * 64), &Device::Cpu)?;
