@@ -191,10 +191,10 @@ fn a_run_that_left_steps_out_resumes_wherever_it_was_stopped() -> Result<()> {
     for stop in 1..12 {
         let mut log = Log { stop_after: Some(stop), keep: true, ..Log::default() };
         faulty(Fault::Gradient, &bad_steps, on_nan)?.fit(&two_phases(), &mut [&mut log])?;
-        let left: Vec<u64> = bad_steps.iter().filter_map(|&step| step.checked_sub(stop as u64)).collect();
+        let left: Vec<u64> = bad_steps.iter().filter_map(|&step| step.checked_sub(stop)).collect();
         let mut resumed = faulty(Fault::Gradient, &left, on_nan)?;
         resumed.restore(log.checkpoints.last().expect("kept"))?;
-        assert_eq!(resumed.position().steps_done, stop as u64);
+        assert_eq!(resumed.position().steps_done, stop);
         assert_eq!(resumed.resume(&mut [])?, Outcome::Finished);
         assert_eq!(numbers(&mut resumed)?, whole, "stopped after {stop}");
     }
