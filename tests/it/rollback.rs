@@ -38,8 +38,40 @@ fn a_run_that_is_thrown_back_ends_the_same_wherever_it_was_stopped() {
     let verified = place.line("verify never");
     assert!(verified.code == 1 && verified.stdout.contains("last epoch's"), "{}", verified.snapshot());
     let folder = cn_learn::CheckpointFolder::new(place.path("never/checkpoints"));
-    let found = folder.newest_epoch_where(|_| true).expect("the last one is of that epoch");
+    let found = folder.epoch_where(|_| true).expect("the last one is of that epoch");
     assert!(found.damage.is_some() && found.path == folder.last());
+}
+
+#[test]
+fn a_run_goes_back_to_its_last_epoch_or_says_that_it_cannot() {
+    let place = Place::new();
+    let phases = "[[phase]]\nepochs = 2\nfrozen = true\nlr = 1e-3\n[[phase]]\nepochs = 1\nfrozen = false\nlr = 1e4\n";
+    place.write("c.toml", format!("image_size = 32\nbatch_size = 16\n{phases}"));
+    let train = "train --config c.toml --synthetic --limit 150 --weights none --checkpoint-every 1";
+    let ended = place.line(&format!("{train} --out run"));
+    assert_eq!(ended.code, 1, "{}", ended.snapshot());
+    // Nothing of the end of the second epoch is left.
+    let folder = cn_learn::CheckpointFolder::new(place.path("run/checkpoints"));
+    let last = cn_learn::Checkpoint::read(&folder.last()).expect("whole");
+    assert!(!last.is_whole_epoch() && last.position().epochs_done == 2);
+    for path in [folder.previous(), folder.best()] {
+        let _ = std::fs::remove_file(path);
+    }
+    for junk in [None, Some("junk")] {
+        if let Some(junk) = junk {
+            std::fs::write(folder.epoch(), junk).expect("written");
+        }
+        let refused = place.line("train --resume run --on-nan rollback");
+        assert_eq!(refused.code, 1, "{}", refused.snapshot());
+        for part in [
+            "; the checkpoint of the epoch before it, which is gone back to, cannot be read\ncause: ",
+            "`run/checkpoints/epoch.safetensors`",
+            "hint: restore",
+        ] {
+            assert!(refused.stderr.contains(part), "{}", refused.snapshot());
+        }
+        assert!(folder.last().exists() && !place.path("run/summary.json").exists());
+    }
 }
 
 #[test]

@@ -120,14 +120,14 @@ impl CheckpointFolder {
         Ok(())
     }
 
-    /// The checkpoint of the last whole epoch that `is_own`: the one that is kept, or another of such an epoch where that
-    /// cannot be read. One at a time is in memory.
+    /// The checkpoint of a whole epoch for which `is_it`: the one that is kept of the last epoch, or another where that is
+    /// another one or cannot be read. One at a time is in memory.
     #[must_use]
-    pub fn newest_epoch_where(&self, is_own: impl Fn(&Checkpoint) -> bool) -> Option<NewestCheckpoint> {
+    pub fn epoch_where(&self, is_it: impl Fn(&Checkpoint) -> bool) -> Option<NewestCheckpoint> {
         let mut damage = None;
         for path in [self.epoch(), self.last(), self.previous(), self.best()].into_iter().filter(|path| path.exists()) {
             match Checkpoint::read(&path) {
-                Ok(checkpoint) if checkpoint.is_whole_epoch() && is_own(&checkpoint) => {
+                Ok(checkpoint) if checkpoint.is_whole_epoch() && is_it(&checkpoint) => {
                     return Some(NewestCheckpoint { checkpoint, path, damage });
                 }
                 Ok(_) => {}

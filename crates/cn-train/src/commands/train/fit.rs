@@ -162,8 +162,8 @@ fn go(
     }
 }
 
-/// Halves the rates; the checkpoint to go on from: of the last whole epoch at the rates that failed, else the start. Both
-/// are the same wherever the run was stopped in between.
+/// Halves the rates; the checkpoint to go on from: of the end of the last epoch where that was at the rates that failed, else
+/// the start. Both are the same wherever the run was stopped in between, so that nothing else takes their place.
 fn roll_back(
     ui: Ui,
     run: &RunFolder,
@@ -172,19 +172,43 @@ fn roll_back(
     bad: &NotFinite,
 ) -> Result<Checkpoint> {
     let failed = prepared.learner.lr_scale();
-    // One of other rates was gone back to before, or is of a try that was given up.
+    let folder = CheckpointFolder::new(run.checkpoints());
+    let is_of_epoch =
+        |checkpoint: &Checkpoint| is_own(checkpoint, manifest) && checkpoint.position().epochs_done == bad.epoch;
     let is_of_try =
-        |checkpoint: &Checkpoint| is_own(checkpoint, manifest) && checkpoint.lr_scale().to_bits() == failed.to_bits();
-    let found = CheckpointFolder::new(run.checkpoints()).newest_epoch_where(is_of_try);
-    if let Some(damage) = found.as_ref().and_then(|found| found.damage.as_ref()) {
-        ui.warn(format_args!("{damage}; another one of that epoch is used"));
-    }
-    let from = found.map_or_else(|| start.clone(), |found| found.checkpoint);
+        |checkpoint: &Checkpoint| is_of_epoch(checkpoint) && checkpoint.lr_scale().to_bits() == failed.to_bits();
+    // One of other rates was gone back to before.
+    let was_tried = || Checkpoint::read(&folder.epoch()).is_ok_and(|checkpoint| is_of_epoch(&checkpoint));
+    let from = match folder.epoch_where(is_of_try) {
+        Some(found) => {
+            if let Some(damage) = &found.damage {
+                ui.warn(format_args!("{damage}; another one of that epoch is used"));
+            }
+            found.checkpoint
+        }
+        None if bad.epoch == 0 || was_tried() => start.clone(),
+        None => return Err(no_way_back(&folder, bad).into()),
+    };
     let scale = failed / 2.0;
     prepared.learner.set_lr_scale(scale)?;
     let step = from.position().steps_done;
     ui.warn(format_args!("{bad}; back to step {step}, with {scale} of the learning rates"));
     Ok(from)
+}
+
+fn no_way_back(folder: &CheckpointFolder, bad: &NotFinite) -> Problem {
+    let epoch = folder.epoch();
+    let problem = format!("{bad}; the checkpoint of the epoch before it, which is gone back to, cannot be read");
+    let cause = Checkpoint::read(&epoch).err();
+    let problem = Problem::failure(problem).hint(format!(
+        "restore `{}` from a copy, leave such steps out (`--on-nan skip`), or train again: runs that begin with `--on-nan \
+         rollback` keep it",
+        epoch.display()
+    ));
+    match cause {
+        Some(cause) => problem.caused_by(cause),
+        None => problem,
+    }
 }
 
 fn refuse_nan(run: &RunFolder, config: &Config, bad: &NotFinite) -> Problem {
