@@ -1,8 +1,10 @@
 //! Folders of files: listed, hashed, copied.
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
 /// Files and links below `root`, with forward slashes, sorted.
@@ -52,6 +54,19 @@ pub(super) fn copy_run(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The steps that a checkpoint's record counts.
+pub(super) fn step_of_checkpoint(path: &Path) -> Result<u64> {
+    let mut file = fs::File::open(path)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length)?;
+    let mut header = Vec::new();
+    file.take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
+    let header: Value = serde_json::from_slice(&header)?;
+    let record = header["__metadata__"]["cn-learn"].as_str().context("the checkpoint has no record")?;
+    let record: Value = serde_json::from_str(record)?;
+    record["position"]["steps_done"].as_u64().context("its record counts no steps")
 }
 
 /// Whether the last 32 bytes of a checkpoint are the SHA-256 of those before.

@@ -1,6 +1,6 @@
 //! Runs that end before their time, and go on to the same bytes.
 
-use super::child::{Place, STEPS, TRAIN};
+use super::child::{Ended, Place, STEPS, TRAIN};
 use super::faults::Faults;
 use super::random::Random;
 use super::{Extent, Scene, Tally, files};
@@ -42,20 +42,24 @@ fn stop_at(place: &Place, faults: &Faults, step: u64) -> Result<()> {
 pub(super) fn kills(scene: &Scene) -> Result<Tally> {
     let (place, mut random) = (&scene.place, scene.random("kills"));
     let usual = usual_seconds(place)?;
-    let (mut tally, mut finished, mut n) = (Tally::default(), 0, 0);
+    let (mut tally, mut finished, mut gone_on, mut n) = (Tally::default(), 0, 0, 0);
     while tally.of < scene.tries(500, 8) {
         let run = "killed";
+        let saved = saved_step(place, run)?;
         let mut running = place.start(place.command(&begin_or_resume(place, run, &mut n)))?;
         std::thread::sleep(Duration::from_secs_f64(usual * random.share()));
         if running.runs()? {
             running.send("-KILL")?;
             let ended = running.wait()?;
+            gone_on += u32::from(ended.resumed_at().is_some_and(|step| step > 0));
             let outcome = if ended.code.is_some() { ended.succeeded() } else { all_whole(place, run) };
+            let outcome = outcome.and_then(|()| went_on(&ended, saved));
             let what = format!("kill {}", tally.of + 1);
             tally.add(|| what, outcome);
             continue;
         }
-        let outcome = running.wait()?.succeeded().and_then(|()| same_hash(place, run));
+        let ended = running.wait()?;
+        let outcome = ended.succeeded().and_then(|()| went_on(&ended, saved)).and_then(|()| same_hash(place, run));
         finished += 1;
         if let Err(error) = outcome {
             tally.add(|| format!("run {finished}"), Err(error));
@@ -70,7 +74,7 @@ pub(super) fn kills(scene: &Scene) -> Result<Tally> {
         }
         place.forget("killed");
     }
-    tally.note = format!(", {finished} runs with the same bytes at their end");
+    tally.note = format!(", {gone_on} went on from a saved step; {finished} runs with the same bytes at their end");
     Ok(tally)
 }
 
@@ -86,6 +90,20 @@ fn begin_or_resume(place: &Place, run: &str, n: &mut u32) -> String {
 
 fn same_hash(place: &Place, run: &str) -> Result<()> {
     ensure!(place.hash(run)? == place.reference()?, "other weights at the end");
+    Ok(())
+}
+
+/// The step of the checkpoint that the run is to go on from, if there is one.
+fn saved_step(place: &Place, run: &str) -> Result<Option<u64>> {
+    let folder = place.path(run).join("checkpoints");
+    let files = ["last", "previous"].map(|name| folder.join(format!("{name}.safetensors")));
+    files.iter().find(|path| path.exists()).map(|path| files::step_of_checkpoint(path)).transpose()
+}
+
+/// A run that says where it goes on must have lost nothing that was saved.
+fn went_on(ended: &Ended, saved: Option<u64>) -> Result<()> {
+    let Some(step) = ended.resumed_at() else { return Ok(()) };
+    ensure!(step == saved.unwrap_or(0), "it went on at step {step}, saved was {saved:?}");
     Ok(())
 }
 
