@@ -163,6 +163,13 @@ pub(super) fn signals(scene: &Scene) -> Result<Tally> {
         }
     }
     place.forget("asked");
+    // Before training a signal may end the program by itself, which takes a tenth of a run.
+    if scene.extent == Extent::Full && early > tally.of / 3 {
+        tally.add(
+            || format!("{early} signals"),
+            Err(anyhow!("they ended runs by themselves, too many to be before training")),
+        );
+    }
     let slowest = slowest.as_secs_f64();
     let before = if early == 0 { String::new() } else { format!("; {early} came before there was anything to save") };
     tally.note = format!(", at most {slowest:.2} s to the end{before}; {finished} runs with the same bytes");
