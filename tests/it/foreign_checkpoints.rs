@@ -4,6 +4,16 @@ use crate::resume::TRAIN;
 use crate::run::Place;
 use serde_json::{Map, Value};
 
+/// `verify` names the last checkpoint of `run` as foreign, and the run ends with these weights without it.
+fn is_passed_over(place: &Place, run: &str, weights: &Value) {
+    let verified = place.line(&format!("verify {run}"));
+    assert!(verified.code == 1 && verified.stdout.contains("is of another run"), "{}", verified.snapshot());
+    let resumed = place.line(&format!("train --resume {run}"));
+    assert_eq!(resumed.code, 0, "{}", resumed.snapshot());
+    assert!(resumed.stderr.contains("is of another run; the one before it is used"), "{}", resumed.snapshot());
+    assert_eq!(&place.json(&format!("{run}/summary.json"))["weights_sha256"], weights);
+}
+
 #[test]
 fn a_checkpoint_of_another_run_is_passed_over() {
     let place = Place::new();
@@ -33,12 +43,7 @@ fn a_checkpoint_of_a_sibling_is_passed_over() {
         let weights = place.json("own/summary.json")["weights_sha256"].clone();
         place.cut("own");
         place.write("own/checkpoints/last.safetensors", other);
-        let verified = place.line("verify own");
-        assert!(verified.code == 1 && verified.stdout.contains("is of another run"), "{}", verified.snapshot());
-        let resumed = place.line("train --resume own");
-        assert_eq!(resumed.code, 0, "{name}: {}", resumed.snapshot());
-        assert!(resumed.stderr.contains("is of another run; the one before it is used"), "{}", resumed.snapshot());
-        assert_eq!(place.json("own/summary.json")["weights_sha256"], weights, "{name}");
+        is_passed_over(&place, "own", &weights);
     }
 }
 
@@ -58,12 +63,7 @@ fn a_checkpoint_that_contradicts_its_run_is_passed_over() {
         let checksum = cn_data::Digest::of(&bytes[..end]);
         bytes[end..].copy_from_slice(checksum.as_bytes());
         place.write("run/checkpoints/last.safetensors", bytes);
-        let verified = place.line("verify run");
-        assert!(verified.code == 1 && verified.stdout.contains("is of another run"), "{}", verified.snapshot());
-        let resumed = place.line("train --resume run");
-        assert_eq!(resumed.code, 0, "{}", resumed.snapshot());
-        assert!(resumed.stderr.contains("is of another run; the one before it is used"), "{}", resumed.snapshot());
-        assert_eq!(place.json("run/summary.json")["weights_sha256"], weights);
+        is_passed_over(&place, "run", &weights);
     }
 }
 

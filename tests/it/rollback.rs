@@ -4,13 +4,18 @@
 use crate::resume::stop_at;
 use crate::run::Place;
 
+/// The command of a run whose second phase breaks the weights, in its third epoch.
+fn diverging(place: &Place) -> &'static str {
+    let phases = "[[phase]]\nepochs = 2\nfrozen = true\nlr = 1e-3\n[[phase]]\nepochs = 1\nfrozen = false\nlr = 1e4\n";
+    place.write("c.toml", format!("image_size = 32\nbatch_size = 16\n{phases}"));
+    "train --config c.toml --synthetic --limit 150 --weights none --checkpoint-every 1"
+}
+
 #[cfg(unix)]
 #[test]
 fn a_run_that_is_thrown_back_ends_the_same_wherever_it_was_stopped() {
     let place = Place::new();
-    let phases = "[[phase]]\nepochs = 2\nfrozen = true\nlr = 1e-3\n[[phase]]\nepochs = 1\nfrozen = false\nlr = 1e4\n";
-    place.write("c.toml", format!("image_size = 32\nbatch_size = 16\non_nan = \"rollback\"\n{phases}"));
-    let train = "train --config c.toml --synthetic --limit 150 --weights none --checkpoint-every 1";
+    let train = format!("{} --on-nan rollback", diverging(&place));
     let never = place.line(&format!("{train} --out never --json"));
     assert!(never.code == 0 && never.stderr.contains("; back to step "), "{}", never.snapshot());
     let ended = stop_at(&place, &format!("{train} --out stopped"), "stopped/checkpoints/epoch.safetensors", "-INT");
@@ -45,9 +50,7 @@ fn a_run_that_is_thrown_back_ends_the_same_wherever_it_was_stopped() {
 #[test]
 fn a_run_goes_back_to_its_last_epoch_or_says_that_it_cannot() {
     let place = Place::new();
-    let phases = "[[phase]]\nepochs = 2\nfrozen = true\nlr = 1e-3\n[[phase]]\nepochs = 1\nfrozen = false\nlr = 1e4\n";
-    place.write("c.toml", format!("image_size = 32\nbatch_size = 16\n{phases}"));
-    let train = "train --config c.toml --synthetic --limit 150 --weights none --checkpoint-every 1";
+    let train = diverging(&place);
     let ended = place.line(&format!("{train} --out run"));
     assert_eq!(ended.code, 1, "{}", ended.snapshot());
     // Nothing of the end of the second epoch is left.
@@ -64,7 +67,7 @@ fn a_run_goes_back_to_its_last_epoch_or_says_that_it_cannot() {
         let refused = place.line("train --resume run --on-nan rollback");
         assert_eq!(refused.code, 1, "{}", refused.snapshot());
         for part in [
-            "; the checkpoint of the epoch before it, which is gone back to, cannot be read\ncause: ",
+            "; there is no checkpoint of the epoch before it to go back to\ncause: ",
             "`run/checkpoints/epoch.safetensors`",
             "hint: restore",
         ] {

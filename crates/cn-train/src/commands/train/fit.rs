@@ -196,9 +196,10 @@ fn roll_back(
     Ok(from)
 }
 
+/// Where the checkpoint of the epoch before the step is lost, or never was there.
 fn no_way_back(folder: &CheckpointFolder, bad: &NotFinite) -> Problem {
     let epoch = folder.epoch();
-    let problem = format!("{bad}; the checkpoint of the epoch before it, which is gone back to, cannot be read");
+    let problem = format!("{bad}; there is no checkpoint of the epoch before it to go back to");
     let cause = Checkpoint::read(&epoch).err();
     let problem = Problem::failure(problem).hint(format!(
         "restore `{}` from a copy, leave such steps out (`--on-nan skip`), or train again: runs that begin with `--on-nan \
