@@ -244,21 +244,19 @@ DEVICE float normalised(const Planes &planes, int p, int byte, float gain, float
 
 DEVICE int luma(const int *rgb) { return (int)(((uint32_t)rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 0x8000u) >> 16); }
 
-// Threads of a block, and the pixels of one image that it makes.
+// Threads of a block.
 #define AUGMENT_THREADS 256
-#define AUGMENT_PIXELS 2048
 
-// A block makes some pixels of one image: (B, S, S, P), grid (pieces of an image, B). What each byte becomes, and the
+// A block makes `piece` pixels of one image: (B, S, S, P), grid (pieces of an image, B). What each byte becomes, and the
 // weights of its columns and rows, are computed once for the block.
 template <class T>
-DEVICE void augment(const ImageStack &stack, const uint32_t *ids, const Geometry *geometry, const Planes &planes, T *out) {
+DEVICE void augment(const ImageStack &stack, const uint32_t *ids, const Geometry *geometry, const Planes &planes, uint32_t piece, T *out) {
     SHARED T levels[3][256];
     SHARED Windows<TABLE_COLUMNS> columns;
     SHARED Windows<TABLE_ROWS> rows;
     const Geometry g = geometry[blockIdx.y];
     int count = planes.count, size = g.size, channels = stack.channels;
-    uint32_t n = (uint32_t)size * size, begin = blockIdx.x * AUGMENT_PIXELS;
-    uint32_t end = begin + AUGMENT_PIXELS < n ? begin + AUGMENT_PIXELS : n;
+    uint32_t n = (uint32_t)size * size, begin = blockIdx.x * piece, end = begin + piece < n ? begin + piece : n;
     int first_row = (int)(begin / size), n_rows = (int)((end - 1) / size) - first_row + 1;
     bool warped = g.flags & 1;
     bool tabulated = !warped && size <= TABLE_COLUMNS && n_rows <= TABLE_ROWS && has_few_taps(g.source[2], g.full) &&
@@ -301,6 +299,6 @@ DEVICE void augment(const ImageStack &stack, const uint32_t *ids, const Geometry
     }
 }
 
-KERNELS_WITH_BARRIER(augment, (ImageStack stack, const uint32_t *ids, const Geometry *geometry, Planes planes, T *out), {
-    augment<T>(stack, ids, geometry, planes, out);
+KERNELS_OF_BLOCKS(augment, AUGMENT_THREADS, 3, (ImageStack stack, const uint32_t *ids, const Geometry *geometry, Planes planes, uint32_t piece, T *out), {
+    augment<T>(stack, ids, geometry, planes, piece, out);
 })

@@ -149,6 +149,59 @@ KERNELS_WITH_BARRIER(conv_weight_grad, (const T *x, const T *dy, ConvShape s, in
     write_tile<float>(sums, s.out_channels, columns, e, partial + (int64_t)blockIdx.z * s.out_channels * columns);
 })
 
+// Of a convolution of single pixels in steps, the pixels that it reads.
+template <class T, int V>
+DEVICE void pick_pixels(const T *x, const ConvShape &s, T *out) {
+    typedef Pack<T, V> P;
+    uint32_t lanes = s.in_channels / V, n = (uint32_t)(s.batch * s.out_height * s.out_width) * lanes;
+    for (uint32_t i = (uint32_t)first_item(); i < n; i += (uint32_t)item_step()) {
+        uint32_t at = i / lanes, ox = at % s.out_width, row = at / s.out_width, oy = row % s.out_height, b = row / s.out_height;
+        ((P *)out)[i] = ((const P *)x)[((b * s.height + oy * s.stride_y) * s.width + ox * s.stride_x) * lanes + i % lanes];
+    }
+}
+
+KERNELS(pick_pixels, (const T *x, ConvShape s, int wide, T *out), {
+    if (wide) {
+        pick_pixels<T, WIDE>(x, s, out);
+    } else {
+        pick_pixels<T, 1>(x, s, out);
+    }
+})
+
+// Back to where they come from: added, or among zeros.
+template <class T, int V>
+DEVICE void spread_pixels(const T *from, const ConvShape &s, int add, T *x) {
+    typedef Pack<T, V> P;
+    uint32_t lanes = s.in_channels / V;
+    uint32_t n = (add ? (uint32_t)(s.batch * s.out_height * s.out_width) : (uint32_t)(s.batch * s.height * s.width)) * lanes;
+    for (uint32_t i = (uint32_t)first_item(); i < n; i += (uint32_t)item_step()) {
+        uint32_t at = i / lanes, lane = i % lanes;
+        if (add) {
+            uint32_t ox = at % s.out_width, row = at / s.out_width, oy = row % s.out_height, b = row / s.out_height;
+            P *to = (P *)x + ((b * s.height + oy * s.stride_y) * s.width + ox * s.stride_x) * lanes + lane;
+            P in = ((const P *)from)[i], sum = *to;
+            for (int v = 0; v < V; v++) store(&sum.values[v], load(sum.values[v]) + load(in.values[v]));
+            *to = sum;
+            continue;
+        }
+        uint32_t ix = at % s.width, row = at / s.width, iy = row % s.height, b = row / s.height;
+        P out;
+        for (int v = 0; v < V; v++) store(&out.values[v], 0.0f);
+        if (ix % s.stride_x == 0 && iy % s.stride_y == 0) {
+            out = ((const P *)from)[((b * s.out_height + iy / s.stride_y) * s.out_width + ix / s.stride_x) * lanes + lane];
+        }
+        ((P *)x)[i] = out;
+    }
+}
+
+KERNELS(spread_pixels, (const T *from, ConvShape s, int add, int wide, T *x), {
+    if (wide) {
+        spread_pixels<T, WIDE>(from, s, add, x);
+    } else {
+        spread_pixels<T, 1>(from, s, add, x);
+    }
+})
+
 // A convolution and the norm behind it, as one: scales each output of the weight (O, columns) and leaves the bias, in f32
 // and in T.
 KERNELS(fold_norm, (const float *w, const float *conv_bias, const float *gamma, const float *beta, const float *mean, const float *var, double eps, int outputs, int columns, T *to, float *bias, T *narrow_bias), {
@@ -186,80 +239,97 @@ KERNEL_WITH_BARRIER(sum_pieces, (const float *partial, int64_t n, int pieces, fl
     }
 })
 
-// A matrix with strides, in elements.
-struct Strided {
-    const float *at;
-    int64_t row, column, rows, columns;
-    // 0 outside.
-    MEMBER float get(int64_t r, int64_t c) const { return r < rows && c < columns ? at[r * row + c * column] : 0.0f; }
-};
-
 #define DENSE_TILE 32
 #define DENSE_DEPTH 32
 #define DENSE_THREADS 256
 #define DENSE_LOADS (DENSE_TILE * DENSE_DEPTH / DENSE_THREADS)
+// Threads that make a tile, 4 x 4 products each; every such group of a block sums its own part of the depth.
+#define DENSE_GROUP 64
+#define DENSE_GROUPS (DENSE_THREADS / DENSE_GROUP)
+#define DENSE_PITCH (DENSE_TILE + 4)
 
-// Positions in a tile of 32 x 32: neighbouring threads read along the dimension that lies close in memory.
-DEVICE void dense_position(int i, bool along_second, int *first, int *second) {
-    int t = threadIdx.x + i * DENSE_THREADS, high = t / 32, low = t % 32;
-    *first = along_second ? high : low;
-    *second = along_second ? low : high;
-}
+// One operand of a product, a tile at a time: element (i, k) lies at `at[i * outer + k * inner]`, and is 0 outside.
+struct DenseOperand {
+    const float *at;
+    int64_t inner, depth;
+    int first[DENSE_LOADS], second[DENSE_LOADS];
+    int64_t offset[DENSE_LOADS];
+    float held[DENSE_LOADS];
+    uint32_t inside;
+    // Neighbouring threads read along the dimension that lies close in memory: 8 steps of depth, or a row of the tile.
+    MEMBER DenseOperand(const float *from, int64_t outer, int64_t inner, int64_t begin, int64_t n, int64_t depth)
+        : at(from + begin * outer), inner(inner), depth(depth), inside(0) {
+        UNROLL
+        for (int j = 0; j < DENSE_LOADS; j++) {
+            int t = threadIdx.x + j * DENSE_THREADS, warp = t / 32, lane = t % 32;
+            first[j] = inner == 1 ? warp / 4 * 4 + lane / 8 : lane;
+            second[j] = inner == 1 ? warp % 4 * 8 + lane % 8 : warp;
+            if (begin + first[j] < n) inside |= 1u << j;
+            offset[j] = first[j] * outer + second[j] * inner;
+        }
+    }
+    MEMBER void fetch(int64_t k0) {
+        UNROLL
+        for (int j = 0; j < DENSE_LOADS; j++) {
+            bool there = (inside >> j & 1) && k0 + second[j] < depth;
+            held[j] = there ? at[offset[j] + k0 * inner] : 0.0f;
+        }
+    }
+    MEMBER void put(float (*tile)[DENSE_PITCH]) const {
+        UNROLL
+        for (int j = 0; j < DENSE_LOADS; j++) tile[second[j]][first[j]] = held[j];
+    }
+};
 
 // Products of small matrices, (rows, depth) by (depth, columns): tiles of 32 x 32, so that a batch of some hundred rows
-// fills a GPU. The next pieces of both are on their way while one is multiplied. Sums run in the order of depth.
+// fills a GPU. The next pieces of both are on their way while one is multiplied. The order of a sum depends on the depth
+// alone.
 KERNEL_WITH_BARRIER(dense, (const float *a, const float *b, int64_t a_row, int64_t a_column, int64_t b_row, int64_t b_column, int64_t rows, int64_t columns, int64_t depth, const float *bias, float *out), {
-    SHARED float left[DENSE_DEPTH][DENSE_TILE + 1];
-    SHARED float right[DENSE_DEPTH][DENSE_TILE + 1];
-    Strided a_matrix = {a, a_row, a_column, rows, depth};
-    Strided b_matrix = {b, b_row, b_column, depth, columns};
+    alignas(16) SHARED float left[DENSE_DEPTH][DENSE_PITCH];
+    alignas(16) SHARED float right[DENSE_DEPTH][DENSE_PITCH];
+    SHARED float parts[DENSE_GROUPS - 1][16][DENSE_GROUP];
+    typedef Pack<float, 4> P;
     int64_t row0 = (int64_t)blockIdx.x * DENSE_TILE;
     int64_t column0 = (int64_t)blockIdx.y * DENSE_TILE;
-    int tx = threadIdx.x % 16 * 2;
-    int ty = threadIdx.x / 16 * 2;
-    float sums[2][2] = {{0, 0}, {0, 0}};
-    float next_left[DENSE_LOADS];
-    float next_right[DENSE_LOADS];
-    bool a_along = a_column == 1;
-    bool b_along = b_column == 1;
-    for (int64_t k0 = -DENSE_DEPTH; k0 < depth; k0 += DENSE_DEPTH) {
-        if (k0 >= 0) {
-            for (int i = 0; i < DENSE_LOADS; i++) {
-                int m;
-                int k;
-                dense_position(i, a_along, &m, &k);
-                left[k][m] = next_left[i];
-                int n;
-                dense_position(i, b_along, &k, &n);
-                right[k][n] = next_right[i];
-            }
-        }
+    int group = threadIdx.x / DENSE_GROUP;
+    int own = threadIdx.x % DENSE_GROUP;
+    int tx = own % 8 * 4;
+    int ty = own / 8 * 4;
+    float sums[4][4] = {};
+    DenseOperand a_tile(a, a_row, a_column, row0, rows, depth);
+    DenseOperand b_tile(b, b_column, b_row, column0, columns, depth);
+    a_tile.fetch(0);
+    b_tile.fetch(0);
+    for (int64_t k0 = 0; k0 < depth; k0 += DENSE_DEPTH) {
+        a_tile.put(left);
+        b_tile.put(right);
         BARRIER();
-        for (int i = 0; i < DENSE_LOADS; i++) {
-            int m;
-            int k;
-            dense_position(i, a_along, &m, &k);
-            next_left[i] = a_matrix.get(row0 + m, k0 + DENSE_DEPTH + k);
-            int n;
-            dense_position(i, b_along, &k, &n);
-            next_right[i] = b_matrix.get(k0 + DENSE_DEPTH + k, column0 + n);
-        }
-        if (k0 >= 0) {
-            for (int d = 0; d < DENSE_DEPTH; d++) {
-                float l[2] = {left[d][ty], left[d][ty + 1]};
-                float r[2] = {right[d][tx], right[d][tx + 1]};
-                for (int i = 0; i < 2; i++) {
-                    for (int j = 0; j < 2; j++) sums[i][j] = fused(l[i], r[j], sums[i][j]);
-                }
+        a_tile.fetch(k0 + DENSE_DEPTH);
+        b_tile.fetch(k0 + DENSE_DEPTH);
+        UNROLL
+        for (int i = 0; i < DENSE_DEPTH / DENSE_GROUPS; i++) {
+            int d = group * (DENSE_DEPTH / DENSE_GROUPS) + i;
+            P l = *(const P *)(left[d] + ty);
+            P r = *(const P *)(right[d] + tx);
+            for (int y = 0; y < 4; y++) {
+                for (int x = 0; x < 4; x++) sums[y][x] = fused(l.values[y], r.values[x], sums[y][x]);
             }
         }
         BARRIER();
     }
-    for (int i = 0; i < 2; i++) {
-        for (int j = 0; j < 2; j++) {
-            int64_t row = row0 + ty + i;
-            int64_t column = column0 + tx + j;
-            if (row < rows && column < columns) out[row * columns + column] = sums[i][j] + (bias ? bias[column] : 0.0f);
+    if (group > 0) {
+        UNROLL
+        for (int i = 0; i < 16; i++) parts[group - 1][i][own] = sums[i / 4][i % 4];
+    }
+    BARRIER();
+    if (group == 0) {
+        UNROLL
+        for (int i = 0; i < 16; i++) {
+            int64_t row = row0 + ty + i / 4;
+            int64_t column = column0 + tx + i % 4;
+            float sum = sums[i / 4][i % 4];
+            for (int part = 0; part < DENSE_GROUPS - 1; part++) sum += parts[part][i][own];
+            if (row < rows && column < columns) out[row * columns + column] = sum + (bias ? bias[column] : 0.0f);
         }
     }
 })

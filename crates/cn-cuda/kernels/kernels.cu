@@ -3,6 +3,7 @@
 #include "conv.cuh"
 #include "norm.cuh"
 #include "norm_pool.cuh"
+#include "norm_small.cuh"
 #include "pool.cuh"
 #include "stem.cuh"
 #include "train.cuh"

@@ -144,6 +144,19 @@ KERNEL(norm_running, (const float *running_mean, const float *running_var, int c
     saved[3 * channels + c] = beta[c] - running_mean[c] * scale;
 })
 
+// V neighbours of a list of f32 by channel, 16 bytes at a time where there are as many.
+template <int V>
+DEVICE void load_channels(float *to, const float *from) {
+    const int N = V % 4 ? 1 : 4;
+    for (int v = 0; v < V; v += N) {
+        Pack<float, N> in = *(const Pack<float, N> *)(from + v);
+        for (int n = 0; n < N; n++) to[v + n] = in.values[n];
+    }
+}
+
+// Packs of a thread that are on their way at once in passes that write what they read.
+#define NORM_FLIGHT 2
+
 // The first of the V channels of this thread, which takes packs from the end on: what was read last before is still in the
 // cache. The threads of the grid are as many as make whole rows, so that each keeps its channels.
 DEVICE int own_channel(int channels, int v) {
@@ -157,19 +170,28 @@ DEVICE void norm_apply(const T *x, const T *residual, const float *saved, int ch
     typedef Pack<T, V> P;
     int c = own_channel(channels, V);
     float scale[V], shift[V];
-    for (int v = 0; v < V; v++) {
-        scale[v] = saved[2 * channels + c + v];
-        shift[v] = saved[3 * channels + c + v];
-    }
-    for (int64_t i = n / V - 1 - first_item(); i >= 0; i -= item_step()) {
-        P in = ((const P *)x)[i], add, out;
-        if (residual) add = ((const P *)residual)[i];
-        for (int v = 0; v < V; v++) {
-            float value = fused(scale[v], load(in.values[v]), shift[v]);
-            if (residual) value += load(add.values[v]);
-            store(&out.values[v], relu && value < 0 ? 0.0f : value);
+    load_channels<V>(scale, saved + 2 * channels + c);
+    load_channels<V>(shift, saved + 3 * channels + c);
+    int64_t step = item_step();
+    for (int64_t i = n / V - 1 - first_item(); i >= 0; i -= step * NORM_FLIGHT) {
+        P in[NORM_FLIGHT], add[NORM_FLIGHT];
+        UNROLL
+        for (int u = 0; u < NORM_FLIGHT; u++) {
+            if (i < u * step) break;
+            in[u] = ((const P *)x)[i - u * step];
+            if (residual) add[u] = ((const P *)residual)[i - u * step];
         }
-        ((P *)y)[i] = out;
+        UNROLL
+        for (int u = 0; u < NORM_FLIGHT; u++) {
+            if (i < u * step) break;
+            P out;
+            for (int v = 0; v < V; v++) {
+                float value = fused(scale[v], load(in[u].values[v]), shift[v]);
+                if (residual) value += load(add[u].values[v]);
+                store(&out.values[v], relu && value < 0 ? 0.0f : value);
+            }
+            ((P *)y)[i - u * step] = out;
+        }
     }
 }
 
@@ -190,9 +212,10 @@ struct NormMask {
     int relu;
     float scale[V], shift[V];
     MEMBER NormMask(const T *y, const float *saved, int channels, int c, int relu) : y(y), relu(relu) {
-        for (int v = 0; v < V; v++) {
-            scale[v] = relu && !y && c < channels ? saved[2 * channels + c + v] : 0;
-            shift[v] = relu && !y && c < channels ? saved[3 * channels + c + v] : 0;
+        for (int v = 0; v < V; v++) scale[v] = shift[v] = 0;
+        if (relu && !y && c < channels) {
+            load_channels<V>(scale, saved + 2 * channels + c);
+            load_channels<V>(shift, saved + 3 * channels + c);
         }
     }
     MEMBER P at(int64_t i) const {
@@ -207,41 +230,29 @@ struct NormMask {
     }
 };
 
-// The gradient of the output as it lies there; of one row and V channels.
+// Sums of the masked gradient g and of g (x - mean), by pieces as in norm_moments; `partial` is (pieces, 2, C). Leaves g,
+// the gradient of the residual, where it is wanted: what reads it then needs neither y nor the mask.
 template <class T, int V>
-struct PlainGrad {
-    const T *dy;
-    int channels;
-    MEMBER void get(int64_t row, int c, float *g) const {
-        Pack<T, V> in = *(const Pack<T, V> *)(dy + row * channels + c);
-        for (int v = 0; v < V; v++) g[v] = load(in.values[v]);
-    }
-};
-
-// Sums of the masked gradient g and of g (x - mean), by pieces as in norm_moments; `partial` is (pieces, 2, C).
-template <class T, int V, class Grad>
-DEVICE void norm_grad_sums(const T *x, const T *y, const Grad &grad, const float *saved, int64_t rows, int channels, int piece, int relu, float *partial) {
+DEVICE void norm_grad_sums(const T *x, const T *y, const T *dy, const float *saved, int64_t rows, int channels, int piece, int relu, T *d_residual, float *partial) {
     typedef Pack<T, V> P;
     int first = blockIdx.x * NORM_LANES * V, c = first + threadIdx.x * V;
     Piece p(rows, piece);
     NormMask<T, V> mask(y, saved, channels, c, relu);
     float g_sum[V], gx_sum[V], mean[V];
-    for (int v = 0; v < V; v++) {
-        g_sum[v] = gx_sum[v] = 0;
-        mean[v] = c < channels ? saved[c + v] : 0;
-    }
+    for (int v = 0; v < V; v++) g_sum[v] = gx_sum[v] = 0;
     if (c < channels) {
+        load_channels<V>(mean, saved + c);
         UNROLL_4
         for (int64_t r = p.begin + threadIdx.y; r < p.end; r += NORM_ROWS) {
             int64_t i = r * channels + c;
-            P in = *(const P *)(x + i), outputs = mask.at(i);
-            float g[V];
-            grad.get(r, c, g);
+            P in = *(const P *)(x + i), grads = *(const P *)(dy + i), outputs = mask.at(i), rest;
             for (int v = 0; v < V; v++) {
-                float value = load(in.values[v]), masked = mask.apply(outputs, v, value, g[v]);
+                float value = load(in.values[v]), masked = mask.apply(outputs, v, value, load(grads.values[v]));
                 g_sum[v] += masked;
                 gx_sum[v] = fused(masked, value - mean[v], gx_sum[v]);
+                store(&rest.values[v], masked);
             }
+            if (d_residual) *(P *)(d_residual + i) = rest;
         }
     }
     int own = first + threadIdx.y * NORM_LANES + threadIdx.x;
@@ -253,11 +264,11 @@ DEVICE void norm_grad_sums(const T *x, const T *y, const Grad &grad, const float
     }
 }
 
-KERNELS_WITH_BARRIER(norm_grad_sums, (const T *x, const T *y, const T *dy, const float *saved, int64_t rows, int channels, int piece, int relu, int wide, float *partial), {
+KERNELS_WITH_BARRIER(norm_grad_sums, (const T *x, const T *y, const T *dy, const float *saved, int64_t rows, int channels, int piece, int relu, int wide, T *d_residual, float *partial), {
     if (wide) {
-        norm_grad_sums<T, WIDE>(x, y, PlainGrad<T, WIDE>{dy, channels}, saved, rows, channels, piece, relu, partial);
+        norm_grad_sums<T, WIDE>(x, y, dy, saved, rows, channels, piece, relu, d_residual, partial);
     } else {
-        norm_grad_sums<T, 1>(x, y, PlainGrad<T, 1>{dy, channels}, saved, rows, channels, piece, relu, partial);
+        norm_grad_sums<T, 1>(x, y, dy, saved, rows, channels, piece, relu, d_residual, partial);
     }
 })
 
@@ -288,39 +299,43 @@ KERNEL_OF_BLOCKS(norm_grad_join, JOIN_CHANNELS * JOIN_THREADS, 1, (const float *
     }
 })
 
-// dx = a g + b x + shift, and the residual's gradient g where it is wanted.
-template <class T, int V, class Grad>
-DEVICE void norm_grad_apply(const T *x, const T *y, const Grad &grad, const float *saved, const float *factors, int channels, int64_t rows, int relu, T *dx, T *d_residual) {
+// dx = a g + b x + shift.
+template <class T, int V>
+DEVICE void norm_grad_apply(const T *x, const T *y, const T *dy, const float *saved, const float *factors, int channels, int64_t n, int relu, T *dx) {
     typedef Pack<T, V> P;
     int c = own_channel(channels, V);
     NormMask<T, V> mask(y, saved, channels, c, relu);
     float a[V], b[V], shift[V];
-    for (int v = 0; v < V; v++) {
-        a[v] = factors[c + v];
-        b[v] = factors[channels + c + v];
-        shift[v] = factors[2 * channels + c + v];
-    }
-    uint32_t lanes = channels / V;
-    int64_t step = (uint32_t)item_step() / lanes;
-    for (int64_t r = rows - 1 - (uint32_t)first_item() / lanes; r >= 0; r -= step) {
-        int64_t i = r * channels + c;
-        P in = *(const P *)(x + i), outputs = mask.at(i), out, rest;
-        float g[V];
-        grad.get(r, c, g);
-        for (int v = 0; v < V; v++) {
-            float value = load(in.values[v]), masked = mask.apply(outputs, v, value, g[v]);
-            store(&out.values[v], fused(a[v], masked, fused(b[v], value, shift[v])));
-            store(&rest.values[v], masked);
+    load_channels<V>(a, factors + c);
+    load_channels<V>(b, factors + channels + c);
+    load_channels<V>(shift, factors + 2 * channels + c);
+    int64_t step = item_step();
+    for (int64_t i = n / V - 1 - first_item(); i >= 0; i -= step * NORM_FLIGHT) {
+        P in[NORM_FLIGHT], grads[NORM_FLIGHT], outputs[NORM_FLIGHT];
+        UNROLL
+        for (int u = 0; u < NORM_FLIGHT; u++) {
+            if (i < u * step) break;
+            in[u] = ((const P *)x)[i - u * step];
+            grads[u] = ((const P *)dy)[i - u * step];
+            outputs[u] = mask.at((i - u * step) * V);
         }
-        *(P *)(dx + i) = out;
-        if (d_residual) *(P *)(d_residual + i) = rest;
+        UNROLL
+        for (int u = 0; u < NORM_FLIGHT; u++) {
+            if (i < u * step) break;
+            P out;
+            for (int v = 0; v < V; v++) {
+                float value = load(in[u].values[v]), masked = mask.apply(outputs[u], v, value, load(grads[u].values[v]));
+                store(&out.values[v], fused(a[v], masked, fused(b[v], value, shift[v])));
+            }
+            ((P *)dx)[i - u * step] = out;
+        }
     }
 }
 
-KERNELS(norm_grad_apply, (const T *x, const T *y, const T *dy, const float *saved, const float *factors, int channels, int64_t rows, int relu, int wide, T *dx, T *d_residual), {
+KERNELS(norm_grad_apply, (const T *x, const T *y, const T *dy, const float *saved, const float *factors, int channels, int64_t n, int relu, int wide, T *dx), {
     if (wide) {
-        norm_grad_apply<T, WIDE>(x, y, PlainGrad<T, WIDE>{dy, channels}, saved, factors, channels, rows, relu, dx, d_residual);
+        norm_grad_apply<T, WIDE>(x, y, dy, saved, factors, channels, n, relu, dx);
     } else {
-        norm_grad_apply<T, 1>(x, y, PlainGrad<T, 1>{dy, channels}, saved, factors, channels, rows, relu, dx, d_residual);
+        norm_grad_apply<T, 1>(x, y, dy, saved, factors, channels, n, relu, dx);
     }
 })

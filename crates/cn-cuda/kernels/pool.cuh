@@ -12,6 +12,7 @@ struct PoolShape {
 template <class T, int V>
 struct PlainInput {
     MEMBER float get(const Pack<T, V> &in, int v) const { return load(in.values[v]); }
+    MEMBER int winner(float, int tap) const { return tap; }
 };
 
 // The largest value of the window of output `at` and its place there, of the V channels of a lane; the first of equal
@@ -45,7 +46,7 @@ DEVICE void pool_window(const T *x, const Input &input, const PoolShape &s, uint
     Winners places;
     for (int v = 0; v < V; v++) {
         store(&out.values[v], best[v]);
-        places.values[v] = (uint8_t)winner[v];
+        places.values[v] = (uint8_t)input.winner(best[v], winner[v]);
     }
     ((P *)y)[at * lanes + lane] = out;
     ((Winners *)winners)[at * lanes + lane] = places;

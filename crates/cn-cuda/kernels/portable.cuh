@@ -128,6 +128,15 @@ DEVICE float from_bits(uint32_t bits) {
     typedef bf16 T;                                               \
     KERNEL_WITH_BARRIER(NAME##_bf16, PARAMETERS, __VA_ARGS__)     \
     }
+#define KERNELS_OF_BLOCKS(NAME, THREADS, BLOCKS, PARAMETERS, ...)             \
+    namespace NAME##_of_f32 {                                                 \
+    typedef float T;                                                          \
+    KERNEL_OF_BLOCKS(NAME##_f32, THREADS, BLOCKS, PARAMETERS, __VA_ARGS__)    \
+    }                                                                         \
+    namespace NAME##_of_bf16 {                                                \
+    typedef bf16 T;                                                           \
+    KERNEL_OF_BLOCKS(NAME##_bf16, THREADS, BLOCKS, PARAMETERS, __VA_ARGS__)   \
+    }
 
 // bfloat16: the upper half of a float.
 struct bf16 {

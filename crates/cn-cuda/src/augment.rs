@@ -115,9 +115,12 @@ impl ImageStack {
     }
 }
 
-/// Threads of a block, and the pixels of an image that it makes; as in the kernel.
+/// Threads of a block; as in the kernel.
 const THREADS: u32 = 256;
-const PIXELS: usize = 2048;
+/// Pixels of an image that a block makes: the more, the less often it computes what they share, as long as there are so
+/// many blocks.
+const PIXELS: [usize; 2] = [2048, 8192];
+const BLOCKS: usize = 512;
 /// Blocks along the batch that a device takes.
 const MAX_BATCH: usize = 65_535;
 
@@ -227,8 +230,10 @@ impl Augment {
                 expected: "the batch of these images that was prepared",
             });
         }
-        let args = args![stack.raw(), self.ids.address(), self.geometry.address(), self.planes, out.address()];
-        let grid = Grid::of_blocks([(size * size).div_ceil(PIXELS), n, 1], [THREADS, 1, 1]);
+        let piece = (pixels / BLOCKS).next_power_of_two().clamp(PIXELS[0], PIXELS[1]);
+        let (ids, geometry) = (self.ids.address(), self.geometry.address());
+        let args = args![stack.raw(), ids, geometry, self.planes, piece as u32, out.address()];
+        let grid = Grid::of_blocks([(size * size).div_ceil(piece), n, 1], [THREADS, 1, 1]);
         self.device.launch_for("augment", e, grid, args)
     }
 

@@ -3,6 +3,7 @@
 use crate::backend::{ConvAddresses, ConvJob, ConvKind, Products};
 use crate::device::{address_of, is_aligned};
 use crate::launch::{Grid, Plain, args};
+use crate::picked::Picked;
 use crate::stem::Stem;
 use crate::{Activation, Buffer, Device, Element, Error, Result};
 use cn_kernels::conv::ConvShape;
@@ -81,6 +82,9 @@ pub struct Convolution {
     shape: ConvShape,
     element: Element,
     products: Products,
+    /// Where only some pixels are read, these, and the shape of the product of them; else the shape itself.
+    picked: Option<Picked>,
+    product: ConvShape,
     /// Where the kernels for few channels do forward pass and gradient of the weight.
     stem: Option<Stem>,
     /// Sums of the pieces of the weight's gradient, where kernels of this crate make it.
@@ -107,7 +111,10 @@ impl Convolution {
     pub fn new(device: &Device, shape: ConvShape, element: Element, products: Products) -> Result<Self> {
         shape.check()?;
         let stem = if element == Element::Bf16 { Stem::new(device, shape) } else { None };
-        let mut new = Self { device: device.clone(), shape, element, products, stem, partial: None, narrow: None };
+        let (picked, product) =
+            Picked::new(device, shape, element)?.map_or((None, shape), |(picked, product)| (Some(picked), product));
+        let (partial, narrow, device_of) = (None, None, device.clone());
+        let mut new = Self { device: device_of, shape, element, products, picked, product, stem, partial, narrow };
         device.0.plan(&new.job(ConvKind::DataGrad))?;
         if let Some(stem) = &mut new.stem {
             stem.take_partial()?;
@@ -121,14 +128,14 @@ impl Convolution {
     }
 
     fn take_partial(&mut self) -> Result<()> {
-        let (_, pieces) = self.shape.pieces();
-        let bytes = pieces * self.shape.weight_len() * 4;
+        let (_, pieces) = self.product.pieces();
+        let bytes = pieces * self.product.weight_len() * 4;
         self.partial = Some(self.device.allocate(bytes, "partial gradients of weights")?);
         Ok(())
     }
 
     fn job(&self, kind: ConvKind) -> ConvJob {
-        ConvJob { kind, shape: self.shape, element: self.element, products: self.products }
+        ConvJob { kind, shape: self.product, element: self.element, products: self.products }
     }
 
     /// The sizes.
@@ -171,11 +178,13 @@ impl Convolution {
         if let Some(stem) = self.stem.as_ref().filter(|_| is_aligned(&[y])) {
             return stem.forward([x, w], (None, Activation::Identity), y);
         }
+        let x = self.picked.as_ref().map_or(Ok(x), |picked| picked.pick(x))?;
         if self.by_library(ConvKind::Forward, [x, w], y, Write::Set)? {
             return Ok(());
         }
-        let grid = tiles(self.shape.positions(), self.shape.out_channels, 1)?;
-        let args = args![x.address(), w.address(), self.shape.raw(), 0u64, 0u64, 0i32, y.address()];
+        let s = &self.product;
+        let grid = tiles(s.positions(), s.out_channels, 1)?;
+        let args = args![x.address(), w.address(), s.raw(), 0u64, 0u64, 0i32, y.address()];
         self.device.launch_for("conv_forward", self.element, grid, args)
     }
 
@@ -186,10 +195,16 @@ impl Convolution {
     /// As [`Convolution::forward`].
     pub fn data_grad(&self, dy: &Buffer, w: &Buffer, dx: &Buffer, write: Write) -> Result<()> {
         self.check([("dx", dx), ("w", w), ("dy", dy)])?;
+        let Some(picked) = &self.picked else { return self.product_data_grad(dy, w, dx, write) };
+        self.product_data_grad(dy, w, picked.room(), Write::Set)?;
+        picked.spread(dx, write)
+    }
+
+    fn product_data_grad(&self, dy: &Buffer, w: &Buffer, dx: &Buffer, write: Write) -> Result<()> {
         if self.by_library(ConvKind::DataGrad, [dy, w], dx, write)? {
             return Ok(());
         }
-        let s = &self.shape;
+        let s = &self.product;
         let grid = tiles(s.batch * s.height * s.width, s.in_channels, 1)?;
         let args = args![dy.address(), w.address(), s.raw(), i32::from(write == Write::Add), dx.address()];
         self.device.launch_for("conv_data_grad", self.element, grid, args)
@@ -218,8 +233,11 @@ impl Convolution {
         x.check("x", s.input_len() * size)?;
         dy.check("dy", s.output_len() * size)?;
         dw.check("dw", s.weight_len() * 2)?;
-        if self.stem.is_none() && self.by_library(ConvKind::WeightGrad, [x, dy], dw, Write::Set)? {
-            return Ok(());
+        if self.has_narrow_grads()? {
+            let from = self.picked.as_ref().map_or(Ok(x), |picked| picked.pick(x))?;
+            if self.by_library(ConvKind::WeightGrad, [from, dy], dw, Write::Set)? {
+                return Ok(());
+            }
         }
         let wide = self.device.allocate(s.weight_len() * 4, "gradients of weights")?;
         self.weight_grad(x, dy, &wide)?;
@@ -242,6 +260,8 @@ impl Convolution {
         if self.element == Element::Bf16 && self.narrow.is_none() {
             self.narrow = Some(self.device.allocate(s.weight_len() * 2, "gradients of weights")?);
         }
+        let picked = self.picked.clone();
+        let x = picked.as_ref().map_or(Ok(x), |picked| picked.pick(x))?;
         let to = self.narrow.as_ref().unwrap_or(dw);
         if self.by_library(ConvKind::WeightGrad, [x, dy], to, Write::Set)? {
             return match &self.narrow {
@@ -253,6 +273,7 @@ impl Convolution {
             self.take_partial()?;
         }
         let partial = self.partial.as_ref().map_or(0, Buffer::address);
+        let s = self.product;
         let (piece, pieces) = s.pieces();
         let grid = tiles(s.out_channels, s.columns(), pieces)?;
         let args = args![x.address(), dy.address(), s.raw(), piece as i64, partial];

@@ -10,12 +10,13 @@ use std::fs;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-const SOURCES: [(&str, &str); 11] = [
+const SOURCES: [(&str, &str); 12] = [
     ("portable.cuh", include_str!("../kernels/portable.cuh")),
     ("augment.cuh", include_str!("../kernels/augment.cuh")),
     ("conv.cuh", include_str!("../kernels/conv.cuh")),
     ("norm.cuh", include_str!("../kernels/norm.cuh")),
     ("norm_pool.cuh", include_str!("../kernels/norm_pool.cuh")),
+    ("norm_small.cuh", include_str!("../kernels/norm_small.cuh")),
     ("pool.cuh", include_str!("../kernels/pool.cuh")),
     ("stem.cuh", include_str!("../kernels/stem.cuh")),
     ("tensor_core.cuh", include_str!("../kernels/tensor_core.cuh")),

@@ -5,6 +5,7 @@ use crate::conv::{Launched, tiles};
 use crate::device::{address_of, is_aligned};
 use crate::launch::{Grid, args};
 use crate::norm::{Running, ScaleShift};
+use crate::picked::Picked;
 use crate::stem::Stem;
 use crate::{Activation, Buffer, ConvShape, Device, Element, Result};
 
@@ -12,7 +13,10 @@ use crate::{Activation, Buffer, ConvShape, Device, Element, Result};
 #[derive(Clone, Debug)]
 pub struct FoldedConvolution {
     device: Device,
+    shape: ConvShape,
+    /// Of the shape, or of the product of the pixels that are picked.
     job: ConvJob,
+    picked: Option<Picked>,
     activation: Activation,
     /// Where the kernels for few channels do it.
     stem: Option<Stem>,
@@ -60,7 +64,9 @@ impl FoldedConvolution {
     pub fn new(device: &Device, config: FoldedConfig) -> Result<Self> {
         let FoldedConfig { shape, element, products, activation, eps } = config;
         shape.check()?;
-        let job = ConvJob { kind: ConvKind::Fused(activation), shape, element, products };
+        let (picked, product) =
+            Picked::new(device, shape, element)?.map_or((None, shape), |(picked, product)| (Some(picked), product));
+        let job = ConvJob { kind: ConvKind::Fused(activation), shape: product, element, products };
         let stem = if element == Element::Bf16 { Stem::new(device, shape) } else { None };
         if stem.is_none() {
             device.0.plan(&job)?;
@@ -68,7 +74,9 @@ impl FoldedConvolution {
         let (o, size) = (shape.out_channels, element.size());
         Ok(Self {
             device: device.clone(),
+            shape,
             job,
+            picked,
             activation,
             stem,
             eps,
@@ -117,12 +125,13 @@ impl FoldedConvolution {
     /// If a size does not fit, or the device fails.
     pub fn run(&self, x: &Buffer, residual: Option<&Buffer>, y: &Buffer) -> Result<()> {
         let (s, size) = (&self.job.shape, self.job.element.size());
-        x.check("x", s.input_len() * size)?;
+        x.check("x", self.shape.input_len() * size)?;
         y.check("y", s.output_len() * size)?;
         residual.map_or(Ok(()), |residual| residual.check("residual", s.output_len() * size))?;
         if let Some(stem) = self.stem.as_ref().filter(|_| residual.is_none() && is_aligned(&[y])) {
             return stem.forward([x, &self.weight], (Some(&self.bias), self.activation), y);
         }
+        let x = self.picked.as_ref().map_or(Ok(x), |picked| picked.pick(x))?;
         let rest = address_of(residual);
         let at = ConvAddresses {
             inputs: [x.address(), self.weight.address()],

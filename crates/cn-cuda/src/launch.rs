@@ -28,7 +28,7 @@ impl Grid {
     #[must_use]
     pub(crate) fn over_rows(n: usize, width: usize) -> Self {
         /// Enough to fill any GPU; each thread then takes several rows with what it has read of its column.
-        const BLOCKS: usize = 2048;
+        const BLOCKS: usize = 1056;
         let (width, threads) = (width.max(1), THREADS as usize);
         let unit = width / gcd(width, threads);
         let blocks = n.div_ceil(threads).clamp(1, BLOCKS).next_multiple_of(unit);

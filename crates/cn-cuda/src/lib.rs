@@ -51,6 +51,7 @@ mod error;
 mod folded;
 mod launch;
 pub mod norm;
+mod picked;
 pub mod pool;
 mod stem;
 pub mod train;

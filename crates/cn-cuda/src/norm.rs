@@ -12,6 +12,9 @@ const JOIN: [u32; 3] = [8, 128, 1];
 /// Rows of a piece at least, and pieces at most: the shape alone decides, so the bits do not depend on the GPU.
 const MIN_PIECE: usize = 256;
 const MAX_PIECES: usize = 512;
+/// Threads of a block that keeps all rows of some channels, and rows at most; as in the kernels.
+const SMALL_THREADS: u32 = 512;
+const SMALL_ROWS: usize = 4096;
 
 /// What follows the affine map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -143,6 +146,12 @@ impl BatchNorm {
         i32::from(self.activation == Activation::Relu)
     }
 
+    /// Where a block can keep all rows of its channels: its grid.
+    fn small_grid(&self, pack: usize) -> Option<Grid> {
+        let grid = || Grid::of_blocks([self.channels.div_ceil(pack), 1, 1], [SMALL_THREADS, 1, 1]);
+        (self.rows <= SMALL_ROWS).then(grid)
+    }
+
     /// `y = activation(norm(x) + residual)` with the moments of the batch, which also move the running ones.
     ///
     /// # Errors
@@ -156,8 +165,35 @@ impl BatchNorm {
         y: &Buffer,
     ) -> Result<()> {
         self.check_channels(&[("gamma", p.gamma), ("beta", p.beta), ("mean", running.mean), ("var", running.var)])?;
-        self.moments((p, running), x)?;
-        self.apply(x, residual, y)
+        let pack = self.check_images(&[("x", x), ("y", y), ("residual", residual.unwrap_or(x))])?;
+        let Some(grid) = self.small_grid(pack) else {
+            self.moments((p, running), x)?;
+            return self.apply(x, residual, y);
+        };
+        let args = args![
+            x.address(),
+            address_of(residual),
+            self.rows as i32,
+            self.channels as i32,
+            p.gamma.address(),
+            p.beta.address(),
+            self.eps,
+            self.momentum,
+            running.mean.address(),
+            running.var.address(),
+            self.saved.address(),
+            self.relu(),
+            i32::from(pack > 1),
+            y.address(),
+        ];
+        self.device.launch_for("norm_small", self.element, grid, args)
+    }
+
+    /// The channels that a thread takes at once of these images, if all are as long as the rows say.
+    fn check_images(&self, named: &[(&'static str, &Buffer)]) -> Result<usize> {
+        named.iter().try_for_each(|(name, buffer)| buffer.check(name, self.bytes()))?;
+        let pack = |(_, buffer): &(_, &Buffer)| pack_of(self.element, self.channels, &[buffer]);
+        Ok(named.iter().map(pack).min().unwrap_or(1))
     }
 
     /// Moments of the batch, and what the other passes read of them.
@@ -198,7 +234,8 @@ impl BatchNorm {
         Ok(pack_of(self.element, self.channels, &[x, y, winners]))
     }
 
-    /// `y = max_pool(activation(norm(x)))` with the moments of the batch; `winners` as [`pool::max_pool`] leaves them.
+    /// `y = max_pool(activation(norm(x)))` with the moments of the batch; `winners` as [`pool::max_pool`] leaves them, but
+    /// 255 where the rectifier has cut all of a window.
     ///
     /// # Errors
     ///
@@ -236,16 +273,16 @@ impl BatchNorm {
         dx.check("dx", self.bytes())?;
         let pack = self.check_pool(s, [x, dy, winners])?.min(pack_of(self.element, self.channels, &[dx]));
         let wide = i32::from(pack > 1);
-        let (piece, pieces) = pieces(self.rows);
+        let (_, pieces) = pieces(self.rows);
         let (rows, channels) = (self.rows as i64, self.channels as i32);
         let [x, dy, winners, dx] = [x, dy, winners, dx].map(Buffer::address);
         let (sums, partial) = (self.saved.address(), self.partial.address());
-        let args = args![x, dy, winners, pool::raw(s), sums, piece as i32, self.relu(), wide, partial];
+        let args = args![x, dy, winners, pool::raw(s), sums, wide, partial];
         self.device.launch_for("norm_pool_grad_sums", self.element, self.sums_grid(pack), args)?;
         let (dgamma, dbeta, factors) = (dgamma.address(), dbeta.address(), self.factors.address());
         let args = args![partial, rows, channels, pieces as i32, gamma.address(), sums, dgamma, dbeta, factors];
         self.device.launch("norm_grad_join", self.join_grid(), args)?;
-        let args = args![x, dy, winners, pool::raw(s), sums, factors, self.relu(), wide, dx];
+        let args = args![x, dy, winners, pool::raw(s), factors, wide, dx];
         self.device.launch_for("norm_pool_grad_apply", self.element, self.rows_grid(pack), args)
     }
 
@@ -276,10 +313,7 @@ impl BatchNorm {
     }
 
     fn apply(&self, x: &Buffer, residual: Option<&Buffer>, y: &Buffer) -> Result<()> {
-        x.check("x", self.bytes())?;
-        y.check("y", self.bytes())?;
-        residual.map_or(Ok(()), |residual| residual.check("residual", self.bytes()))?;
-        let pack = pack_of(self.element, self.channels, &[x, y, residual.unwrap_or(x)]);
+        let pack = self.check_images(&[("x", x), ("y", y), ("residual", residual.unwrap_or(x))])?;
         let (n, [x, rest, y]) = (self.rows * self.channels, [x.address(), address_of(residual), y.address()]);
         let (channels, wide) = (self.channels as i32, i32::from(pack > 1));
         let args = args![x, rest, self.saved.address(), channels, n as i64, self.relu(), wide, y];
@@ -293,25 +327,27 @@ impl BatchNorm {
     /// If a size does not fit, or the device fails.
     pub fn backward(&self, gamma: &Buffer, saved: Saved<'_>, out: Gradients<'_>) -> Result<()> {
         self.check_channels(&[("gamma", gamma), ("dgamma", out.dgamma), ("dbeta", out.dbeta)])?;
-        for (name, buffer) in [("x", saved.x), ("dy", saved.dy), ("dx", out.dx)] {
-            buffer.check(name, self.bytes())?;
-        }
-        saved.y.map_or(Ok(()), |y| y.check("y", self.bytes()))?;
-        out.d_residual.map_or(Ok(()), |d| d.check("d_residual", self.bytes()))?;
-        let (piece, pieces) = pieces(self.rows);
-        let (rows, channels) = (self.rows as i64, self.channels as i32);
         let (or_x, or_dx) = (saved.y.unwrap_or(saved.x), out.d_residual.unwrap_or(out.dx));
-        let pack = pack_of(self.element, self.channels, &[saved.x, saved.dy, out.dx, or_x, or_dx]);
+        let images = [("x", saved.x), ("dy", saved.dy), ("dx", out.dx), ("y", or_x), ("d_residual", or_dx)];
+        let pack = self.check_images(&images)?;
+        let (rows, channels, wide) = (self.rows as i64, self.channels as i32, i32::from(pack > 1));
         let [x, y, dy] = [saved.x.address(), address_of(saved.y), saved.dy.address()];
         let (dx, rest) = (out.dx.address(), address_of(out.d_residual));
-        let wide = i32::from(pack > 1);
-        let (sums, partial) = (self.saved.address(), self.partial.address());
-        let args = args![x, y, dy, sums, rows, channels, piece as i32, self.relu(), wide, partial];
-        self.device.launch_for("norm_grad_sums", self.element, self.sums_grid(pack), args)?;
         let (dgamma, dbeta, factors) = (out.dgamma.address(), out.dbeta.address(), self.factors.address());
-        let args = args![partial, rows, channels, pieces as i32, gamma.address(), sums, dgamma, dbeta, factors];
+        let (gamma, sums, partial, relu) = (gamma.address(), self.saved.address(), self.partial.address(), self.relu());
+        if let Some(grid) = self.small_grid(pack) {
+            let args = args![x, y, dy, gamma, sums, rows as i32, channels, relu, wide, dgamma, dbeta, dx, rest];
+            return self.device.launch_for("norm_small_grad", self.element, grid, args);
+        }
+        let (piece, pieces) = pieces(self.rows);
+        let args = args![x, y, dy, sums, rows, channels, piece as i32, relu, wide, rest, partial];
+        self.device.launch_for("norm_grad_sums", self.element, self.sums_grid(pack), args)?;
+        let args = args![partial, rows, channels, pieces as i32, gamma, sums, dgamma, dbeta, factors];
         self.device.launch("norm_grad_join", self.join_grid(), args)?;
-        let args = args![x, y, dy, sums, factors, channels, rows, self.relu(), wide, dx, rest];
+        // The masked gradient, where it was left.
+        let (y, dy, relu) = if rest == 0 { (y, dy, relu) } else { (0, rest, 0) };
+        let n = self.rows * self.channels;
+        let args = args![x, y, dy, sums, factors, channels, n as i64, relu, wide, dx];
         self.device.launch_for("norm_grad_apply", self.element, self.rows_grid(pack), args)
     }
 }

@@ -233,12 +233,13 @@ impl<'a> Writer<'a> {
             let d_skip = d_skip.unwrap_or_else(|| dy.clone());
             drop(dy);
             let is_new = matches!(grad, Grad::New);
-            let sum = match shortcut_back {
-                Some(back) => back(w, d_skip, grad)?,
-                None => w.give(grad, d_skip)?,
+            // A shortcut in steps adds to some pixels alone, so that the branch comes first.
+            let (sum, last, d_last) = match shortcut_back {
+                Some(back) => (branch_back(w, d_inner, grad)?, back, d_skip),
+                None => (w.give(grad, d_skip)?, branch_back, d_inner),
             };
             let sum = if is_new { sum.map(|sum| w.owned(sum)).transpose()? } else { sum };
-            branch_back(w, d_inner, sum.map_or(Grad::Skip, Grad::AddTo))
+            last(w, d_last, sum.map_or(Grad::Skip, Grad::AddTo))
         });
         Ok((y, back))
     }

@@ -18,12 +18,23 @@ pub(super) fn check(lab: &mut Lab<'_>, element: Element) -> Result<()> {
             norm(lab, element, case)?;
             norm_grads(lab, element, case)?;
         }
+        // More rows than a block holds.
+        for channels in [lab.size(1, 9), 8 * lab.size(1, 9)] {
+            let case = NormCase { rows: lab.size(SMALL_ROWS + 1, 6000), channels, activation };
+            norm(lab, element, case)?;
+            norm_grads(lab, element, case)?;
+        }
     }
     max_pool(lab, element)?;
-    for (channels, activation) in
-        [(lab.size(1, 20), Activation::Relu), (24, Activation::Relu), (16, Activation::Identity)]
-    {
-        norm_pool(lab, element, channels, activation)?;
+    let even = [2 * lab.size(2, 6), 2 * lab.size(2, 6)];
+    for (channels, sides, activation) in [
+        (lab.size(1, 20), [lab.size(3, 12), lab.size(3, 12)], Activation::Relu),
+        (24, [lab.size(3, 12), 2 * lab.size(1, 6) + 1], Activation::Relu),
+        (24, even, Activation::Relu),
+        (16, even, Activation::Identity),
+        (lab.size(1, 7), even, Activation::Relu),
+    ] {
+        norm_pool(lab, element, (channels, sides), activation)?;
     }
     global_pools(lab, element)?;
     dropout(lab, element)?;
@@ -37,6 +48,8 @@ struct NormCase {
     activation: Activation,
 }
 
+/// Rows of a norm that one block holds, at most.
+const SMALL_ROWS: u32 = 4096;
 const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
@@ -165,8 +178,14 @@ fn max_pool(lab: &mut Lab<'_>, element: Element) -> Result<()> {
 }
 
 /// A norm and the pool behind it in one pass, against the two one after the other.
-fn norm_pool(lab: &mut Lab<'_>, element: Element, channels: usize, activation: Activation) -> Result<()> {
-    let [batch, height, width] = [lab.size(1, 3), lab.size(3, 12), lab.size(3, 12)];
+fn norm_pool(
+    lab: &mut Lab<'_>,
+    element: Element,
+    (channels, [height, width]): (usize, [usize; 2]),
+    activation: Activation,
+) -> Result<()> {
+    // So many that the norm alone takes its moments from the same kernels.
+    let batch = SMALL_ROWS as usize / (height * width) + lab.size(1, 3);
     let s = PoolShape { batch, height, width, channels, kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
     let (e, n, rows) = (Element::F32, s.input_len(), batch * height * width);
     let (x, _) = lab.random(element, n)?;
@@ -183,11 +202,16 @@ fn norm_pool(lab: &mut Lab<'_>, element: Element, channels: usize, activation: A
     norm.forward(parameters, &x, None, &between)?;
     let (mut expected, mut winners_host) = (vec![0.0; s.output_len()], vec![0; s.output_len()]);
     cpu_pool::max_forward(&s, &between.read(element)?, &mut expected, &mut winners_host);
+    // The gradient of a window whose maximum the rectifier has cut goes nowhere, which its winner says.
+    let cut = |(winner, best): (&u8, &f32)| {
+        if activation == Activation::Relu && *best <= 0.0 { 255.0 } else { f32::from(*winner) }
+    };
+    let places: Vec<f32> = winners_host.iter().zip(&expected).map(cut).collect();
     let (y, winners) = (lab.room(element, s.output_len())?, lab.device.zeros(s.output_len(), "winners")?);
     norm.forward_pooled(parameters, &x, &s, [&y, &winners])?;
     lab.compare(name("output"), 0.0, &y.read(element)?, &expected);
-    let as_floats = |bytes: Vec<u8>| bytes.into_iter().map(f32::from).collect::<Vec<_>>();
-    lab.compare(name("winners"), 0.0, &as_floats(winners.read_bytes()?), &as_floats(winners_host.clone()));
+    let found: Vec<f32> = winners.read_bytes()?.into_iter().map(f32::from).collect();
+    lab.compare(name("winners"), 0.0, &found, &places);
 
     let mut gathered = vec![0.0; n];
     cpu_pool::max_backward(&s, &dy_host, &winners_host, &mut gathered);
