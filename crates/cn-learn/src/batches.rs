@@ -138,8 +138,16 @@ impl Batches {
 
     /// As [`Batches::train`], for whom has the images already.
     pub(crate) fn plan(&self, epoch: u32, skip: usize) -> Result<BatchStream<PlannedBatch>> {
-        let part = Part::Train { seed: self.seed, epoch };
-        self.stream(self.train_ids(epoch, skip)?, move |maker, ids, _, room| {
+        self.planned(Part::Train { seed: self.seed, epoch }, self.train_ids(epoch, skip)?)
+    }
+
+    /// As [`Batches::eval`], likewise.
+    pub(crate) fn plan_eval(&self, ids: &[u32]) -> Result<BatchStream<PlannedBatch>> {
+        self.planned(Part::Eval, self.eval_ids(ids))
+    }
+
+    fn planned(&self, part: Part, ids: Vec<Vec<u32>>) -> Result<BatchStream<PlannedBatch>> {
+        self.stream(ids, move |maker, ids, _, room| {
             let images = maker.source.images(&ids, room)?;
             let geometry = maker.geometry(part, &ids, &images)?;
             let targets = maker.targets(&ids)?;
@@ -158,7 +166,8 @@ impl Batches {
     /// All images on `device`, and what makes batches of them there; `None` where they are not one stack.
     pub(crate) fn on_gpu(&self, device: &cn_cuda::Device) -> Result<Option<GpuBatcher>> {
         let Some(stack) = self.maker.source.stack() else { return Ok(None) };
-        Ok(Some(GpuBatcher::new(device, &self.maker.batcher, &stack, self.maker.config.batch_size)?))
+        let BatchConfig { batch_size, eval_batch_size, .. } = self.maker.config;
+        Ok(Some(GpuBatcher::new(device, &self.maker.batcher, &stack, batch_size.max(eval_batch_size))?))
     }
 
     /// Evaluation batches of these images, in this order.
@@ -167,8 +176,11 @@ impl Batches {
     ///
     /// If a thread is refused.
     pub fn eval(&self, ids: &[u32]) -> Result<BatchStream> {
-        let ids = ids.chunks(self.maker.config.eval_batch_size).map(<[u32]>::to_vec).collect();
-        self.stream(ids, |maker, ids, free, room| maker.make(Part::Eval, ids, free, room))
+        self.stream(self.eval_ids(ids), |maker, ids, free, room| maker.make(Part::Eval, ids, free, room))
+    }
+
+    fn eval_ids(&self, ids: &[u32]) -> Vec<Vec<u32>> {
+        ids.chunks(self.maker.config.eval_batch_size).map(<[u32]>::to_vec).collect()
     }
 
     /// One batch of images that belong to no data set, as evaluation sees them: `(B, S, S, C)` or `(B, S, S, P)`.

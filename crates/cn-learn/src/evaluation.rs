@@ -1,8 +1,9 @@
 //! How a model does on images with labels.
 
+use crate::learner::{Feed, Resident};
 use crate::{Batches, Decode, Error, Metric, Predictions, Result, Validated};
 use candle_core::{DType, Tensor};
-use cn_ops::{Loss, Mode, Model};
+use cn_ops::{Images, Loss, Mode, Model};
 use std::ops::ControlFlow;
 
 /// Loss, metrics and all predictions on a part of the data.
@@ -42,20 +43,27 @@ pub(crate) fn decode(loss: Loss) -> Decode {
     }
 }
 
-/// Evaluates `model` on the images `ids`; `on_batch` hears how far it is.
+/// Evaluates `model` on the images `ids`, of its GPU if they lie there; `on_batch` hears how far it is.
 pub(crate) fn evaluate(
     model: &mut dyn Model,
-    batches: &Batches,
+    (batches, resident): (&Batches, &mut Resident),
     judge: Judge<'_>,
     ids: &[u32],
     on_batch: &mut dyn FnMut(Validated) -> Result<ControlFlow<()>>,
 ) -> Result<Option<Evaluation>> {
     let (mut logits, mut losses) = (Logits::default(), Vec::new());
-    let mut stream = batches.eval(ids)?;
-    while let Some(batch) = stream.next().transpose()? {
-        let out = model.forward(&batch.images, Mode::Eval)?;
+    let mut stream = Feed::eval(batches, resident, ids)?;
+    while let Some(batch) = stream.next()? {
+        let there = match resident.images(&batch)? {
+            Some(Images::Gpu(images)) => model.judge(images)?,
+            _ => None,
+        };
+        let out = match there {
+            Some(logits) => logits,
+            None => model.forward(&batch.here(batches)?, Mode::Eval)?,
+        };
         check_outputs(&out, batches.source().n_classes())?;
-        losses.push(judge.loss.compute(&out, &batch.targets)?.0);
+        losses.push(judge.loss.compute(&out, batch.targets())?.0);
         logits.add(&out)?;
         stream.give_back(batch);
         if on_batch(Validated { n_done: logits.n_images, n_images: ids.len() })?.is_break() {

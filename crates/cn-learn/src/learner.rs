@@ -1,6 +1,6 @@
 //! The training loop.
 
-use self::feed::Resident;
+pub(crate) use self::feed::{Feed, Resident};
 use crate::events::Wishes;
 use crate::train_loss::TrainLoss;
 use crate::{

@@ -91,6 +91,17 @@ pub trait Model: Send {
         None
     }
 
+    /// Logits `(B, K)` in use of images that are made where the model is; `None` for one whose caller makes them here, for
+    /// [`Model::forward`].
+    ///
+    /// # Errors
+    ///
+    /// As `forward`.
+    fn judge(&mut self, images: &dyn GpuImages) -> Result<Option<Activation>> {
+        let _ = images;
+        Ok(None)
+    }
+
     /// Forward, loss, backward and update in one, for a model that does it by itself on another device; `None` for one whose
     /// caller does it.
     ///

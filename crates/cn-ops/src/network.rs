@@ -3,8 +3,8 @@
 use crate::gpu::{GpuConfig, GpuSide};
 use crate::storage::{check_shape, copy_into};
 use crate::{
-    Activation, Adam, Buffers, Draw, Entry, Error, InputGrad, Interrupt, Layer, Mode, Model, NotFiniteOutput,
-    Parameters, Pass, Pool, Result, Slot, StepEnd, Trace, TrainStep,
+    Activation, Adam, Buffers, Draw, Entry, Error, GpuImages, InputGrad, Interrupt, Layer, Mode, Model,
+    NotFiniteOutput, Parameters, Pass, Pool, Result, Slot, StepEnd, Trace, TrainStep,
 };
 use candle_core::{Shape, Tensor};
 use cn_kernels::Precision;
@@ -271,7 +271,7 @@ impl std::fmt::Debug for Network {
 impl Model for Network {
     fn forward(&mut self, images: &Tensor, mode: Mode<'_>) -> Result<Activation> {
         if matches!(mode, Mode::Eval)
-            && self.gpu.as_ref().is_some_and(|gpu| gpu.takes(images))
+            && images.dims().last().is_some_and(|n| self.gpu.as_ref().is_some_and(|gpu| gpu.takes(*n)))
             && let Some(logits) = self.with_gpu(|gpu, network| gpu.judge(network, &images.detach().contiguous()?))?
         {
             return Ok(logits);
@@ -297,6 +297,13 @@ impl Model for Network {
 
     fn gpu(&self) -> Option<&cn_cuda::Device> {
         self.gpu.as_deref().map(GpuSide::device)
+    }
+
+    fn judge(&mut self, images: &dyn GpuImages) -> Result<Option<Activation>> {
+        if !self.gpu.as_ref().is_some_and(|gpu| gpu.takes(images.sizes()[3])) {
+            return Ok(None);
+        }
+        self.with_gpu(|gpu, network| gpu.judge_there(network, images))
     }
 
     fn train_step(&mut self, step: &TrainStep<'_>, adam: &mut Adam) -> Result<Option<StepEnd>> {

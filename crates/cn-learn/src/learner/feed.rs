@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Whether the images of the data lie on the model's GPU.
 #[derive(Debug)]
-pub(super) enum Resident {
+pub(crate) enum Resident {
     /// Nobody asked yet.
     Unknown,
     /// They are not, or there is none.
@@ -21,7 +21,7 @@ pub(super) enum Resident {
 
 /// The images of the data on a GPU.
 #[derive(Debug)]
-pub(super) struct OnGpu {
+pub(crate) struct OnGpu {
     batcher: GpuBatcher,
     id: u64,
     /// B, H, W, C of the batch that was prepared.
@@ -56,21 +56,29 @@ impl GpuImages for OnGpu {
     }
 }
 
-/// The training batches of an epoch.
-pub(super) enum Feed {
+/// The batches of an epoch, or of an evaluation.
+pub(crate) enum Feed {
     Host(BatchStream),
     Gpu(BatchStream<PlannedBatch>),
 }
 
 /// One of them.
 #[derive(Debug)]
-pub(super) enum Fed {
+pub(crate) enum Fed {
     Host(Batch),
     Gpu(PlannedBatch),
 }
 
 impl Feed {
-    pub(super) fn next(&mut self) -> Result<Option<Fed>> {
+    /// Evaluation batches of these images, of the GPU if training has brought them there.
+    pub(crate) fn eval(batches: &Batches, resident: &Resident, ids: &[u32]) -> Result<Self> {
+        Ok(match resident {
+            Resident::Yes(_) => Self::Gpu(batches.plan_eval(ids)?),
+            Resident::Unknown | Resident::No => Self::Host(batches.eval(ids)?),
+        })
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Option<Fed>> {
         Ok(match self {
             Self::Host(batches) => batches.next().transpose()?.map(Fed::Host),
             Self::Gpu(batches) => batches.next().transpose()?.map(Fed::Gpu),
@@ -78,7 +86,7 @@ impl Feed {
     }
 
     /// Lets the memory of a batch that nobody uses any more be used again.
-    pub(super) fn give_back(&self, batch: Fed) {
+    pub(crate) fn give_back(&self, batch: Fed) {
         if let (Self::Host(batches), Fed::Host(batch)) = (self, batch) {
             batches.give_back(batch);
         }
@@ -93,7 +101,7 @@ impl Fed {
         }
     }
 
-    pub(super) fn targets(&self) -> &Tensor {
+    pub(crate) fn targets(&self) -> &Tensor {
         match self {
             Self::Host(batch) => &batch.targets,
             Self::Gpu(batch) => &batch.targets,
@@ -101,7 +109,7 @@ impl Fed {
     }
 
     /// The images on the host.
-    pub(super) fn here(&self, batches: &Batches) -> Result<Tensor> {
+    pub(crate) fn here(&self, batches: &Batches) -> Result<Tensor> {
         match self {
             Self::Host(batch) => Ok(batch.images.clone()),
             Self::Gpu(batch) => Ok(batches.of_plan(batch)?.images),
@@ -111,7 +119,7 @@ impl Fed {
 
 impl Resident {
     /// The images of a step, which are uploaded or made there; `None` if they are nowhere.
-    pub(super) fn images<'a>(&'a mut self, batch: &'a Fed) -> Result<Option<Images<'a>>> {
+    pub(crate) fn images<'a>(&'a mut self, batch: &'a Fed) -> Result<Option<Images<'a>>> {
         match (self, batch) {
             (_, Fed::Host(batch)) => Ok(Some(Images::Host(&batch.images))),
             (Self::Yes(there), Fed::Gpu(batch)) => {

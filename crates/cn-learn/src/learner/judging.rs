@@ -49,7 +49,8 @@ impl<M: Model> Learner<M> {
         let go_on = &mut |_| Ok(ControlFlow::Continue(()));
         self.averaged(|learner| {
             let judge = Judge { loss: learner.config.loss, metrics: &learner.config.metrics };
-            Ok(evaluate(&mut learner.model, &learner.batches, judge, ids, go_on)?.expect("nobody asked to stop"))
+            Ok(evaluate(&mut learner.model, (&learner.batches, &mut learner.resident), judge, ids, go_on)?
+                .expect("nobody asked to stop"))
         })
     }
 
@@ -84,7 +85,8 @@ impl<M: Model> Learner<M> {
             }
             Ok(if flow == Flow::Stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
-        let evaluation = match evaluate(&mut self.model, &self.batches, judge, &ids, &mut tell) {
+        let data = (&self.batches, &mut self.resident);
+        let evaluation = match evaluate(&mut self.model, data, judge, &ids, &mut tell) {
             Err(error) if error.is_interruption() => return Ok(ControlFlow::Break(())),
             evaluation => evaluation?,
         };

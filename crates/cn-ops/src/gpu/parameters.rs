@@ -165,7 +165,8 @@ impl GpuParameters {
         let flat = self.values.read_floats()?;
         let mut tensors = Vec::new();
         for slot in &self.slots {
-            let values = host_order(&slot.dims, &flat[slot.offset..slot.offset + slot.len]);
+            let mut values = vec![0.0; slot.len];
+            host_order(&slot.dims, &flat[slot.offset..slot.offset + slot.len], &mut values);
             tensors.push((slot.name.clone(), Tensor::from_vec(values, slot.dims.as_slice(), &Candle::Cpu)?));
         }
         for (name, buffer) in &self.buffers {
@@ -188,7 +189,7 @@ impl GpuParameters {
         let mut all = vec![0.0; self.len()];
         for (slot, entry) in self.slots.iter().zip(parameters.entries()) {
             let values = &host[entry.offset..entry.offset + entry.len];
-            all[slot.offset..slot.offset + slot.len].copy_from_slice(&device_order(&slot.dims, values));
+            device_order(&slot.dims, values, &mut all[slot.offset..slot.offset + slot.len]);
         }
         Ok(all)
     }
@@ -197,8 +198,8 @@ impl GpuParameters {
     pub(super) fn to_host_order(&self, parameters: &Parameters, flat: &[f32]) -> Result<Tensor> {
         let mut host = vec![0.0; parameters.values().elem_count()];
         for (slot, entry) in self.slots.iter().zip(parameters.entries()) {
-            let values = host_order(&slot.dims, &flat[slot.offset..slot.offset + slot.len]);
-            host[entry.offset..entry.offset + entry.len].copy_from_slice(&values);
+            let values = &flat[slot.offset..slot.offset + slot.len];
+            host_order(&slot.dims, values, &mut host[entry.offset..entry.offset + entry.len]);
         }
         let n = host.len();
         Ok(Tensor::from_vec(host, n, &Candle::Cpu)?)
@@ -227,16 +228,16 @@ fn running_moments(
     Ok((buffers, moments))
 }
 
-fn device_order(dims: &[usize], values: &[f32]) -> Vec<f32> {
+fn device_order(dims: &[usize], values: &[f32], out: &mut [f32]) {
     match dims.try_into() {
-        Ok(sizes) => layout::to_device(sizes, values),
-        Err(_) => values.to_vec(),
+        Ok(sizes) => layout::to_device(sizes, values, out),
+        Err(_) => out.copy_from_slice(values),
     }
 }
 
-fn host_order(dims: &[usize], values: &[f32]) -> Vec<f32> {
+fn host_order(dims: &[usize], values: &[f32], out: &mut [f32]) {
     match dims.try_into() {
-        Ok(sizes) => layout::to_host(sizes, values),
-        Err(_) => values.to_vec(),
+        Ok(sizes) => layout::to_host(sizes, values, out),
+        Err(_) => out.copy_from_slice(values),
     }
 }

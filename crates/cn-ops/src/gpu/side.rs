@@ -2,7 +2,7 @@
 
 use super::{GpuConfig, GpuNetwork, GpuStep};
 use crate::storage::{dims, read};
-use crate::{Activation, Adam, Entry, Images, Network, Result, StepEnd, TrainStep};
+use crate::{Activation, Adam, Entry, GpuImages, Images, Network, Result, StepEnd, TrainStep};
 use candle_core::{Device as Candle, Tensor};
 use cn_cuda::{Buffer, Device, Element, conv};
 
@@ -132,9 +132,10 @@ impl GpuSide {
         Ok(StepEnd::Updated(Tensor::new(self.network.loss()?, &Candle::Cpu)?))
     }
 
-    /// Whether the network on the device takes such images; planes in place of channels are for the CPU alone.
-    pub(crate) fn takes(&self, images: &Tensor) -> bool {
-        images.dims().last().copied() == self.network.in_channels()
+    /// Whether the network on the device takes images of so many planes; those in place of channels are for the CPU
+    /// alone.
+    pub(crate) fn takes(&self, planes: usize) -> bool {
+        self.network.in_channels() == Some(planes)
     }
 
     /// Logits in use.
@@ -146,10 +147,21 @@ impl GpuSide {
         let (there, _) = upload(&self.device, images, self.images_in_use.take())?;
         self.images_in_use = Some(there.clone());
         let (device, element) = (self.device.clone(), self.element);
-        let logits = self.network.judge(sizes, |batch| fill(&device, element, &there, batch))?;
-        let classes = logits.len() / n.max(1);
-        Ok(Tensor::from_vec(logits, (n, classes), &Candle::Cpu)?.into())
+        logits_of(n, self.network.judge(sizes, |batch| fill(&device, element, &there, batch))?)
     }
+
+    /// Logits in use of images that are made there.
+    pub(crate) fn judge_there(&mut self, network: &mut Network, images: &dyn GpuImages) -> Result<Activation> {
+        self.push(network)?;
+        let (sizes, element) = (images.sizes(), self.element);
+        logits_of(sizes[0], self.network.judge(sizes, |batch| Ok(images.launch(element, batch)?))?)
+    }
+}
+
+/// `(B, K)` of `n` images.
+fn logits_of(n: usize, logits: Vec<f32>) -> Result<Activation> {
+    let classes = logits.len() / n.max(1);
+    Ok(Tensor::from_vec(logits, (n, classes), &Candle::Cpu)?.into())
 }
 
 /// Whether memory was there before.

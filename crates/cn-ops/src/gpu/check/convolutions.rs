@@ -1,6 +1,7 @@
 //! Convolutions and the fully connected layer.
 
 use super::{Lab, name_of};
+use crate::gpu::layout;
 use cn_cuda::{Convolution, Element, LinearShape, Products, Result, Write, conv};
 use cn_kernels::conv::{self as cpu, ConvShape};
 use cn_kernels::{Precision, linear};
@@ -77,7 +78,8 @@ fn convolution(lab: &mut Lab<'_>, element: Element, s: &ConvShape) -> Result<()>
     let (w, w_host) = lab.random(element, s.weight_len())?;
     let (dy, dy_host) = lab.random(element, s.output_len())?;
     // The device's order is (O, Kh, Kw, I).
-    let w_host = super::super::layout::to_host([s.out_channels, s.in_channels, s.kernel[0], s.kernel[1]], &w_host);
+    let sizes = [s.out_channels, s.in_channels, s.kernel[0], s.kernel[1]];
+    let w_host = in_host_order(sizes, &w_host);
     let name = |what: &str| format!("{what} {} {s:?}", name_of(element));
     let mut convolution = Convolution::new(lab.device, *s, element, Products::Exact)?;
 
@@ -98,12 +100,17 @@ fn convolution(lab: &mut Lab<'_>, element: Element, s: &ConvShape) -> Result<()>
     let (dw, mut expected) = (lab.room(Element::F32, s.weight_len())?, vec![0.0; s.weight_len()]);
     convolution.weight_grad(&x, &dy, &dw)?;
     cpu::backward_weight(s, Precision::F32, [&x_host, &dy_host], &mut expected);
-    let sizes = [s.out_channels, s.in_channels, s.kernel[0], s.kernel[1]];
-    let found = super::super::layout::to_host(sizes, &dw.read_floats()?);
+    let found = in_host_order(sizes, &dw.read_floats()?);
     // cuDNN rounds this gradient to the type of the images.
     let tolerance = if element == Element::F32 { super::F32 } else { super::BF16 };
     lab.compare(name("gradient of the weight"), tolerance, &found, &expected);
     Ok(())
+}
+
+fn in_host_order(sizes: [usize; 4], weight: &[f32]) -> Vec<f32> {
+    let mut out = vec![0.0; weight.len()];
+    layout::to_host(sizes, weight, &mut out);
+    out
 }
 
 fn fully_connected(lab: &mut Lab<'_>, s: &linear::LinearShape) -> Result<()> {
