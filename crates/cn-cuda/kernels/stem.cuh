@@ -71,35 +71,40 @@ struct StemTile {
 };
 
 // The pixels under a tile, zeros outside the image; a warp takes a row, of at most 4 ROWS rows. Loads have no branch around
-// them, so that all are on their way before the first is needed.
+// them, so that all are on their way before the first is needed: while the tile before is multiplied.
 template <int ROWS>
-DEVICE void load_pixels(const bf16 *x, const ConvShape &s, const StemPlan &plan, const StemTile &tile, int rows, bf16 *pixels) {
-    int width = s.width * s.in_channels, first = (tile.x * s.stride_x - s.padding_x) * s.in_channels;
-    int n_rows = (rows - 1) * s.stride_y + s.kernel_y, warp = threadIdx.x / 32;
-    bf16 held[ROWS][STEM_ROW_LOADS];
-    UNROLL
-    for (int i = 0; i < ROWS; i++) {
-        int r = warp + i * (STEM_THREADS / 32), iy = tile.y * s.stride_y - s.padding_y + r;
-        bool in_image = r < n_rows & iy >= 0 & iy < s.height;
-        const bf16 *row = x + ((int64_t)tile.image * s.height + (in_image ? iy : 0)) * width;
+struct StemPixels {
+    uint16_t held[ROWS][STEM_ROW_LOADS];
+    MEMBER void fetch(const bf16 *x, const ConvShape &s, const StemTile &tile, int rows) {
+        int width = s.width * s.in_channels, first = (tile.x * s.stride_x - s.padding_x) * s.in_channels;
+        int n_rows = (rows - 1) * s.stride_y + s.kernel_y, warp = threadIdx.x / 32;
         UNROLL
-        for (int j = 0; j < STEM_ROW_LOADS; j++) {
-            int at = first + lane_of() + j * 32;
-            bool inside = in_image & at >= 0 & at < width;
-            uint16_t bits = row[inside ? at : 0].bits;
-            held[i][j].bits = inside ? bits : (uint16_t)0;
+        for (int i = 0; i < ROWS; i++) {
+            int r = warp + i * (STEM_THREADS / 32), iy = tile.y * s.stride_y - s.padding_y + r;
+            bool in_image = r < n_rows & iy >= 0 & iy < s.height;
+            const bf16 *row = x + ((int64_t)tile.image * s.height + (in_image ? iy : 0)) * width;
+            UNROLL
+            for (int j = 0; j < STEM_ROW_LOADS; j++) {
+                int at = first + lane_of() + j * 32;
+                bool inside = in_image & at >= 0 & at < width;
+                uint16_t bits = row[inside ? at : 0].bits;
+                held[i][j] = inside ? bits : (uint16_t)0;
+            }
         }
     }
-    UNROLL
-    for (int i = 0; i < ROWS; i++) {
-        int r = warp + i * (STEM_THREADS / 32);
+    MEMBER void put(const ConvShape &s, const StemPlan &plan, int rows, bf16 *pixels) const {
+        int n_rows = (rows - 1) * s.stride_y + s.kernel_y, warp = threadIdx.x / 32;
         UNROLL
-        for (int j = 0; j < STEM_ROW_LOADS; j++) {
-            int e = lane_of() + j * 32;
-            if (r < n_rows & e < plan.pitch) pixels[r * plan.pitch + e] = held[i][j];
+        for (int i = 0; i < ROWS; i++) {
+            int r = warp + i * (STEM_THREADS / 32);
+            UNROLL
+            for (int j = 0; j < STEM_ROW_LOADS; j++) {
+                int e = lane_of() + j * 32;
+                if (r < n_rows & e < plan.pitch) pixels[r * plan.pitch + e].bits = held[i][j];
+            }
         }
     }
-}
+};
 
 // Where each group of the window lies, for all threads of a block.
 DEVICE void fill_offsets(const StemPlan &plan, int *offsets) {
@@ -113,6 +118,7 @@ KERNEL_OF_BLOCKS(stem_forward, STEM_THREADS, 4, (const bf16 *x, const bf16 *w, C
     alignas(16) SHARED bf16 out[STEM_WIDTH * STEM_FORWARD_ROWS * STEM_OUT_PITCH];
     SHARED int offsets[STEM_STEPS * 2];
     typedef Pack<bf16, 8> P;
+    typedef Pack<bf16, 2> Pair;
     StemPlan plan(s);
     int t = threadIdx.x;
     int warp = t / 32;
@@ -126,10 +132,14 @@ KERNEL_OF_BLOCKS(stem_forward, STEM_THREADS, 4, (const bf16 *x, const bf16 *w, C
             weights[o * STEM_PITCH + k].bits = at < 0 ? (uint16_t)0 : column[(int64_t)o * s.kernel_y * plan.taps].bits;
         }
     }
+    StemPixels<STEM_FORWARD_LOADS> next;
+    if ((int)blockIdx.x < tiles) next.fetch(x, s, StemTile(s, blockIdx.x, STEM_FORWARD_ROWS), STEM_FORWARD_ROWS);
     for (int n = blockIdx.x; n < tiles; n += gridDim.x) {
         StemTile tile(s, n, STEM_FORWARD_ROWS);
-        load_pixels<STEM_FORWARD_LOADS>(x, s, plan, tile, STEM_FORWARD_ROWS, pixels);
+        next.put(s, plan, STEM_FORWARD_ROWS, pixels);
         BARRIER();
+        int after = n + (int)gridDim.x;
+        if (after < tiles) next.fetch(x, s, StemTile(s, after, STEM_FORWARD_ROWS), STEM_FORWARD_ROWS);
         float sums[2][8][4] = {};
         const bf16 *rows = pixels + warp * 2 * s.stride_y * plan.pitch;
         for (int step = 0; step < plan.steps; step++) {
@@ -150,11 +160,15 @@ KERNEL_OF_BLOCKS(stem_forward, STEM_THREADS, 4, (const bf16 *x, const bf16 *w, C
         for (int i = 0; i < 2; i++) {
             UNROLL
             for (int j = 0; j < 8; j++) {
-                for (int v = 0; v < 4; v++) {
-                    int m = (warp * 2 + i) * STEM_WIDTH + lane_of() / 4 + v / 2 * 8;
-                    int o = j * 8 + lane_of() % 4 * 2 + v % 2;
-                    float value = sums[i][j][v] + (bias ? bias[first_out + o] : 0.0f);
-                    store(out + m * STEM_OUT_PITCH + o, relu && value < 0 ? 0.0f : value);
+                int o = j * 8 + lane_of() % 4 * 2;
+                for (int half = 0; half < 2; half++) {
+                    int m = (warp * 2 + i) * STEM_WIDTH + lane_of() / 4 + half * 8;
+                    Pair pair;
+                    for (int v = 0; v < 2; v++) {
+                        float value = sums[i][j][half * 2 + v] + (bias ? bias[first_out + o + v] : 0.0f);
+                        store(&pair.values[v], relu && value < 0 ? 0.0f : value);
+                    }
+                    *(Pair *)(out + m * STEM_OUT_PITCH + o) = pair;
                 }
             }
         }
@@ -167,6 +181,18 @@ KERNEL_OF_BLOCKS(stem_forward, STEM_THREADS, 4, (const bf16 *x, const bf16 *w, C
         }
     }
 })
+
+// A thread's part of the gradients of a tile, zeros outside the image.
+DEVICE void fetch_grads(const bf16 *dy, const ConvShape &s, const StemTile &tile, int first_out, Pack<bf16, 8> *in) {
+    typedef Pack<bf16, 8> P;
+    int t = threadIdx.x;
+    UNROLL
+    for (int i = 0; i < STEM_GRAD_LOADS; i++) {
+        int64_t at = tile.output(s, (t + i * STEM_THREADS) / (STEM_OUT / 8));
+        in[i] = *(const P *)(dy + (at < 0 ? 0 : at) * s.out_channels + first_out + t % (STEM_OUT / 8) * 8);
+        for (int v = 0; v < 8; v++) in[i].values[v].bits = at < 0 ? (uint16_t)0 : in[i].values[v].bits;
+    }
+}
 
 // The gradient of the weight: a block sums every so many tiles, for 64 output channels, into its piece of
 // partial (pieces, O, Kh, Kw, I); a warp takes 16 output channels.
@@ -184,21 +210,25 @@ KERNEL_OF_BLOCKS(stem_weight_grad, STEM_THREADS, 3, (const bf16 *x, const bf16 *
     int warp = t / 32;
     int first_out = (int)blockIdx.y * STEM_OUT;
     float sums[STEM_STEPS][2][4] = {};
+    StemPixels<STEM_GRAD_ROW_LOADS> next;
+    P in[STEM_GRAD_LOADS];
+    if ((int)blockIdx.x < tiles) {
+        StemTile tile(s, blockIdx.x, STEM_GRAD_ROWS);
+        next.fetch(x, s, tile, STEM_GRAD_ROWS);
+        fetch_grads(dy, s, tile, first_out, in);
+    }
     for (int n = blockIdx.x; n < tiles; n += gridDim.x) {
-        StemTile tile(s, n, STEM_GRAD_ROWS);
-        load_pixels<STEM_GRAD_ROW_LOADS>(x, s, plan, tile, STEM_GRAD_ROWS, pixels);
-        P in[STEM_GRAD_LOADS];
-        UNROLL
-        for (int i = 0; i < STEM_GRAD_LOADS; i++) {
-            int64_t at = tile.output(s, (t + i * STEM_THREADS) / (STEM_OUT / 8));
-            in[i] = *(const P *)(dy + (at < 0 ? 0 : at) * s.out_channels + first_out + t % (STEM_OUT / 8) * 8);
-            for (int v = 0; v < 8; v++) in[i].values[v].bits = at < 0 ? (uint16_t)0 : in[i].values[v].bits;
-        }
+        next.put(s, plan, STEM_GRAD_ROWS, pixels);
         UNROLL
         for (int i = 0; i < STEM_GRAD_LOADS; i++) {
             *(P *)(grads + (t + i * STEM_THREADS) / (STEM_OUT / 8) * STEM_OUT_PITCH + t % (STEM_OUT / 8) * 8) = in[i];
         }
         BARRIER();
+        if (n + (int)gridDim.x < tiles) {
+            StemTile tile(s, n + gridDim.x, STEM_GRAD_ROWS);
+            next.fetch(x, s, tile, STEM_GRAD_ROWS);
+            fetch_grads(dy, s, tile, first_out, in);
+        }
         // The windows, one a row: of every position half of the groups.
         int p = t % POSITIONS;
         const bf16 *window = pixels + p / STEM_WIDTH * s.stride_y * plan.pitch + p % STEM_WIDTH * plan.stride;
