@@ -137,13 +137,14 @@ KERNELS(concat_pool, (const T *x, int batch, int positions, int channels, float 
 
 KERNELS(concat_pool_grad, (const float *dy, const uint32_t *winners, int batch, int positions, int channels, T *dx), {
     float share = (float)(1.0 / positions);
-    for (int64_t i = first_item(); i < (int64_t)batch * positions * channels; i += item_step()) {
+    for (int64_t i = first_item(); i < (int64_t)batch * channels; i += item_step()) {
+        int64_t b = i / channels;
         int c = (int)(i % channels);
-        int p = (int)(i / channels % positions);
-        int64_t b = i / channels / positions;
-        float value = dy[b * 2 * channels + channels + c] * share;
-        if (winners[b * channels + c] == (uint32_t)p) value += dy[b * 2 * channels + c];
-        store(dx + i, value);
+        float most = dy[b * 2 * channels + c];
+        float mean = dy[b * 2 * channels + channels + c] * share;
+        uint32_t winner = winners[i];
+        T *image = dx + b * positions * channels + c;
+        for (int p = 0; p < positions; p++) store(image + (int64_t)p * channels, winner == (uint32_t)p ? mean + most : mean);
     }
 })
 

@@ -138,9 +138,9 @@ KERNEL(find_not_finite, (const float *x, int64_t n, int wide_part, StepState *st
     if (bad) state->not_finite = 1;
 })
 
-// A piece of one parameter tensor, for one block.
+// A piece of one parameter tensor, for one block; its gradient may lie in bf16.
 struct Chunk {
-    uint32_t entry, start, len;
+    uint32_t entry, start, len, is_narrow;
 };
 
 // Gradients in bf16 to f32, one block a chunk.
@@ -150,27 +150,76 @@ KERNEL(widen_chunks, (const Chunk *chunks, const bf16 *from, float *to), {
     for (uint32_t j = threadIdx.x; j < chunk.len; j += blockDim.x) to[chunk.start + j] = load(from[chunk.start + j]);
 })
 
+// N neighbours of the gradients of a chunk.
+template <int N>
+DEVICE void grads_at(const Chunk &chunk, uint32_t i, const float *grads, const bf16 *narrow, float *g) {
+    if (chunk.is_narrow) {
+        Pack<bf16, N> in = *(const Pack<bf16, N> *)(narrow + i);
+        for (int n = 0; n < N; n++) g[n] = load(in.values[n]);
+    } else {
+        Pack<float, N> in = *(const Pack<float, N> *)(grads + i);
+        for (int n = 0; n < N; n++) g[n] = in.values[n];
+    }
+}
+
+// As find_not_finite, of the gradients of all chunks.
+KERNEL(find_not_finite_chunks, (const Chunk *chunks, const float *grads, const bf16 *narrow, StepState *state), {
+    Chunk chunk = chunks[blockIdx.x];
+    uint32_t wide = chunk.start % 4 ? 0 : chunk.len / 4;
+    bool bad = false;
+    float g[4];
+    UNROLL_4
+    for (uint32_t j = threadIdx.x; j < wide; j += blockDim.x) {
+        grads_at<4>(chunk, chunk.start + j * 4, grads, narrow, g);
+        for (int n = 0; n < 4; n++) bad |= !(fabsf(g[n]) <= 3.402823466e38f);
+    }
+    for (uint32_t j = wide * 4 + threadIdx.x; j < chunk.len; j += blockDim.x) {
+        grads_at<1>(chunk, chunk.start + j, grads, narrow, g);
+        bad |= !(fabsf(g[0]) <= 3.402823466e38f);
+    }
+    if (bad) state->not_finite = 1;
+})
+
 // What one update of one tensor uses; `trained` 0 leaves it alone.
 struct AdamRates {
     float keep, beta1, beta2, rest1, rest2, rate, unbias, eps;
     uint32_t trained;
 };
 
+// What Adam reads and writes; `copy` may be null.
+struct AdamBuffers {
+    float *values, *m, *v;
+    const float *grads;
+    const bf16 *narrow;
+    bf16 *copy;
+};
+
+template <int N>
+DEVICE void update(const Chunk &chunk, const AdamRates &r, const AdamBuffers &b, uint32_t i) {
+    typedef Pack<float, N> P;
+    float g[N];
+    grads_at<N>(chunk, i, b.grads, b.narrow, g);
+    P value = *(const P *)(b.values + i), first = *(const P *)(b.m + i), second = *(const P *)(b.v + i);
+    Pack<bf16, N> copy;
+    for (int n = 0; n < N; n++) {
+        first.values[n] = r.beta1 * first.values[n] + r.rest1 * g[n];
+        second.values[n] = r.beta2 * second.values[n] + r.rest2 * (g[n] * g[n]);
+        value.values[n] = value.values[n] * r.keep - r.rate * first.values[n] / (sqrtf(second.values[n] * r.unbias) + r.eps);
+        store(&copy.values[n], value.values[n]);
+    }
+    *(P *)(b.m + i) = first;
+    *(P *)(b.v + i) = second;
+    *(P *)(b.values + i) = value;
+    if (b.copy) *(Pack<bf16, N> *)(b.copy + i) = copy;
+}
+
 // Adam with decoupled decay over one flat buffer (arXiv:1412.6980, arXiv:1711.05101), one block a chunk. Also leaves the
 // bf16 copy that products read, if there is one.
-KERNEL(adam, (const Chunk *chunks, const AdamRates *rates, const StepState *state, float *values, const float *grads, float *m, float *v, bf16 *copy), {
+KERNEL(adam, (const Chunk *chunks, const AdamRates *rates, const StepState *state, AdamBuffers buffers), {
     Chunk chunk = chunks[blockIdx.x];
     AdamRates r = rates[chunk.entry];
     if (!r.trained || state->not_finite) return;
-    for (uint32_t j = threadIdx.x; j < chunk.len; j += blockDim.x) {
-        uint32_t i = chunk.start + j;
-        float g = grads[i];
-        float first = r.beta1 * m[i] + r.rest1 * g;
-        float second = r.beta2 * v[i] + r.rest2 * (g * g);
-        float value = values[i] * r.keep - r.rate * first / (sqrtf(second * r.unbias) + r.eps);
-        m[i] = first;
-        v[i] = second;
-        values[i] = value;
-        if (copy) store(copy + i, value);
-    }
+    uint32_t wide = chunk.start % 4 ? 0 : chunk.len / 4;
+    for (uint32_t j = threadIdx.x; j < wide; j += blockDim.x) update<4>(chunk, r, buffers, chunk.start + j * 4);
+    for (uint32_t j = wide * 4 + threadIdx.x; j < chunk.len; j += blockDim.x) update<1>(chunk, r, buffers, chunk.start + j);
 })

@@ -65,4 +65,4 @@ pub use error::{Error, Result};
 pub use folded::{FoldedConfig, FoldedConvolution, Unfolded};
 pub use norm::{Activation, BatchNorm, BatchNormConfig};
 pub use pool::{GlobalShape, PoolShape};
-pub use train::{Adam, AdamRates, Dropout, Loss, StepState, Widen};
+pub use train::{Adam, AdamRates, Dropout, Grads, Loss, StepState, Widen};

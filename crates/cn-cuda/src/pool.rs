@@ -132,7 +132,7 @@ pub fn concat_pool_grad(
     winners.check("winners", s.rows() * 4)?;
     let [b, p, c] = s.sizes();
     let args = args![dy.address(), winners.address(), b, p, c, dx.address()];
-    device.launch_for("concat_pool_grad", e, Grid::over(s.rows() * s.positions), args)
+    device.launch_for("concat_pool_grad", e, Grid::over(s.rows()), args)
 }
 
 /// `y (B, C)` in `f32`: means over the positions.

@@ -223,16 +223,18 @@ struct Chunk {
     entry: u32,
     start: u32,
     len: u32,
+    is_narrow: u32,
 }
-// SAFETY: three numbers of four bytes.
+// SAFETY: four numbers of four bytes.
 unsafe impl Plain for Chunk {}
 
-/// Pieces of tensors at these (offset, length).
-fn chunks(tensors: &[(usize, usize)]) -> Vec<Chunk> {
+/// Pieces of tensors at these (offset, length), and which of them have gradients in bf16.
+fn chunks(tensors: &[(usize, usize)], is_narrow: impl Fn(usize) -> bool) -> Vec<Chunk> {
     let of = |(entry, &(offset, n)): (usize, &(usize, usize))| {
-        let piece = move |at: usize| (at, CHUNK.min(n - at));
-        let chunk = move |(at, len)| Chunk { entry: entry as u32, start: (offset + at) as u32, len: len as u32 };
-        (0..n).step_by(CHUNK).map(piece).map(chunk)
+        let (entry, is_narrow) = (entry as u32, u32::from(is_narrow(entry)));
+        let piece =
+            move |at: usize| Chunk { entry, start: (offset + at) as u32, len: CHUNK.min(n - at) as u32, is_narrow };
+        (0..n).step_by(CHUNK).map(piece)
     };
     tensors.iter().enumerate().flat_map(of).collect()
 }
@@ -257,7 +259,7 @@ impl Widen {
             let found = format!("{} tensors in {len} elements", tensors.len());
             return Err(Error::Setting { name: "gradients", found, expected: "tensors inside the flat buffer" });
         }
-        let chunks = chunks(tensors);
+        let chunks = chunks(tensors, |_| true);
         let (n_chunks, chunks) = (chunks.len(), device.plain(&chunks, "the plan of gradients")?);
         Ok(Self { device: device.clone(), len, n_chunks, chunks })
     }
@@ -282,6 +284,7 @@ impl Widen {
 #[derive(Clone, Debug)]
 pub struct Adam {
     device: Device,
+    tensors: Vec<(usize, usize)>,
     n_chunks: usize,
     chunks: Buffer,
     rates: Buffer,
@@ -303,15 +306,48 @@ impl Adam {
             let found = format!("{} tensors in {len} elements", tensors.len());
             return Err(Error::Setting { name: "parameters", found, expected: "tensors inside the flat buffer" });
         }
-        let chunks = chunks(tensors);
+        let chunks = chunks(tensors, |_| false);
         Ok(Self {
             device: device.clone(),
+            tensors: tensors.to_vec(),
             n_chunks: chunks.len(),
             chunks: device.plain(&chunks, "the plan of the optimizer")?,
             rates: device.zeros(size_of::<AdamRates>() * tensors.len(), "rates")?,
             m: device.zeros(len * 4, "moments of the optimizer")?,
             v: device.zeros(len * 4, "moments of the optimizer")?,
         })
+    }
+
+    /// The same optimizer, with the same rates and moments, that reads the gradients of these tensors, by number, in bf16.
+    ///
+    /// # Errors
+    ///
+    /// If memory runs out.
+    pub fn with_narrow(&self, narrow: &[usize]) -> Result<Self> {
+        let chunks = chunks(&self.tensors, |entry| narrow.contains(&entry));
+        Ok(Self { chunks: self.device.plain(&chunks, "the plan of the optimizer")?, ..self.clone() })
+    }
+
+    fn check_grads(&self, grads: Grads<'_>) -> Result<[u64; 2]> {
+        grads.wide.check("grads", self.m.len())?;
+        let narrow = grads.narrow.unwrap_or(grads.wide);
+        grads.narrow.map_or(Ok(()), |narrow| narrow.check("narrow grads", self.m.len() / 2))?;
+        Ok([grads.wide.address(), narrow.address()])
+    }
+
+    fn grid(&self) -> Grid {
+        Grid::of_blocks([self.n_chunks.max(1), 1, 1], [256, 1, 1])
+    }
+
+    /// As [`StepState::watch`], of all gradients.
+    ///
+    /// # Errors
+    ///
+    /// If a size does not fit, or the device fails.
+    pub fn watch(&self, state: &StepState, grads: Grads<'_>) -> Result<()> {
+        let [wide, narrow] = self.check_grads(grads)?;
+        let args = args![self.chunks.address(), wide, narrow, state.words.address()];
+        self.device.launch("find_not_finite_chunks", self.grid(), args)
     }
 
     /// Sets the rates of the following steps, one for each tensor.
@@ -323,20 +359,42 @@ impl Adam {
         self.rates.write_plain(rates)
     }
 
-    /// One update of `values` by `grads`, unless `state` has seen a number that is none; `copy`, if given, receives the
+    /// One update of `values` by `grads`, in which what is read in bf16 must be there, unless `state` has seen a number that is none; `copy`, if given, receives the
     /// new values in bf16.
     ///
     /// # Errors
     ///
     /// If a size does not fit, or the device fails.
-    pub fn step(&self, state: &StepState, values: &Buffer, grads: &Buffer, copy: Option<&Buffer>) -> Result<()> {
+    pub fn step(&self, state: &StepState, values: &Buffer, grads: Grads<'_>, copy: Option<&Buffer>) -> Result<()> {
         values.check("values", self.m.len())?;
-        grads.check("grads", self.m.len())?;
+        let [grads, narrow] = self.check_grads(grads)?;
         copy.map_or(Ok(()), |copy| copy.check("copy", self.m.len() / 2))?;
         let [chunks, rates, state] = [&self.chunks, &self.rates, &state.words].map(Buffer::address);
-        let [values, grads, m, v] = [values, grads, &self.m, &self.v].map(Buffer::address);
-        let copy = crate::device::address_of(copy);
-        let grid = Grid::of_blocks([self.n_chunks.max(1), 1, 1], [256, 1, 1]);
-        self.device.launch("adam", grid, args![chunks, rates, state, values, grads, m, v, copy])
+        let [values, m, v] = [values, &self.m, &self.v].map(Buffer::address);
+        let buffers = AdamBuffers { values, m, v, grads, narrow, copy: crate::device::address_of(copy) };
+        self.device.launch("adam", self.grid(), args![chunks, rates, state, buffers])
     }
 }
+
+/// Flat gradients, as long as the parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Grads<'a> {
+    /// In `f32`.
+    pub wide: &'a Buffer,
+    /// In bf16, of the tensors that [`Adam::with_narrow`] names.
+    pub narrow: Option<&'a Buffer>,
+}
+
+/// Addresses, as the kernel takes them.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct AdamBuffers {
+    values: u64,
+    m: u64,
+    v: u64,
+    grads: u64,
+    narrow: u64,
+    copy: u64,
+}
+// SAFETY: six numbers of eight bytes.
+unsafe impl Plain for AdamBuffers {}

@@ -8,7 +8,7 @@ use super::recorded::Program;
 use super::spec::Spec;
 use crate::{Adam, AdamConfig, Entry, Error, Hyper, Loss, Model, Network, Result};
 use candle_core::Tensor;
-use cn_cuda::{AdamRates, Buffer, Device, Element, Products, StepState, Timing, Widen};
+use cn_cuda::{AdamRates, Buffer, Device, Element, Grads, Products, StepState, Timing, Widen};
 use cn_kernels::optim::AdamStep;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ struct Training {
     targets: Buffer,
     loss: Buffer,
     logits: Buffer,
+    /// Brings gradients that are left in bf16 to the others, for who asks.
+    widen: Widen,
 }
 
 /// A forward pass with running statistics.
@@ -156,25 +158,25 @@ impl GpuNetwork {
         steps.push(self.update(loss.clone(), &narrow)?);
         drop(held);
         let program = Program::new(steps);
-        Ok(Training { of, program, ids, images: buffer, targets, loss, logits })
+        let slots = narrow.iter().map(|i| &self.parameters.slots[*i]);
+        let tensors: Vec<_> = slots.map(|slot| (slot.offset, slot.len)).collect();
+        let widen = Widen::new(&self.device, &tensors, self.parameters.len())?;
+        Ok(Training { of, program, ids, images: buffer, targets, loss, logits, widen })
     }
 
-    /// Widens gradients that are `narrow`, watches all of them, the loss and the running moments, and updates.
+    /// Watches all gradients, of which some are `narrow`, the loss and the running moments, and updates.
     fn update(&self, loss: Buffer, narrow: &[usize]) -> Result<Step> {
-        let GpuParameters { values, grads, copy, slots, .. } = &self.parameters;
-        let (values, grads, copy) = (values.clone(), grads.clone(), copy.clone());
+        let GpuParameters { values, grads, copy, narrow: narrow_grads, .. } = &self.parameters;
+        let (values, wide, copy, narrow_grads) = (values.clone(), grads.clone(), copy.clone(), narrow_grads.clone());
         let moments = self.parameters.moments().clone();
-        let (state, optimizer) = (self.state.clone(), self.optimizer.clone());
-        let tensors: Vec<_> = narrow.iter().map(|i| (slots[*i].offset, slots[*i].len)).collect();
-        let widen = Widen::new(&self.device, &tensors, self.parameters.len())?;
-        let narrow = self.parameters.narrow.clone();
+        let (state, optimizer) = (self.state.clone(), self.optimizer.with_narrow(narrow)?);
         Ok(Box::new(move || {
-            narrow.as_ref().map_or(Ok(()), |narrow| widen.run(narrow, &grads))?;
+            let grads = Grads { wide: &wide, narrow: narrow_grads.as_ref() };
             state.watch(&loss)?;
-            state.watch(&grads)?;
             // The variance of finite activations can be infinite, which no other number tells.
             state.watch(&moments)?;
-            optimizer.step(&state, &values, &grads, copy.as_ref())
+            optimizer.watch(&state, grads)?;
+            optimizer.step(&state, &values, grads, copy.as_ref())
         }))
     }
 
@@ -439,7 +441,11 @@ impl GpuNetwork {
     ///
     /// If the device fails.
     pub fn grads(&self, network: &Network) -> Result<Tensor> {
-        self.parameters.to_host_order(network.parameters(), &self.parameters.grads.read_floats()?)
+        let GpuParameters { grads, narrow, .. } = &self.parameters;
+        if let (Some(training), Some(narrow)) = (&self.training, narrow) {
+            training.widen.run(narrow, grads)?;
+        }
+        self.parameters.to_host_order(network.parameters(), &grads.read_floats()?)
     }
 }
 
