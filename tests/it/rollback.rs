@@ -48,6 +48,37 @@ fn a_run_that_is_thrown_back_ends_the_same_wherever_it_was_stopped() {
 }
 
 #[test]
+fn a_second_way_back_is_found_under_any_name() {
+    let place = Place::new();
+    // Squares of such weights are infinite, also at an eighth of the rate.
+    let phases = "[[phase]]\nepochs = 1\nfrozen = true\nlr = 1e-3\n[[phase]]\nepochs = 1\nfrozen = false\nlr = 1e24\n";
+    place.write("c.toml", format!("image_size = 32\nbatch_size = 16\n{phases}"));
+    let train = "train --config c.toml --synthetic --limit 150 --weights none --checkpoint-every 1";
+    for (run, junk) in [("lost", None), ("damaged", Some("junk"))] {
+        let ended = place.line(&format!("{train} --out {run}"));
+        assert_eq!(ended.code, 1, "{}", ended.snapshot());
+        // The end of the epoch is left under the best one's name alone.
+        let folder = cn_learn::CheckpointFolder::new(place.path(run).join("checkpoints"));
+        let read = |path: std::path::PathBuf| cn_learn::Checkpoint::read(&path).expect("whole");
+        let (best, last) = (read(folder.best()), read(folder.last()));
+        assert!(best.is_whole_epoch() && best.position().epochs_done == 1 && !last.is_whole_epoch());
+        std::fs::remove_file(folder.previous()).expect("removed");
+        if let Some(junk) = junk {
+            std::fs::write(folder.epoch(), junk).expect("written");
+        }
+        let refused = place.line(&format!("train --resume {run} --on-nan rollback"));
+        let back = |step: u64, scale: &str| format!("; back to step {step}, with {scale} of the learning rates\n");
+        let steps = best.position().steps_done;
+        let all = [back(steps, "0.5"), back(0, "0.25"), back(steps, "0.125")];
+        for part in all.iter().map(String::as_str).chain([", also with an eighth of the learning rates\n"]) {
+            assert!(refused.code == 1 && refused.stderr.contains(part), "{part}{}", refused.snapshot());
+        }
+        let warned = refused.stderr.contains("; another one of that epoch is used\n");
+        assert_eq!(warned, junk.is_some(), "{}", refused.snapshot());
+    }
+}
+
+#[test]
 fn a_run_goes_back_to_its_last_epoch_or_says_that_it_cannot() {
     let place = Place::new();
     let train = diverging(&place);

@@ -177,8 +177,11 @@ fn roll_back(
         |checkpoint: &Checkpoint| is_own(checkpoint, manifest) && checkpoint.position().epochs_done == bad.epoch;
     let is_of_try =
         |checkpoint: &Checkpoint| is_of_epoch(checkpoint) && checkpoint.lr_scale().to_bits() == failed.to_bits();
-    // One of other rates was gone back to before.
-    let was_tried = || Checkpoint::read(&folder.epoch()).is_ok_and(|checkpoint| is_of_epoch(&checkpoint));
+    // One of twice these rates was gone back to before.
+    let is_of_the_try_before = |checkpoint: &Checkpoint| {
+        is_of_epoch(checkpoint) && checkpoint.lr_scale().to_bits() == (2.0 * failed).to_bits()
+    };
+    let was_tried = || folder.epoch_where(is_of_the_try_before).is_some();
     let from = match folder.epoch_where(is_of_try) {
         Some(found) => {
             if let Some(damage) = &found.damage {
@@ -201,9 +204,10 @@ fn no_way_back(folder: &CheckpointFolder, bad: &NotFinite) -> Problem {
     let epoch = folder.epoch();
     let problem = format!("{bad}; there is no checkpoint of the epoch before it to go back to");
     let cause = Checkpoint::read(&epoch).err();
+    // It is no step that is wrong where the validation is.
+    let skip = if bad.place == BadPlace::Validation { "" } else { " leave such steps out (`--on-nan skip`)," };
     let problem = Problem::failure(problem).hint(format!(
-        "restore `{}` from a copy, leave such steps out (`--on-nan skip`), or train again: runs that begin with `--on-nan \
-         rollback` keep it",
+        "restore `{}` from a copy,{skip} or train again: runs that begin with `--on-nan rollback` keep it",
         epoch.display()
     ));
     match cause {
