@@ -130,6 +130,13 @@ fn every_file_that_changes_is_named() {
     let result = place.result("verify run");
     assert_eq!(named(&result, "unknown"), ["data"]);
     assert_eq!(named(&place.result("verify run --data moved"), "same"), all);
+
+    // Nor are weights that it began with.
+    std::fs::rename(place.path("moved"), place.path("data")).expect("moved back");
+    place.result(&format!("{} --weights run/model.safetensors", TRAIN.replace("--out run", "--out second")));
+    assert_eq!(named(&place.result("verify second"), "same"), all);
+    std::fs::rename(place.path("run"), place.path("elsewhere")).expect("moved");
+    assert_eq!(named(&place.result("verify second"), "unknown"), ["initial weights"]);
 }
 
 #[test]

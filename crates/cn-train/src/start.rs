@@ -90,6 +90,14 @@ pub(crate) fn is_name(weights: &str) -> bool {
     weights == "auto" || Source::NAMED.iter().any(|source| source.name() == weights)
 }
 
+/// Whether the weights that the settings ask for are not on this machine.
+pub(crate) fn are_elsewhere(config: &Config) -> bool {
+    match config.weights.as_str() {
+        "imagenet" => Source::Imagenet.find(config).is_ok_and(|found| found.is_none()),
+        weights => !is_name(weights) && !Path::new(weights).exists(),
+    }
+}
+
 /// What the path of a file says about it.
 pub(crate) fn origin_of(path: &Path) -> WeightsOrigin {
     let (repo, revision) = HubFile::of_path(path).map(|file| (file.repo, file.revision)).unzip();

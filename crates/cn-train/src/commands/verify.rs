@@ -6,7 +6,7 @@ use crate::args::VerifyArgs;
 use crate::config::Config;
 use crate::data::Plan;
 use crate::problem::Problem;
-use crate::start::Start;
+use crate::start::{self, Start};
 use crate::sums;
 use anyhow::{Context as _, Result};
 use cn_data::Cache;
@@ -207,14 +207,25 @@ impl Checks {
                 self.note("labels", |_| agree("the manifest has", &own.index_sha256, &index));
                 let split = dataset.split().sha256().to_string();
                 self.note("split", |_| agree("the manifest has", &own.split_sha256, &split));
-                self.note("initial weights", |_| {
-                    let start = Start::open(&config)?.for_data(&dataset)?;
-                    let (mut network, _) = start.build(&config, dataset.vocabulary().len())?;
-                    let found = cn_zoo::weights_sha256(&network.named_tensors()?)?;
-                    agree("the manifest has", &manifest.weights.sha256, &found)
-                });
+                self.initial_weights(&config, &dataset, manifest);
             }
         }
+    }
+
+    fn initial_weights(&mut self, config: &Config, dataset: &cn_data::Dataset, manifest: &Manifest) {
+        let what = "initial weights";
+        if start::are_elsewhere(config) {
+            // As with data that are elsewhere.
+            let about = format!("`{}` is not here", config.weights);
+            self.done.push(Check { what, outcome: Outcome::Unknown, about });
+            return;
+        }
+        self.note(what, |_| {
+            let start = Start::open(config)?.for_data(dataset)?;
+            let (mut network, _) = start.build(config, dataset.vocabulary().len())?;
+            let found = cn_zoo::weights_sha256(&network.named_tensors()?)?;
+            agree("the manifest has", &manifest.weights.sha256, &found)
+        });
     }
 
     fn dataset(&self, context: &Context<'_>, args: &VerifyArgs) -> Result<(Config, cn_data::Dataset)> {

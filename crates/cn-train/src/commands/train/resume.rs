@@ -284,8 +284,13 @@ pub(super) fn finished(context: &Context<'_>, run: &RunFolder) -> Result<u8> {
 
 /// Refuses what flags say otherwise than the run.
 fn refuse(run: &RunFolder, args: &TrainArgs, differences: &[String]) -> Result<()> {
+    let is_lost = |line: &String| line.starts_with("data.") && line.ends_with(", now nothing");
     let hint = match differences.iter().any(|line| is_kept(line)) {
         true => "leave the flags out, or begin a new run with them",
+        // Flags about data say all of it.
+        false if differences.iter().any(is_lost) => {
+            "give all flags about the data that the run was begun with (its config.toml has them), or leave them out"
+        }
         false => "leave the flags out, or pass `--force` to go on anyway",
     };
     refuse_with(run, args, differences, hint)
