@@ -16,6 +16,7 @@ use tiff::{
     decoder::Decoder as TiffDecoder,
     tags::{CompressionMethod, Tag},
 };
+use tiles::Stack;
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::{JpegDecoder, errors::DecodeErrors};
 
@@ -196,29 +197,37 @@ fn decode_other(
     config: &DecodeConfig,
     budget: &MemoryBudget,
 ) -> Result<(Decoded, Orientation), BadReason> {
+    let is_tiff = format == ImageFormat::Tiff;
+    if let Some(kind) = is_tiff.then(|| unknown_tiff(bytes)).flatten() {
+        return Err(BadReason::Unsupported(kind.into()));
+    }
+    let stack = is_tiff.then(|| tiles::stacked(bytes, config.max_image_pixels)).flatten();
+    let bytes = stack.as_ref().map_or(bytes, |stack| &stack.bytes);
     let open = |max_alloc: u64| {
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         reader.limits(limits(max_alloc));
         reader.into_decoder().map_err(of_image)
     };
-    if let Some(kind) = (format == ImageFormat::Tiff).then(|| unknown_tiff(bytes)).flatten() {
-        return Err(BadReason::Unsupported(kind.into()));
-    }
     let mut decoder = open(MAX_METADATA)?;
-    let (width, height) = decoder.dimensions();
+    let [width, height] = stack.as_ref().map_or_else(|| decoder.dimensions().into(), Stack::size);
     check_size(width.into(), height.into(), config)?;
     if format == ImageFormat::WebP && has_larger_frame(bytes, [width, height]) {
         return Err(damaged("a frame that is larger than the image"));
     }
     let peak = peak(bytes, format, &decoder);
-    let _permit = budget.acquire(bytes.len() as u64, peak)?;
+    // The file itself and the pixels of its tiles once more.
+    let copies = stack.as_ref().map_or(0, |stack| stack.bytes.len() as u64 + decoder.total_bytes());
+    let _permit = budget.acquire(bytes.len() as u64, peak + copies)?;
     if peak > MAX_METADATA {
         // What a decoder counts: of GIF the frame beside the pixels, which gets as much as they do; of others it is all.
         decoder = open(if format == ImageFormat::Gif { decoder.total_bytes() } else { peak + MAX_METADATA })?;
     }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let image = DynamicImage::from_decoder(decoder).map_err(of_image)?;
-    let image = flattened(image);
+    let image = match &stack {
+        Some(stack) => DynamicImage::from_decoder(stack.decoder(decoder)),
+        None => DynamicImage::from_decoder(decoder),
+    };
+    let image = flattened(image.map_err(of_image)?);
     // GIF knows palettes only: what has no colour is grey.
     let image = if format == ImageFormat::Gif && is_colourless(&image) { to_grey(image) } else { image };
     Ok((shrunk(image, config.longest_side), orientation))
@@ -435,6 +444,7 @@ fn over_image(image: Decoded, f: impl FnOnce(DynamicImage) -> DynamicImage) -> D
 mod blocks;
 mod memory;
 mod shrink;
+mod tiles;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use proptest::{
 };
 
 mod jpeg;
+mod tiles;
 
 use jpeg::KINDS;
 
