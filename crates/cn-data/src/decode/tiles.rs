@@ -1,7 +1,8 @@
-//! TIFF in tiles packed by LZW.
+//! TIFF in tiles packed by LZW, or of colours apart.
 //!
 //! Where tiles are not as wide as the image, each is read row by row, and the decoder of LZW takes the end of some row's
-//! codes for a file that is cut short. So such a file is read as an image as narrow as a tile, of all tiles one below the
+//! codes for a file that is cut short; and where colours lie in planes of their own, it panics at tiles that the edge cuts. So
+//! such a file is read as an image as narrow as a tile, of all tiles one below the
 //! other, each of which is then read as a whole, and put together here.
 
 use std::io::Cursor;
@@ -50,18 +51,21 @@ impl Layout {
     }
 }
 
-/// The tiles of a file one below the other, of at most so many pixels; `None` where they are as wide as the image, or not
-/// packed by LZW.
+/// The tiles of a file one below the other, of at most so many pixels; `None` where the decoder reads it as it is.
 pub(super) fn stacked(bytes: &[u8], max_pixels: u64) -> Option<Stack> {
     const WIDTH: u16 = 256;
     const HEIGHT: u16 = 257;
     let mut tiff = Decoder::new(Cursor::new(bytes)).ok()?;
+    const APART: u16 = 2;
     let method: u16 = tiff.find_tag_unsigned(Tag::Compression).ok()??;
+    let planes: Option<u16> = tiff.find_tag_unsigned(Tag::PlanarConfiguration).ok()?;
     let mut side = |tag| tiff.find_tag_unsigned::<u32>(tag).ok().flatten().filter(|side| *side > 0);
     let tile = [side(Tag::TileWidth)?, side(Tag::TileLength)?];
     let image = <[u32; 2]>::from(tiff.dimensions().ok()?);
     let layout = Layout { image, tile };
-    if method != CompressionMethod::LZW.to_u16() || image[0] == tile[0] {
+    let is_cut = !image[0].is_multiple_of(tile[0]) || !image[1].is_multiple_of(tile[1]);
+    let is_by_rows = method == CompressionMethod::LZW.to_u16() && image[0] != tile[0];
+    if !is_by_rows && !(planes == Some(APART) && is_cut) {
         return None;
     }
     let height = layout.tiles()?.checked_mul(tile[1])?;
