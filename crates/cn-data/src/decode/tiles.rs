@@ -65,7 +65,7 @@ pub(super) fn stacked(bytes: &[u8], max_pixels: u64) -> Option<Stack> {
     let layout = Layout { image, tile };
     let is_cut = !image[0].is_multiple_of(tile[0]) || !image[1].is_multiple_of(tile[1]);
     let is_by_rows = method == CompressionMethod::LZW.to_u16() && image[0] != tile[0];
-    if !is_by_rows && !(planes == Some(APART) && is_cut) {
+    if !(is_by_rows || (planes == Some(APART) && is_cut)) {
         return None;
     }
     let height = layout.tiles()?.checked_mul(tile[1])?;
