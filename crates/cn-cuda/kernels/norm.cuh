@@ -41,6 +41,18 @@ DEVICE bool sum_rows(const float *a, const float *b, float *a_sum, float *b_sum)
     return true;
 }
 
+// Leaves the two sums of a block for each channel as its piece of (pieces, 2, C).
+template <int V>
+DEVICE void leave_sums(const float *a, const float *b, int channels, float *partial) {
+    int own = blockIdx.x * NORM_LANES * V + threadIdx.y * NORM_LANES + threadIdx.x;
+    float a_all, b_all;
+    if (sum_rows<V>(a, b, &a_all, &b_all) && own < channels) {
+        float *to = partial + (int64_t)blockIdx.y * 2 * channels + own;
+        to[0] = a_all;
+        to[channels] = b_all;
+    }
+}
+
 // Sums around the first row of the piece, since a large mean would eat the variance. Block (8, 32), V channels a thread,
 // grid (channels / 8V, pieces); `partial` is (pieces, 2, C): the mean of each piece and its sum of squares about that.
 template <class T, int V>
@@ -235,7 +247,7 @@ struct NormMask {
 template <class T, int V>
 DEVICE void norm_grad_sums(const T *x, const T *y, const T *dy, const float *saved, int64_t rows, int channels, int piece, int relu, T *d_residual, float *partial) {
     typedef Pack<T, V> P;
-    int first = blockIdx.x * NORM_LANES * V, c = first + threadIdx.x * V;
+    int c = (blockIdx.x * NORM_LANES + threadIdx.x) * V;
     Piece p(rows, piece);
     NormMask<T, V> mask(y, saved, channels, c, relu);
     float g_sum[V], gx_sum[V], mean[V];
@@ -255,13 +267,7 @@ DEVICE void norm_grad_sums(const T *x, const T *y, const T *dy, const float *sav
             if (d_residual) *(P *)(d_residual + i) = rest;
         }
     }
-    int own = first + threadIdx.y * NORM_LANES + threadIdx.x;
-    float g_all, gx_all;
-    if (sum_rows<V>(g_sum, gx_sum, &g_all, &gx_all) && own < channels) {
-        float *to = partial + (int64_t)blockIdx.y * 2 * channels + own;
-        to[0] = g_all;
-        to[channels] = gx_all;
-    }
+    leave_sums<V>(g_sum, gx_sum, channels, partial);
 }
 
 KERNELS_WITH_BARRIER(norm_grad_sums, (const T *x, const T *y, const T *dy, const float *saved, int64_t rows, int channels, int piece, int relu, int wide, T *d_residual, float *partial), {

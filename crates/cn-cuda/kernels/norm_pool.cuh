@@ -181,7 +181,7 @@ struct PooledPatch {
 // As norm_grad_sums; pieces are of equal numbers of pixels or patches.
 template <class T, int V, class Pooled>
 DEVICE void norm_pool_grad_sums(const Pooled &pooled, const float *saved, float *partial) {
-    int channels = pooled.s.channels, first = blockIdx.x * NORM_LANES * V, c = first + threadIdx.x * V;
+    int channels = pooled.s.channels, c = (blockIdx.x * NORM_LANES + threadIdx.x) * V;
     uint32_t n = pooled.count(), piece = (n + gridDim.y - 1) / gridDim.y, begin = blockIdx.y * piece;
     uint32_t end = begin + piece < n ? begin + piece : n;
     float g_sum[V], gx_sum[V], mean[V];
@@ -201,13 +201,7 @@ DEVICE void norm_pool_grad_sums(const Pooled &pooled, const float *saved, float 
             }
         }
     }
-    int own = first + threadIdx.y * NORM_LANES + threadIdx.x;
-    float g_all, gx_all;
-    if (sum_rows<V>(g_sum, gx_sum, &g_all, &gx_all) && own < channels) {
-        float *to = partial + (int64_t)blockIdx.y * 2 * channels + own;
-        to[0] = g_all;
-        to[channels] = gx_all;
-    }
+    leave_sums<V>(g_sum, gx_sum, channels, partial);
 }
 
 KERNELS_WITH_BARRIER(norm_pool_grad_sums, (const T *x, const T *dy, const uint8_t *winners, PoolShape s, const float *saved, int wide, float *partial), {

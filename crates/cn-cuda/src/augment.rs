@@ -117,10 +117,12 @@ impl ImageStack {
 
 /// Threads of a block; as in the kernel.
 const THREADS: u32 = 256;
-/// Pixels of an image that a block makes: the more, the less often it computes what they share, as long as there are so
-/// many blocks.
+/// Pixels of an image that a block makes, about: the more, the less often it computes what they share, as long as there are
+/// so many blocks.
 const PIXELS: [usize; 2] = [2048, 8192];
 const BLOCKS: usize = 512;
+/// Rows that a block has tables for; as in the kernel.
+const ROWS: usize = 64;
 /// Blocks along the batch that a device takes.
 const MAX_BATCH: usize = 65_535;
 
@@ -230,7 +232,7 @@ impl Augment {
                 expected: "the batch of these images that was prepared",
             });
         }
-        let piece = (pixels / BLOCKS).next_power_of_two().clamp(PIXELS[0], PIXELS[1]);
+        let piece = rows_of_piece(pixels, size) * size;
         let (ids, geometry) = (self.ids.address(), self.geometry.address());
         let args = args![stack.raw(), ids, geometry, self.planes, piece as u32, out.address()];
         let grid = Grid::of_blocks([(size * size).div_ceil(piece), n, 1], [THREADS, 1, 1]);
@@ -242,6 +244,12 @@ impl Augment {
     pub fn ids(&self) -> &Buffer {
         &self.ids
     }
+}
+
+/// Rows of an image of side `size` that a block makes, of a batch of so many pixels.
+fn rows_of_piece(pixels: usize, size: usize) -> usize {
+    let piece = (pixels / BLOCKS).next_power_of_two().clamp(PIXELS[0], PIXELS[1]);
+    (piece / size.max(1)).clamp(1, ROWS)
 }
 
 /// Whether a geometry reads and writes inside.
@@ -257,4 +265,21 @@ fn fits(g: &Geometry, [height, width, _]: [usize; 3]) -> bool {
     };
     let erased = g.erased[2] == 0 || within(g.erased, size, size);
     (1..1 << 16).contains(&size) && seen && erased && g.border <= 255 && g.full < 1 << 24
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_makes_whole_rows_that_its_tables_hold() {
+        for size in [1, 16, 48, 64, 96, 128, 224, 512, 3000, 10_000] {
+            for batch in [1, 64, 256, 512] {
+                let rows = rows_of_piece(batch * size * size, size);
+                assert!((1..=ROWS).contains(&rows), "{batch} of {size}");
+                assert!(rows * size <= PIXELS[1].max(size), "{batch} of {size}");
+            }
+        }
+        assert_eq!([64, 256].map(|batch| rows_of_piece(batch * 128 * 128, 128)), [16, 64]);
+    }
 }

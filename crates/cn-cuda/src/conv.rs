@@ -111,8 +111,7 @@ impl Convolution {
     pub fn new(device: &Device, shape: ConvShape, element: Element, products: Products) -> Result<Self> {
         shape.check()?;
         let stem = if element == Element::Bf16 { Stem::new(device, shape) } else { None };
-        let (picked, product) =
-            Picked::new(device, shape, element)?.map_or((None, shape), |(picked, product)| (Some(picked), product));
+        let (picked, product) = Picked::new(device, shape, element)?;
         let (partial, narrow, device_of) = (None, None, device.clone());
         let mut new = Self { device: device_of, shape, element, products, picked, product, stem, partial, narrow };
         device.0.plan(&new.job(ConvKind::DataGrad))?;

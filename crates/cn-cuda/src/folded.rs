@@ -64,8 +64,7 @@ impl FoldedConvolution {
     pub fn new(device: &Device, config: FoldedConfig) -> Result<Self> {
         let FoldedConfig { shape, element, products, activation, eps } = config;
         shape.check()?;
-        let (picked, product) =
-            Picked::new(device, shape, element)?.map_or((None, shape), |(picked, product)| (Some(picked), product));
+        let (picked, product) = Picked::new(device, shape, element)?;
         let job = ConvJob { kind: ConvKind::Fused(activation), shape: product, element, products };
         let stem = if element == Element::Bf16 { Stem::new(device, shape) } else { None };
         if stem.is_none() {

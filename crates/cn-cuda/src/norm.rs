@@ -12,9 +12,10 @@ const JOIN: [u32; 3] = [8, 128, 1];
 /// Rows of a piece at least, and pieces at most: the shape alone decides, so the bits do not depend on the GPU.
 const MIN_PIECE: usize = 256;
 const MAX_PIECES: usize = 512;
-/// Threads of a block that keeps all rows of some channels, and rows at most; as in the kernels.
+/// Threads of a block that keeps all rows of some channels; as in the kernels.
 const SMALL_THREADS: u32 = 512;
-const SMALL_ROWS: usize = 4096;
+/// Rows that such a block holds, at most.
+pub const SMALL_ROWS: usize = 4096;
 
 /// What follows the affine map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -128,6 +129,10 @@ impl BatchNorm {
         named.iter().try_for_each(|(name, buffer)| buffer.check(name, self.channels * 4))
     }
 
+    fn check_forward(&self, (p, running): (ScaleShift<'_>, Running<'_>)) -> Result<()> {
+        self.check_channels(&[("gamma", p.gamma), ("beta", p.beta), ("mean", running.mean), ("var", running.var)])
+    }
+
     fn sums_grid(&self, pack: usize) -> Grid {
         let (_, pieces) = pieces(self.rows);
         Grid::of_blocks([self.channels.div_ceil(LANES as usize * pack), pieces, 1], [LANES, ROWS, 1])
@@ -164,7 +169,7 @@ impl BatchNorm {
         residual: Option<&Buffer>,
         y: &Buffer,
     ) -> Result<()> {
-        self.check_channels(&[("gamma", p.gamma), ("beta", p.beta), ("mean", running.mean), ("var", running.var)])?;
+        self.check_forward((p, running))?;
         let pack = self.check_images(&[("x", x), ("y", y), ("residual", residual.unwrap_or(x))])?;
         let Some(grid) = self.small_grid(pack) else {
             self.moments((p, running), x)?;
@@ -247,7 +252,7 @@ impl BatchNorm {
         s: &PoolShape,
         [y, winners]: [&Buffer; 2],
     ) -> Result<()> {
-        self.check_channels(&[("gamma", p.gamma), ("beta", p.beta), ("mean", running.mean), ("var", running.var)])?;
+        self.check_forward((p, running))?;
         let pack = self.check_pool(s, [x, y, winners])?;
         self.moments((p, running), x)?;
         let wide = i32::from(pack > 1);
@@ -298,7 +303,7 @@ impl BatchNorm {
         residual: Option<&Buffer>,
         y: &Buffer,
     ) -> Result<()> {
-        self.check_channels(&[("gamma", p.gamma), ("beta", p.beta), ("mean", running.mean), ("var", running.var)])?;
+        self.check_forward((p, running))?;
         let args = args![
             running.mean.address(),
             running.var.address(),

@@ -16,19 +16,19 @@ pub(crate) struct Picked {
 }
 
 impl Picked {
-    /// The memory of the pixels, and the shape that is left; `None` where a convolution reads every pixel, or several for
-    /// one output.
+    /// The memory of the pixels, and the shape that is left; `None` and the shape itself where a convolution reads every
+    /// pixel, or several for one output.
     ///
     /// # Errors
     ///
     /// If memory runs out.
-    pub(crate) fn new(device: &Device, shape: ConvShape, element: Element) -> Result<Option<(Self, ConvShape)>> {
+    pub(crate) fn new(device: &Device, shape: ConvShape, element: Element) -> Result<(Option<Self>, ConvShape)> {
         if shape.kernel != [1, 1] || shape.padding != [0, 0] || shape.stride == [1, 1] {
-            return Ok(None);
+            return Ok((None, shape));
         }
         let left = ConvShape { height: shape.out_height(), width: shape.out_width(), stride: [1, 1], ..shape };
         let pixels = device.allocate(left.input_len() * element.size(), "pixels that are picked")?;
-        Ok(Some((Self { device: device.clone(), element, shape, pixels }, left)))
+        Ok((Some(Self { device: device.clone(), element, shape, pixels }), left))
     }
 
     /// The pixels of the images `x (B, H, W, I)`.

@@ -2,7 +2,7 @@
 
 use super::{Lab, name_of};
 use crate::gpu::dropout_mask;
-use cn_cuda::norm::{Gradients, Running, Saved, ScaleShift};
+use cn_cuda::norm::{Gradients, Running, SMALL_ROWS, Saved, ScaleShift};
 use cn_cuda::{Activation, BatchNorm, BatchNormConfig, Dropout, Element, GlobalShape, PoolShape, Result, StepState};
 use cn_cuda::{conv, pool, train};
 use cn_kernels::norm::{self as cpu, Moments, Source};
@@ -20,7 +20,7 @@ pub(super) fn check(lab: &mut Lab<'_>, element: Element) -> Result<()> {
         }
         // More rows than a block holds.
         for channels in [lab.size(1, 9), 8 * lab.size(1, 9)] {
-            let case = NormCase { rows: lab.size(SMALL_ROWS + 1, 6000), channels, activation };
+            let case = NormCase { rows: SMALL_ROWS + lab.size(1, 2000), channels, activation };
             norm(lab, element, case)?;
             norm_grads(lab, element, case)?;
         }
@@ -48,8 +48,6 @@ struct NormCase {
     activation: Activation,
 }
 
-/// Rows of a norm that one block holds, at most.
-const SMALL_ROWS: u32 = 4096;
 const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
@@ -185,7 +183,7 @@ fn norm_pool(
     activation: Activation,
 ) -> Result<()> {
     // So many that the norm alone takes its moments from the same kernels.
-    let batch = SMALL_ROWS as usize / (height * width) + lab.size(1, 3);
+    let batch = SMALL_ROWS / (height * width) + lab.size(1, 3);
     let s = PoolShape { batch, height, width, channels, kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
     let (e, n, rows) = (Element::F32, s.input_len(), batch * height * width);
     let (x, _) = lab.random(element, n)?;
